@@ -78,7 +78,7 @@ def _closed_form(seed: int, broken: bool) -> float:
     """By how much the ratio of uniform to optimal loss differs from that of the means, on drawn sensitivities."""
     c = np.random.default_rng(seed).lognormal(0, 1, 256)
     given = np.ones(256) if broken else c
-    call = {"mean_budget": 8, "bounds": (0, 60), "whole": False, "method": "reverse_water_filling"}
+    call: dict[str, Any] = {"mean_budget": 8, "bounds": (0, 60), "whole": False, "method": "reverse_water_filling"}
     bits = kofn.allocate(scores=given, **call).amounts
     ratio = (c * 4.0**-8).sum() / (c * 4.0**-bits).sum()
     return float(abs(ratio / (c.mean() / np.exp(np.log(c).mean())) - 1))

@@ -90,7 +90,7 @@ def _trial(seed: int, *, data: str, broken: bool) -> dict[float, dict[str, float
 
     out = {}
     for mean in MEANS:
-        call = {"mean_budget": mean, "levels": WIDTHS, "method": "expert_bits"}
+        call: dict[str, Any] = {"mean_budget": mean, "levels": WIDTHS, "method": "expert_bits"}
         if broken:
             weighted = kofn.allocate(np.tile(error.mean(axis=0), (EXPERTS, 1)), **call).amounts
         else:

@@ -1,7 +1,7 @@
 """Task budgets by submodular gains, and rows of each task by another: what a classifier learns from few rows.
 
-Thirty tasks of which ten repeat others, drawn as Gaussians; and the ten digits, each cut in three parts by k-medoids, of
-very unequal size. Learners tell the families that tasks belong to, and are judged on rows of all tasks alike.
+Thirty tasks of which ten repeat others, drawn as Gaussians; and the ten digits, each cut in three parts of very unequal
+size by k-medoids. Learners tell the families that tasks belong to, and are judged on rows of all tasks alike.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         trials = spread(functools.partial(_trial, data=data, broken=broken), derive(seed, runs, stream=len(data)))
         for budget in BUDGETS:
             table = {way: np.array([trial[budget][way] for trial in trials]) for way in WAYS}
-            row = {way: round(float(values.mean()), 4) for way, values in table.items()}
+            row: dict[str, Any] = {way: round(float(values.mean()), 4) for way, values in table.items()}
             for way in WAYS[1:4]:
                 gap = difference(table["smart"], table[way])
                 criteria[f"{data}, {budget} rows: above {way}"] = gap.above(0.0)

@@ -44,7 +44,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     runs = 10 if scale == "small" else 30
     trials = spread(functools.partial(_trial, broken=broken), derive(seed, runs))
     loss = {way: np.array([trial[way] for trial in trials]) for way in ("evolution", "even", "sums", "random search")}
-    criteria, measured = {}, {}
+    criteria: dict[str, bool] = {}
+    measured: dict[str, Any] = {}
     for part, name in enumerate(("calibration", "fresh rows")):
         for way in ("even", "sums", "random search"):
             gap = difference(loss[way][:, part], loss["evolution"][:, part])
@@ -97,7 +98,7 @@ def _trial(seed: int, *, broken: bool) -> dict[str, Any]:
         part = np.random.default_rng([seed, samples]).permutation(CALIBRATION)[:samples]
         return _loss(network, amounts, X[part], y[part])
 
-    call = {"budget": BUDGET, "levels": KEPT}
+    call: dict[str, Any] = {"budget": BUDGET, "levels": KEPT}
     found = kofn.allocate(
         alone,
         score=score,
@@ -183,7 +184,7 @@ def _trained(X: Floats, y: Ints, seed: int) -> dict[str, Floats]:
 
 def _loss(weights: dict[str, Floats], kept: Ints, X: Floats, y: Ints) -> float:
     """The cross-entropy with each layer pruned to so many tenths of its weights, the largest."""
-    hidden = X @ weights["embed"]
+    hidden: Any = X @ weights["embed"]
     for layer, tenths in enumerate(kept.tolist()):
         weight = weights[str(layer)]
         if tenths < 10:

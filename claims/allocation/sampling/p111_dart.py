@@ -94,14 +94,8 @@ def _trial(seed: int, *, data: str, broken: bool) -> dict[str, list[float]]:
             more = np.full(QUERIES, MEAN - PILOT)
         else:
             known = np.full(QUERIES, counted.mean()) if broken else counted
-            more = kofn.allocate(
-                scores=known,
-                trials=np.full(QUERIES, PILOT),
-                budget=budget,
-                bounds=(0, MOST),
-                target=rule,
-                method="difficulty_aware_trials",
-            ).amounts
+            options: dict[str, Any] = {"target": rule, "trials": np.full(QUERIES, PILOT), "bounds": (0, MOST)}
+            more = kofn.allocate(scores=known, budget=budget, method="difficulty_aware_trials", **options).amounts
         accepted = pilot + np.random.default_rng(seed + 1).binomial(more, true)
         share = accepted[hard].sum() / accepted.sum()
         drawn = np.repeat(np.arange(QUERIES), accepted)

@@ -28,7 +28,7 @@ POOLS = ("Beta(0.1, 0.1)", "Beta(0.3, 0.3)", "solved and hard")
 # Powers of p (1 - p) that a rule of thumb gives rollouts in proportion to; 0 is uniform.
 POWERS = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 TRAIN, EPOCHS = 300, 20
-RATES = (0.3, 1.0, 3.0)
+RATES = (1.0, 3.0, 10.0)
 
 
 @claim(
@@ -128,8 +128,9 @@ def _policy(seed: int, *, who: str, rate: float, broken: bool) -> list[float]:
     """Reward on the rows to choose on and to judge on, and the mean share of mixed outcomes in training."""
     rng = np.random.default_rng(seed)
     rows = shuffled(digits(), rng)
-    X, y = rows.X[:TRAIN].astype(np.float64), rows.y[:TRAIN]
-    weight = np.zeros((X.shape[1], 10))
+    X: Any = rows.X[:TRAIN].astype(np.float64)
+    y = rows.y[:TRAIN]
+    weight: Any = np.zeros((X.shape[1], 10))
     counts = np.full(TRAIN, MEAN)
     right, trials, shares = np.zeros(TRAIN), np.zeros(TRAIN), []
     for _ in range(EPOCHS):

@@ -108,7 +108,7 @@ def _drawn(seed: int, *, aversion: float, broken: bool) -> list[float]:
     scale, power, floor = rng.uniform(0.8, 3, 4), rng.uniform(0.25, 0.7, 4), rng.uniform(0.02, 0.15, 4)
     weights = rng.dirichlet(np.full(4, 2.0))
 
-    def errors(samples: Floats) -> Floats:
+    def errors(samples: Any) -> Floats:
         return np.asarray(floor + scale * samples**-power)
 
     def worth(bought: Any) -> float:

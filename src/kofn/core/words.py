@@ -84,7 +84,7 @@ class Margins(TypedDict, total=False):
     capacity: int | ArrayLike | None
     per_item: int | None
     margins: tuple[ArrayLike, ArrayLike] | None
-    bounds: ArrayLike | None
+    bounds: tuple[ArrayLike | None, ArrayLike | None] | None
 
 
 class Rules(TypedDict, total=False):

@@ -81,7 +81,8 @@ def expert_bits(
 
     Cost: that of `multiple_choice_knapsack`; with `at_least` an integer program solved by HiGHS.
 
-    Guarantee: optimal, over all blocks at once.
+    Guarantee: optimal, over all blocks at once. Errors that were measured on the block's output tell already how much
+    an expert is used: in our trials they alone, without `frequency` and `gate`, did as well or better.
 
     References:
         Huang et al. 2025, "MC-MoE: Mixture Compressor for Mixture-of-Experts LLMs Gains More", ICLR (the weighted error

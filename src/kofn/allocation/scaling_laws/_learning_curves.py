@@ -18,6 +18,8 @@ __all__ = ["LearningCurves", "fit_learning_curves"]
 # Exponents that a fit may have, and how many are tried before the best is refined.
 _EXPONENTS = (0.02, 2.5)
 _TRIED = 40
+# Squares of residuals over those of errors that are rounding.
+_EXACT = 1e-16
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +53,15 @@ class LearningCurves:
 
 
 def fit_learning_curves(curves: ArrayLike, *, levels: ArrayLike, floor: bool = True) -> LearningCurves:
-    """Fit a power law to each group's measured errors by least squares.
+    """Fit power laws to the groups' measured errors by least squares, no more of them than the points tell apart.
+
+    Exponents of their own and floors are fitted where Akaike's criterion for few points finds them worth
+    their parameters; noisy curves share an exponent, and have no floor.
 
     Args:
         curves: (n, L) error of each group, >= 0, after training on `levels` samples of it.
         levels: (L,) or (n, L) samples, >= 1.
-        floor: whether an error may remain that no data removes; without it two points do.
+        floor: whether an error may remain that no data removes, where the points tell; without it two points do.
 
     Returns:
         `LearningCurves`.
@@ -89,25 +94,67 @@ def fit_learning_curves(curves: ArrayLike, *, levels: ArrayLike, floor: bool = T
                 f"curves of row {row} are measured at {len(np.unique(sizes))} sizes, fewer than the law's {needed} "
                 f"parameters; {remedy}"
             )
-    fits = np.array([_fitted(*pair, floor) for pair in zip(errors, samples, strict=True)]).T
+    fits = _chosen(errors, samples, floor)
     return LearningCurves(fits[0], fits[1], fits[2], fits[3], samples.max(axis=1))
 
 
-def _fitted(error: Floats, samples: Floats, floor: bool) -> tuple[float, float, float, float]:
-    """Floor, scale, exponent and root mean square residual of one curve."""
+@dataclass(frozen=True)
+class _Law:
+    """One form of the law: whether errors have floors, and whether all groups share an exponent."""
+
+    floor: bool
+    shared: bool
+
+    def parameters(self, n: int) -> int:
+        """How many numbers are fitted to n groups."""
+        return n * (1 + self.floor) + (1 if self.shared else n)
+
+    def fit(self, errors: Floats, samples: Floats) -> tuple[Floats, float]:
+        """(4, n) floor, scale, exponent and root mean square residual of each group; and the sum of squares."""
+        n = len(errors)
+        exponent = np.full(n, 0.0)
+        for rows in [list(range(n))] if self.shared else [[row] for row in range(n)]:
+            exponent[rows] = _best_exponent(errors[rows], samples[rows], self.floor)
+        lines = np.array([_linear(errors[i], samples[i] ** -exponent[i], self.floor) for i in range(n)])
+        fits = np.stack([lines[:, 0], lines[:, 1], exponent, np.sqrt(lines[:, 2] / errors.shape[1])])
+        return fits, float(lines[:, 2].sum())
+
+
+def _chosen(errors: Floats, samples: Floats, floor: bool) -> Floats:
+    """The fit of the form that Akaike's criterion for few points prefers, the simplest one where it allows none."""
+    count, n = errors.size, len(errors)
+    forms = [_Law(some, shared) for some in ((False, True) if floor else (False,)) for shared in (True, False)]
+    best, least = None, math.inf
+    for form in forms:
+        fits, squares = form.fit(errors, samples)
+        used = form.parameters(n) + 1
+        spare = count - used - 1
+        penalty = 2 * used * (1 + (used + 1) / spare) if spare > 0 else math.inf
+        if squares <= _EXACT * float((errors**2).sum()):
+            # Curves without noise tell all there is.
+            return fits
+        criterion = count * math.log(squares / count) + penalty
+        if best is None or criterion < least:
+            best, least = fits, criterion
+    assert best is not None
+    return best
+
+
+def _best_exponent(errors: Floats, samples: Floats, floor: bool) -> float:
+    """The exponent of least squared residuals over these groups."""
     from scipy.optimize import minimize_scalar
 
-    def at(log_exponent: float) -> tuple[float, float, float]:
-        return _linear(error, samples ** -math.exp(log_exponent), floor)
+    def squares(log_exponent: float) -> float:
+        power = -math.exp(log_exponent)
+        return sum(_linear(error, size**power, floor)[2] for error, size in zip(errors, samples, strict=True))
 
     low, high = map(math.log, _EXPONENTS)
     grid = np.linspace(low, high, _TRIED)
-    best = grid[int(np.argmin([at(x)[2] for x in grid]))]
+    best = grid[int(np.argmin([squares(x) for x in grid]))]
     step = grid[1] - grid[0]
     ends = (max(low, best - step), min(high, best + step))
-    refined = minimize_scalar(lambda x: at(x)[2], bounds=ends, method="bounded", options={"xatol": 1e-9})
-    base, scale, square = at(refined.x)
-    return base, scale, math.exp(refined.x), math.sqrt(square / len(error))
+    refined = minimize_scalar(squares, bounds=ends, method="bounded", options={"xatol": 1e-9})
+    return math.exp(refined.x)
 
 
 def _linear(error: Floats, shape: Floats, floor: bool) -> tuple[float, float, float]:

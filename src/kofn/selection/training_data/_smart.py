@@ -55,6 +55,9 @@ def smart(
         InfeasibleError: the tasks kept have fewer than k rows.
         InputError: more tasks to keep than there are, an objective that is not submodular.
 
+    Does it help? In our trials, with few rows and all tasks judged alike, it taught more than rows in proportion to the
+    tasks' sizes and less than even shares of each task, picked inside in the same way (`each={"task": 5}`).
+
     Costs O(n_g^2 d) time for each task of n_g rows, O(n d) memory.
 
     References:
