@@ -122,7 +122,9 @@ def _drawn(seed: int, *, aversion: float, broken: bool) -> list[float]:
     levels = np.tile(np.array(LEVELS, float), (4, 1))
     curves, bought = seen(LEVELS), np.zeros(4, np.int64)
     for _ in range(4):
-        bought = bought + _bought(curves, levels, BUDGET / 4, COSTS, weights, aversion, broken, held=160.0 + bought)
+        bought = bought + _bought(
+            curves, levels, BUDGET / 4, COSTS, weights, aversion, broken, collected=160.0 + bought
+        )
         levels = np.column_stack([levels, 160.0 + bought])
         now = errors(160.0 + bought) * np.exp(NOISE * rng.normal(size=4))
         curves = np.column_stack([curves, now])
@@ -177,11 +179,11 @@ def _real(seed: int, *, broken: bool) -> list[float]:
         return float(np.mean(out))
 
     curves = np.array([[pilot(group, samples) for samples in REAL_LEVELS] for group in range(4)])
-    held = REAL_LEVELS[-1] + 80
-    ours = _bought(curves, REAL_LEVELS, REAL_BUDGET, REAL_COSTS, weights, 2.0, broken, held=np.full(4, held))
+    collected = REAL_LEVELS[-1] + 80
+    ours = _bought(curves, REAL_LEVELS, REAL_BUDGET, REAL_COSTS, weights, 2.0, broken, collected=np.full(4, collected))
     equal = np.full(4, REAL_BUDGET / REAL_COSTS.sum())
     share = REAL_BUDGET * weights / (REAL_COSTS @ weights)
     return [
-        float(weights @ np.array([error(group, held + int(bought[group]), 0) for group in range(4)]) ** 2)
+        float(weights @ np.array([error(group, collected + int(bought[group]), 0) for group in range(4)]) ** 2)
         for bought in (ours, equal, share)
     ]

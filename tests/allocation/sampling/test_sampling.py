@@ -10,7 +10,7 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn.allocation import fit_learning_curves
+from kofn.allocation import LearningCurves, fit_learning_curves
 
 RNG = np.random.default_rng(11)
 
@@ -79,7 +79,7 @@ def test_collected_samples_are_near_those_of_enumeration() -> None:
             curves,
             budget=40,
             levels=levels,
-            held=[5, 5, 5],
+            collected=[5, 5, 5],
             weights=weights,
             method="equitable_collection",
             aversion=aversion,
@@ -103,11 +103,14 @@ def test_learning_curves_are_those_of_least_squares() -> None:
     from scipy.optimize import least_squares
 
     levels = np.array([10.0, 30, 100, 300, 1000])
-    errors = 0.1 + 2 * levels**-0.6 + RNG.normal(0, 0.01, 5)
-    fit = fit_learning_curves([errors], levels=levels)
+    errors = 0.1 + 2 * levels**-0.6 + RNG.normal(0, 0.002, 5)
+    fit: LearningCurves = fit_learning_curves([errors], levels=levels)
     own = float(fit.error[0] ** 2) * 5
     free = least_squares(lambda x: x[0] + x[1] * levels ** -x[2] - errors, [0.1, 1.0, 0.5])
     assert own <= 2 * free.cost * (1 + 1e-6)
+    # Noise that a floor of each group would follow is left to a shared exponent.
+    noisy = 2 * levels[:4] ** -0.5 * np.exp(RNG.normal(0, 0.1, (4, 4)))
+    assert np.ptp(fit_learning_curves(noisy, levels=levels[:4]).exponent) == 0
     straight = fit_learning_curves([2 * levels[:2] ** -0.5], levels=levels[:2], floor=False)
     assert straight.exponent == pytest.approx(0.5)
 

@@ -191,17 +191,17 @@ def _program(
     allowed = np.isfinite(loss)
     entry = np.arange(n * width).reshape(n, width)
     one_each = csr_array((np.ones(n * width), (np.repeat(np.arange(n), width), entry.ravel())))
-    rules = [LinearConstraint(one_each, 1, 1), LinearConstraint(costs.reshape(1, -1) / unit, ub=room / unit)]
+    constraints = [LinearConstraint(one_each, 1, 1), LinearConstraint(costs.reshape(1, -1) / unit, ub=room / unit)]
     for count, number in counts.items():
         for block in range(int(blocks.max()) + 1):
             held = ((bits == count) & (blocks == block)[:, None]).reshape(1, -1)
-            rules.append(LinearConstraint(held.astype(float), lb=number))
+            constraints.append(LinearConstraint(held.astype(float), lb=number))
     worst = float(loss[allowed].max(initial=0.0)) or 1.0
     answer = milp(
         np.where(allowed, loss / worst, 0.0).ravel(),
         integrality=np.ones(n * width),
         bounds=Bounds(0, allowed.astype(float).ravel()),
-        constraints=rules,
+        constraints=constraints,
         options={"mip_rel_gap": 0.0},
     )
     if answer.x is None:

@@ -1,4 +1,4 @@
-"""Whether curves that were measured item by item can be trusted to add up, told from a few joint measurements."""
+"""Whether curves that were measured item by item can be trusted to add up, by a few joint measurements."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed
     if joint.min() == joint.max():
         raise InputError("losses are all alike; measure choices that differ")
     sums = np.take_along_axis(table, columns.T, 1).sum(axis=0)
-    order, told = _concordance(sums, joint)
+    order, comparable = _concordance(sums, joint)
     m = len(joint)
     rng = np.random.default_rng(checks.entropy(seed))
-    redrawn = np.array([_mean_pair(order, told, rng.integers(m, size=m)) for _ in range(_REDRAWN)])
-    tau = _mean_pair(order, told, np.arange(m))
+    redrawn = np.array([_mean_pair(order, comparable, rng.integers(m, size=m)) for _ in range(_REDRAWN)])
+    tau = _mean_pair(order, comparable, np.arange(m))
     low = float(np.quantile(redrawn, 0.05))
     slope = np.corrcoef(sums, joint)[0, 1] if sums.min() < sums.max() else 0.0
     return Additivity(tau, low, low > _TRUSTED, float(slope**2), sums)
@@ -102,11 +102,11 @@ def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed
 
 def _concordance(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     """(m, m) 1 where both order a pair alike, -1 where not, 0 for ties; and 1 where a pair differs in either."""
-    one, two = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
-    return one * two, ((one != 0) | (two != 0)).astype(np.float64)
+    first, second = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
+    return first * second, ((first != 0) | (second != 0)).astype(np.float64)
 
 
-def _mean_pair(order: Floats, told: Floats, rows: Ints) -> float:
+def _mean_pair(order: Floats, comparable: Floats, rows: Ints) -> float:
     """The mean order over the pairs that differ."""
-    count = float(told[np.ix_(rows, rows)].sum())
+    count = float(comparable[np.ix_(rows, rows)].sum())
     return float(order[np.ix_(rows, rows)].sum()) / count if count else 0.0

@@ -24,7 +24,9 @@ _FAR = 10.0
 
 @method(
     "allocate",
-    draws=Draw(options={"aversion": (1.0, 2.0, math.inf), "held": "held", "floor": "floor"}, silent=("duality",)),
+    draws=Draw(
+        options={"aversion": (1.0, 2.0, math.inf), "collected": "collected", "floor": "floor"}, silent=("duality",)
+    ),
     cost="a fit a group, then O(n) a step of a bisection",
     exact="the best whole samples under the fitted curves, up to one of each group; no promise that the curves hold",
     paper=225,
@@ -37,7 +39,7 @@ def equitable_collection(
     costs: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     levels: ArrayLike | None = None,
-    held: ArrayLike | None = None,
+    collected: ArrayLike | None = None,
     aversion: float = 1.0,
     floor: bool = True,
 ) -> Allocation:
@@ -49,7 +51,7 @@ def equitable_collection(
         costs: (n,) what a sample of each group costs, > 0; default 1.
         weights: (n,) how much each group counts, such as its share of the population; default 1.
         levels: (L,) or (n, L) samples, >= 1, default 1, 2, 3, ...
-        held: (n,) samples that are there already and stay, default the most that a curve was measured at.
+        collected: (n,) samples that are there already and stay, default the most that a curve was measured at.
         aversion: power of the errors whose weighted sum is the least: 1 is the mean error, 2 counts large errors more,
             inf is the error of the worst group.
         floor: whether an error may remain that no data removes; False takes two points a curve, with it three.
@@ -90,8 +92,8 @@ def equitable_collection(
         row = int(price.argmin())
         raise InputError(f"costs at row {row} is {price[row]:g}; a sample costs something, give it > 0")
     matter = np.ones(n) if weights is None else np.asarray(weights, np.float64)
-    have = np.floor(law.reach) if held is None else checks.costs(held, "held").astype(np.float64)
-    checks.same_length(n, "curves", "held", len(have))
+    have = np.floor(law.reach) if collected is None else checks.costs(collected, "collected").astype(np.float64)
+    checks.same_length(n, "curves", "collected", len(have))
     plan = _Collection(law, price, matter, have, float(aversion))
     bought, worth = plan.best(float(budget))
     count = bought.astype(np.int64)
@@ -115,7 +117,7 @@ def equitable_collection(
             "error_scale": law.scale,
             "exponent": law.exponent,
             "fit_error": law.error,
-            "held": have,
+            "collected": have,
             "equal": plan.value(same),
             "proportional": plan.value(share),
             **({"warnings": [_too_far(law, have + count, int(far[0]))]} if len(far) else {}),

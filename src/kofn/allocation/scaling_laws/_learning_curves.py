@@ -18,8 +18,8 @@ __all__ = ["LearningCurves", "fit_learning_curves"]
 # Exponents that a fit may have, and how many are tried before the best is refined.
 _EXPONENTS = (0.02, 2.5)
 _TRIED = 40
-# Squares of residuals over those of errors that are rounding.
-_EXACT = 1e-16
+# Squares of residuals over those of errors that are nothing but rounding.
+_ROUNDING = 1e-20
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +55,13 @@ class LearningCurves:
 def fit_learning_curves(curves: ArrayLike, *, levels: ArrayLike, floor: bool = True) -> LearningCurves:
     """Fit power laws to the groups' measured errors by least squares, no more of them than the points tell apart.
 
-    Exponents of their own and floors are fitted where Akaike's criterion for few points finds them worth
-    their parameters; noisy curves share an exponent, and have no floor.
+    Exponents of their own and floors are fitted where Akaike's criterion for few points finds them worth their
+    parameters: noisy curves share an exponent, and have no floor.
 
     Args:
         curves: (n, L) error of each group, >= 0, after training on `levels` samples of it.
         levels: (L,) or (n, L) samples, >= 1.
-        floor: whether an error may remain that no data removes, where the points tell; without it two points do.
+        floor: whether an error may remain that no data removes, which four points can tell; without it two points do.
 
     Returns:
         `LearningCurves`.
@@ -109,30 +109,29 @@ class _Law:
         """How many numbers are fitted to n groups."""
         return n * (1 + self.floor) + (1 if self.shared else n)
 
-    def fit(self, errors: Floats, samples: Floats) -> tuple[Floats, float]:
-        """(4, n) floor, scale, exponent and root mean square residual of each group; and the sum of squares."""
+    def fit(self, errors: Floats, samples: Floats) -> Floats:
+        """(4, n) floor, scale, exponent and root mean square residual of each group."""
         n = len(errors)
         exponent = np.full(n, 0.0)
         for rows in [list(range(n))] if self.shared else [[row] for row in range(n)]:
             exponent[rows] = _best_exponent(errors[rows], samples[rows], self.floor)
         lines = np.array([_linear(errors[i], samples[i] ** -exponent[i], self.floor) for i in range(n)])
-        fits = np.stack([lines[:, 0], lines[:, 1], exponent, np.sqrt(lines[:, 2] / errors.shape[1])])
-        return fits, float(lines[:, 2].sum())
+        return np.stack([lines[:, 0], lines[:, 1], exponent, np.sqrt(lines[:, 2] / errors.shape[1])])
 
 
 def _chosen(errors: Floats, samples: Floats, floor: bool) -> Floats:
-    """The fit of the form that Akaike's criterion for few points prefers, the simplest one where it allows none."""
-    count, n = errors.size, len(errors)
+    """The fit of the form that Akaike's criterion, corrected for few points, prefers; the simplest of equal ones."""
     forms = [_Law(some, shared) for some in ((False, True) if floor else (False,)) for shared in (True, False)]
+    count, n = errors.size, len(errors)
     best, least = None, math.inf
     for form in forms:
-        fits, squares = form.fit(errors, samples)
+        if best is not None and errors.shape[1] <= 2 + form.floor:
+            continue  # it would go through all points
+        fits = form.fit(errors, samples)
+        # Of curves without noise what is left is rounding.
+        squares = max(errors.shape[1] * float((fits[3] ** 2).sum()), _ROUNDING * float((errors**2).sum()), 1e-300)
         used = form.parameters(n) + 1
-        spare = count - used - 1
-        penalty = 2 * used * (1 + (used + 1) / spare) if spare > 0 else math.inf
-        if squares <= _EXACT * float((errors**2).sum()):
-            # Curves without noise tell all there is.
-            return fits
+        penalty = 2 * used * (1 + (used + 1) / max(count - used - 1, 1))
         criterion = count * math.log(squares / count) + penalty
         if best is None or criterion < least:
             best, least = fits, criterion

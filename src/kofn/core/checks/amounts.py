@@ -112,15 +112,15 @@ def total_budget(budget: Any, mean_budget: Any, sizes: Array) -> float | int:
     return int(total) if total.denominator == 1 else float(total)
 
 
-def enough(budget: float, least: float, what: str = "the least amounts of all items") -> None:
+def enough(budget: float, least: float, purchase: str = "the least amounts of all items") -> None:
     """Refuse a budget that does not pay for what every item must get.
 
     Raises:
         InfeasibleError: with both numbers and by how much they differ.
     """
     if not is_finite(least):
-        raise InputError(f"{what} cost more than numbers hold; divide costs and budget by a common factor")
+        raise InputError(f"{purchase} cost more than numbers hold; divide costs and budget by a common factor")
     if budget < least:
         raise InfeasibleError(
-            f"budget={budget:g} is {least - budget:g} short: {what} cost {least:g}; raise the budget, or lower bounds"
+            f"budget={budget:g} is {least - budget:g} short: {purchase} cost {least:g}; raise the budget, or lower bounds"
         )

@@ -70,9 +70,9 @@ def _queries_answered(case: Case) -> None:
 def _predicted_group_errors(case: Case) -> None:
     plan, info = case.plan, case.plan.info
     errors = [
-        base + scale * max(held + bought, 1.0) ** -power
-        for base, scale, power, held, bought in zip(
-            info["error_floor"], info["error_scale"], info["exponent"], info["held"], plan.amounts, strict=True
+        base + scale * max(collected + bought, 1.0) ** -power
+        for base, scale, power, collected, bought in zip(
+            info["error_floor"], info["error_scale"], info["exponent"], info["collected"], plan.amounts, strict=True
         )
     ]
     weights = np.asarray(case.words.get("weights", np.ones(case.n)), np.float64)
@@ -107,7 +107,7 @@ def _draw_groups(draw: Draw, given: dict[str, Any], options: dict[str, Any]) -> 
         given["costs"] = np.array(draw(st.lists(st.integers(1, 3), min_size=n, max_size=n)))
     given["budget"] = draw(st.sampled_from((0, 1, 10, 57.5)))
     if draw(st.booleans()):
-        options["held"] = np.array(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)))
+        options["collected"] = np.array(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)))
 
 
 RECOUNTS: dict[str, Recount] = {
@@ -116,4 +116,4 @@ RECOUNTS: dict[str, Recount] = {
     "predicted_group_errors": _predicted_group_errors,
 }
 OPTIMA: dict[str, Optimum] = {"mixed_outcomes": _most_mixed}
-OPTIONS: dict[str, Drawer] = {"trials": _draw_trials, "held": _draw_groups}
+OPTIONS: dict[str, Drawer] = {"trials": _draw_trials, "collected": _draw_groups}
