@@ -1734,7 +1734,7 @@ def allocate(
     seed: int | None = None,
     engine: str | None = None,
     levels: ArrayLike | None = ...,
-    held: ArrayLike | None = ...,
+    collected: ArrayLike | None = ...,
     aversion: float = ...,
     floor: bool = ...,
     options: Mapping[str, Any] | None = None,
