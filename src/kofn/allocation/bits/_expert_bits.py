@@ -194,8 +194,8 @@ def _program(
     constraints = [LinearConstraint(one_each, 1, 1), LinearConstraint(costs.reshape(1, -1) / unit, ub=room / unit)]
     for count, number in counts.items():
         for block in range(int(blocks.max()) + 1):
-            held = ((bits == count) & (blocks == block)[:, None]).reshape(1, -1)
-            constraints.append(LinearConstraint(held.astype(float), lb=number))
+            counted = ((bits == count) & (blocks == block)[:, None]).reshape(1, -1)
+            constraints.append(LinearConstraint(counted.astype(float), lb=number))
     worst = float(loss[allowed].max(initial=0.0)) or 1.0
     answer = milp(
         np.where(allowed, loss / worst, 0.0).ravel(),

@@ -122,5 +122,5 @@ def enough(budget: float, least: float, purchase: str = "the least amounts of al
         raise InputError(f"{purchase} cost more than numbers hold; divide costs and budget by a common factor")
     if budget < least:
         raise InfeasibleError(
-            f"budget={budget:g} is {least - budget:g} short: {purchase} cost {least:g}; raise the budget or lower bounds"
+            f"budget={budget:g} is {least - budget:g} short: {purchase} cost {least:g}; raise it or lower bounds"
         )
