@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
 EXTRAS := test,lint
+# Processes that tests start would each compile every module anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: docs demo test test-deep test-oldest newest lint bench claims claims-fresh claims-ten audit dist index format clean setup
 

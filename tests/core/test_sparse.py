@@ -111,6 +111,22 @@ def test_cosines_of_sparse_rows_give_what_dense_rows_give(method: str) -> None:
         assert sparse.bound == pytest.approx(dense.bound, rel=1e-6)
 
 
+@pytest.mark.parametrize("n_neighbors", [3, 20, 500])
+def test_a_graph_of_sparse_rows_gives_what_dense_rows_give(n_neighbors: int) -> None:
+    # Dense enough that no two rows are as far from a third, which rounding would decide.
+    X = sp.vstack([_signed_rows(150, 40, 0.6), sp.csr_array((1, 40))]).tocsr()
+    words: Any = {"k": 9, "metric": "cosine", "method": "sparse_greedy", "n_neighbors": n_neighbors}
+    words |= {"weights": np.arange(151) % 3 + 1, "groups": np.arange(151) % 2, "quotas": {0: (4, 4)}}
+    sparse, dense = kofn.select(X, **words), kofn.select(X.toarray(), **words)
+    np.testing.assert_array_equal(sparse.indices, dense.indices)
+    assert sparse.value == pytest.approx(dense.value, rel=1e-9)
+    assert sparse.bound == pytest.approx(dense.bound, rel=1e-6)
+    del words["n_neighbors"]
+    assert sparse.bound >= kofn.select(X, **words | {"method": "lazy_greedy"}).value
+    stopped = kofn.select(X, **words, n_neighbors=n_neighbors, time_limit=1e-9)
+    assert (stopped.status, len(stopped)) == ("stopped", 9)
+
+
 def test_farthest_first_on_sparse_rows() -> None:
     X = _signed_rows(150, 12, 0.5)
     sparse, dense = (kofn.select(rows, k=8, metric="cosine", method="farthest_first") for rows in (X, X.toarray()))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain_distances import pairwise
 
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control, Stopped
@@ -17,17 +18,6 @@ METRICS = ("euclidean", "sqeuclidean", "cosine")
 
 
 needs_usearch = pytest.mark.skipif(importlib.util.find_spec("usearch") is None, reason="needs usearch")
-
-
-def pairwise(X: np.ndarray, metric: str) -> np.ndarray:
-    """Distances by definition, rows of zeros at right angles to all others."""
-    X = np.asarray(X, np.float64)
-    if metric == "cosine":
-        sizes = np.linalg.norm(X, axis=1)
-        unit = np.column_stack([X / np.where(sizes > 0, sizes, 1)[:, None], sizes == 0])
-        return ((unit[:, None] - unit[None]) ** 2).sum(axis=-1) / 2
-    squares = ((X[:, None] - X[None]) ** 2).sum(axis=-1)
-    return np.sqrt(squares) if metric == "euclidean" else squares
 
 
 def rows(n: int, d: int, seed: int = 0) -> np.ndarray:

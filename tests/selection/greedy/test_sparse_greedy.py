@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from limit_calls import processor_clock
+from plain_distances import pairwise
 from scipy.spatial.distance import cdist
 
 from kofn.core.checks import InputError
@@ -21,17 +22,6 @@ from kofn.selection.greedy import _sparse_greedy as sparse
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 needs_usearch = pytest.mark.skipif(importlib.util.find_spec("usearch") is None, reason="needs usearch")
-
-
-def pairwise(X: np.ndarray, metric: str) -> np.ndarray:
-    """Distances by definition, rows of zeros at right angles to all others."""
-    X = np.asarray(X, np.float64)
-    if metric == "cosine":
-        sizes = np.linalg.norm(X, axis=1)
-        unit = np.column_stack([X / np.where(sizes > 0, sizes, 1)[:, None], sizes == 0])
-        return ((unit[:, None] - unit[None]) ** 2).sum(axis=-1) / 2
-    squares = ((X[:, None] - X[None]) ** 2).sum(axis=-1)
-    return np.sqrt(squares) if metric == "euclidean" else squares
 
 
 def rows(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -21,7 +21,7 @@ from kofn.core.torch_module import module
 from kofn.nn._models import Logits, ask, chosen_names, map_inputs, quiet, run_with, unpacked
 
 LABELS = ("expected", "sampled", "given")
-_IGNORED = -100  # ignore_index of torch's cross-entropy  # ignore_index of torch's cross-entropy
+_IGNORED = -100  # ignore_index of torch's cross-entropy
 
 
 @module(form_of=None, paper=234, aliases=("Fisher information", "empirical Fisher"))
@@ -67,7 +67,7 @@ def diagonal_fisher(
     With logits (rows, positions, classes), such as a language model's, a row's label is one class for each position,
     and its log-probability the sum over positions; -100 leaves a position out, and labels stand where their logits are.
 
-    Time: a gradient for each row (and class, or draw); memory `chunk` gradients.
+    Time: a gradient for each row (and class, or distinct draw; or draw, with positions); memory `chunk` gradients.
 
     >>> import torch
     >>> model = torch.nn.Linear(2, 2, bias=False)
@@ -148,10 +148,13 @@ def _labels(
         )
     if kind == "sampled":
         chances = ahead.reshape(-1, classes).softmax(dim=1)
-        for _ in range(draws):
-            drawn = torch.multinomial(chances, 1, generator=generator).reshape(ahead.shape[:-1])
-            if given is not None:
-                drawn = drawn.masked_fill(given == _IGNORED, _IGNORED)
+        every = (torch.multinomial(chances, 1, generator=generator).reshape(ahead.shape[:-1]) for _ in range(draws))
+        if given is not None:
+            every = (drawn.masked_fill(given == _IGNORED, _IGNORED) for drawn in every)
+        if ahead.ndim == 2 and rows:
+            yield from _counted(torch.stack(list(every), dim=1))
+            return
+        for drawn in every:
             yield drawn, torch.full((rows,), 1 / draws, device=ahead.device)
         return
     if given is None:
@@ -160,6 +163,19 @@ def _labels(
     if wrong.any():
         raise InputError(f"label {int(given[wrong][0])} is not one of the {classes} classes")
     yield given.long(), torch.ones(rows, device=ahead.device)
+
+
+def _counted(drawn: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each row's (rows, draws) labels without repetition, and their shares: equal labels have equal gradients."""
+    ordered = drawn.sort(dim=1).values
+    slots = torch.zeros_like(ordered)
+    slots[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).cumsum(dim=1)
+    distinct = int(slots.max()) + 1
+    # Rows with fewer labels than others repeat one of theirs, with a share of nothing.
+    labels = ordered[:, :1].repeat(1, distinct).scatter_(1, slots, ordered)
+    counts = torch.zeros_like(labels).scatter_add_(1, slots, torch.ones_like(ordered))
+    for slot in range(distinct):
+        yield labels[:, slot], counts[:, slot] / drawn.shape[1]
 
 
 def _rows_of(part: slice) -> Callable[[Tensor], Tensor]:

@@ -7,6 +7,7 @@ import itertools
 import math
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -23,6 +24,7 @@ from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores, spread
 from kofn.neighbors.graphs._knn_graph import KnnGraph, knn_graph
+from kofn.objectives._sparse_rows import chords, unit_rows
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import ceiling, exact_sum
 from kofn.selection.covering._farthest_first import LazyCover
@@ -48,6 +50,7 @@ _PATIENCE = 1.0
     draws=Draw(options={"n_neighbors": (1, 2)}),
     cost="about O(n log n d) for the graph, O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
     exact="the greedy picks exactly where n_neighbors >= n - 1, else those of the graph; their value is exact",
+    sparse=True,
     paper=("minoux1978", "malkov2018", "wei2014"),
 )
 def sparse_greedy(
@@ -66,7 +69,7 @@ def sparse_greedy(
     """Pick the items that best stand for a pool of a million, by what they save their nearest neighbours.
 
     Args:
-        X: vectors (n, d).
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
         n_neighbors: how many neighbours of each item can be its stand-in as far as the search sees. More are better
             and slower; where n / k is far above it, many items are near no pick that the search knows of.
@@ -102,7 +105,7 @@ def sparse_greedy(
         ([3, 0], True)
     """
     began = time.monotonic()
-    n = len(X)
+    n = X.shape[0]
     count = checks.count(n_neighbors, "n_neighbors")
     checks.choice(neighbors, "neighbors", ("auto", "exact", "usearch"))
     if expansion is not None:
@@ -299,6 +302,14 @@ def _missed(graph: KnnGraph, missed: Floats, weights: Floats, reach: Floats) -> 
     return n * min(float(mean), most), 1 - _DOUBT
 
 
+def _distances_from(X: Any, metric: str) -> Callable[[int], Floats]:
+    """The distances of all rows to one of them."""
+    if checks.is_sparse(X):
+        rows = unit_rows(X)
+        return lambda item: chords(rows, item) / 2
+    return lambda item: distances_to(X, X[item], metric)
+
+
 def _served(
     X: NDArray[Any],
     picks: Ints,
@@ -311,16 +322,19 @@ def _served(
 ) -> tuple[Floats, Ints]:
     """What each pick saves everyone after those before it, NaN where no time is left to tell, and each item's nearest
     pick (-1: none is below c)."""
-    n, gains = len(X), np.zeros(len(picks))
+    n, gains = X.shape[0], np.zeros(len(picks))
     near, own = np.full(n, offset), np.full(n, -1, np.int32)
-    if X.size * len(picks) <= _SMALL:
+    nothing = np.full(len(picks), math.nan), np.full(n, -1)
+    if checks.is_sparse(X) or X.size * len(picks) <= _SMALL:
+        distances = _distances_from(X, metric)
         for t, item in enumerate(picks.tolist()):
-            cost = unit * distances_to(X, X[item], metric)
+            if control.late():
+                return nothing
+            cost = unit * distances(item)
             nearer = cost < near
             gains[t] = exact_sum(weights * np.where(nearer, near - cost, 0.0))
             near[nearer], own[nearer] = cost[nearer], t
         return gains, own.astype(np.int64)
-    nothing = np.full(len(picks), math.nan), np.full(n, -1)
     if control.left() < _LOADING and "kofn.selection.covering._kernels" not in sys.modules:
         return nothing
     from kofn.selection.covering import _kernels
