@@ -22,6 +22,8 @@ PLAIN: dict[str, Any] = {
     "allocate quotas": {"a": (0, 3)},
     "allocate scores": np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5]),
     "bounds": (0, 10),
+    "scores not negative": np.array([3.0, 1.0, 0.0, 5.0, 4.0, 0.5]),
+    "scores rates": np.array([0.3, 1.0, 0.0, 0.5, 0.45, 0.75]),
     "assign scores": np.arange(18.0).reshape(6, 3) % 7,
     "curves": np.array([[9.0, 4.0, 1.0]] * N),
     "margins": (np.ones(N), np.full(3, 2.0)),
@@ -368,6 +370,15 @@ def without(bad: Bad, *names: str) -> Bad:
 # By kind: what else is bad of such values, and what is not.
 HOSTILE |= {
     "scores table": HOSTILE["assign scores"],
+    "scores not negative": {
+        **HOSTILE["scores"],
+        "negative": (lambda v: put(v, 3, -0.5), "@ at row 3 is -0.5"),
+    },
+    "scores rates": {
+        **HOSTILE["scores"],
+        "percent": (lambda v: put(v, 3, 50.0), "@ at row 3 is 50; give success rates from 0 to 1"),
+        "negative": (lambda v: put(v, 3, -0.5), "@ at row 3 is -0.5"),
+    },
     "scores vector or table": without(HOSTILE["scores"], "by bin"),
     "per_item any": COUNT,
     "costs entry": {

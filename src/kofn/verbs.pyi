@@ -679,6 +679,26 @@ def select(
 def select(
     X: ArrayLike,
     *,
+    method: Literal["smart"],
+    ids: ArrayLike | str | None = None,
+    groups: ArrayLike | Mapping[Any, ArrayLike],
+    k: int,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    n_tasks: int | None = ...,
+    task_objective: str = ...,
+    row_objective: str = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Selection: ...
+
+@overload
+def select(
+    X: ArrayLike,
+    *,
     method: Literal["sources_by_shift"],
     y: ArrayLike | None = None,
     ids: ArrayLike | str | None = None,
@@ -1773,6 +1793,101 @@ def allocate(
 
 @overload
 def allocate(
+    curves: None = None,
+    *,
+    method: Literal["difficulty_aware_trials"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    costs: ArrayLike | None = None,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    target: Literal['uniform', 'prop2diff'] = ...,
+    trials: ArrayLike | None = ...,
+    prior: float = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: ArrayLike,
+    *,
+    method: Literal["equitable_collection"],
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    budget: float,
+    costs: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    levels: ArrayLike | None = ...,
+    collected: ArrayLike | None = ...,
+    aversion: float = ...,
+    floor: bool = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: ArrayLike,
+    *,
+    method: Literal["evopress"],
+    ids: ArrayLike | str | None = None,
+    budget: float | None = None,
+    score: Callable[..., Any],
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    sizes: ArrayLike | None = ...,
+    levels: ArrayLike | None = ...,
+    mean_budget: float | None = ...,
+    generations: int = ...,
+    offspring: int = ...,
+    survivors: Sequence[int] = ...,
+    samples: Sequence[int] | None = ...,
+    begin: Literal['knapsack', 'even'] = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: ArrayLike,
+    *,
+    method: Literal["expert_bits"],
+    ids: ArrayLike | str | None = None,
+    groups: ArrayLike | Mapping[Any, ArrayLike] | None = None,
+    budget: float | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    sizes: ArrayLike | None = ...,
+    levels: ArrayLike | None = ...,
+    mean_budget: float | None = ...,
+    frequency: ArrayLike | None = ...,
+    gate: ArrayLike | None = ...,
+    alpha: float = ...,
+    beta: float = ...,
+    gamma: float = ...,
+    at_least: Mapping[Any, int] | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
     curves: ArrayLike,
     *,
     method: Literal["hull_greedy"],
@@ -1875,6 +1990,50 @@ def allocate(
 def allocate(
     curves: None = None,
     *,
+    method: Literal["reverse_water_filling"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float | None = None,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    sizes: ArrayLike | None = ...,
+    mean_budget: float | None = ...,
+    whole: bool = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["rollout_knapsack"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    budget: float,
+    costs: ArrayLike | None = None,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    gain: Literal['learning', 'none'] = ...,
+    trials: ArrayLike | None = ...,
+    prior: float = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
     method: Literal["sainte_lague"],
     scores: ArrayLike,
     ids: ArrayLike | str | None = None,
@@ -1887,6 +2046,26 @@ def allocate(
     seed: int | None = None,
     engine: str | None = None,
     first: float | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
+    curves: None = None,
+    *,
+    method: Literal["submodular_mixture"],
+    X: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    k: int | None = None,
+    budget: float,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    task_objective: str = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Allocation: ...
 
@@ -2644,7 +2823,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "dowdall", "dynmsc", "ensemble_selection", "evolved_mean", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "task_arithmetic", "threshold", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "difficulty_aware_trials", "dowdall", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold", "threshold_greedy", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

@@ -165,7 +165,7 @@ def test_votes_are_shared_in_whole_seats(folder: Path, capsys: pytest.CaptureFix
     code, out, err = run(capsys, *call, "--budget", 120, "--method", "sainte_lague")
     assert code == 0, err
     assert "used 120 of 120" in out
-    assert "in proportion to column votes" in out
+    assert "by the scores in column votes" in out
     assert "  red: 57" in out
     answer = json.loads(run(capsys, *call, "--budget", 10, "-m", "largest_remainder", "--json")[1])
     assert answer["amounts"] == [5, 2, 1, 1, 1, 0]

@@ -6,14 +6,22 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "Additivity": "programs._additivity",
+    "LearningCurves": "scaling_laws._learning_curves",
     "Utility": "scaling_laws._fit_utility",
     "adams": "apportionment._adams",
+    "additivity": "programs._additivity",
     "allocate_checkpoint": "checkpoints._allocate_checkpoint",
     "apply_plan": "checkpoints._apply_plan",
     "constrained_knapsack": "knapsack._constrained_knapsack",
     "dean": "apportionment._dean",
     "dhondt": "apportionment._dhondt",
+    "difficulty_aware_trials": "sampling._difficulty_aware_trials",
+    "equitable_collection": "sampling._equitable_collection",
+    "evopress": "programs._evopress",
+    "expert_bits": "bits._expert_bits",
     "export_plan": "checkpoints._export_plan",
+    "fit_learning_curves": "scaling_laws._learning_curves",
     "fit_utility": "scaling_laws._fit_utility",
     "hull_greedy": "knapsack._hull_greedy",
     "huntington_hill": "apportionment._huntington_hill",
@@ -21,7 +29,10 @@ HOMES = {
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
     "quality_quantity": "scaling_laws._quality_quantity",
     "read_plan": "checkpoints._apply_plan",
+    "reverse_water_filling": "bits._reverse_water_filling",
+    "rollout_knapsack": "sampling._rollout_knapsack",
     "sainte_lague": "apportionment._sainte_lague",
+    "submodular_mixture": "mixtures._submodular_mixture",
     "water_filling": "continuous._water_filling",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

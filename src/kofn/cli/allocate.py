@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kofn.cli.allocate_answer import answer, render
-from kofn.cli.allocate_arguments import ANSWER, BUDGET, CURVES, AllocateArguments
+from kofn.cli.allocate_arguments import ANSWER, BUDGET, CURVES, ITEMS, AllocateArguments
 from kofn.cli.allocate_model import MODEL, allocate_model, is_model, refuse_model_words
 from kofn.cli.allocate_reading import call_of, read_input
 from kofn.cli.estimate import say_beforehand
@@ -21,7 +21,11 @@ from kofn.verbs import allocate
 
 
 @click.command(
-    "allocate", cls=VerbCommand, verb="allocate", sections=(CURVES, BUDGET, MODEL, *ANSWER), short_help="Share."
+    "allocate",
+    cls=VerbCommand,
+    verb="allocate",
+    sections=(CURVES, ITEMS, BUDGET, MODEL, *ANSWER),
+    short_help="Share.",
 )
 @click.argument("file", metavar="FILE")
 @click.pass_obj
@@ -32,6 +36,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     kofn allocate curves.csv --id layer --size params --levels 2,3,4,8 --mean-budget 4 -o bits.csv
     kofn allocate curves.csv --id layer --size params --mean-budget 4 --limit ms=30 --tie block -o bits.csv
     kofn allocate votes.csv --id party --budget 120 --method sainte_lague
+    kofn allocate prompts.csv --id prompt --score pass_rate -m rollout_knapsack --budget 8000 -o rollouts.csv
     kofn allocate model/ --bits 3.0 -o plan.json --report plan.html
     kofn allocate model/ --use plan.json --apply quantised/
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,13 @@ from kofn.core.plans import Allocation
 
 # How many columns of levels are named in one line, items below one another, and points of the frontier.
 _SHOWN, _ITEMS, _POINTS = 12, 10, 7
+# Numbers of `info` that stand beside the plan's value, and what they are called.
+_BESIDE = {
+    "uniform": "the same for all",
+    "equal": "equal amounts",
+    "proportional": "in proportion to the weights",
+    "start_value": "where the search began",
+}
 
 
 def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
@@ -84,7 +92,7 @@ def _levels(arguments: AllocateArguments, curves: Curves) -> str:
     """Which columns are the levels, and what each costs."""
     shown = [*curves.columns[:_SHOWN], *(["..."] if len(curves.columns) > _SHOWN else [])]
     if curves.word == "scores":
-        return f"in proportion to column {shown[0]}"
+        return f"by the scores in column {shown[0]}"
     if "family" in arguments.options:
         return f"curves of the family {arguments.options['family']} with the parameters {', '.join(shown)}"
     if curves.levels is not None and not arguments.levels:
@@ -96,7 +104,11 @@ def _levels(arguments: AllocateArguments, curves: Curves) -> str:
 def _uniform(plan: Allocation) -> list[str]:
     """What the same budget brings where every item gets the same."""
     uniform = plan.info.get("uniform")
-    if uniform is None or not np.isfinite(uniform["value"]):
+    if not isinstance(uniform, Mapping):
+        known = {text: plan.info[name] for name, text in _BESIDE.items() if name in plan.info}
+        others = [f"{text}: {value:.6g}" for text, value in known.items() if np.ndim(value) == 0]
+        return [f"value of {', '.join(others)}"] if others else []
+    if not np.isfinite(uniform["value"]):
         return []
     amounts = np.asarray(uniform["amounts"])
     low, high = amounts.min().item(), amounts.max().item()

@@ -52,6 +52,20 @@ CURVES = Section(
         flag("--lower", "lower_is_better", is_flag=True, help="Lower is better: the same as --sense min."),
     ),
 )
+ITEMS = Section(
+    "What is known of items without curves",
+    (
+        flag(
+            "--score",
+            "score_column",
+            metavar="COL",
+            help="In place of curves, a column of one number an item: votes (-m sainte_lague), success rates (-m "
+            "rollout_knapsack, difficulty_aware_trials) or sensitivities (-m reverse_water_filling).",
+        ),
+        flag("--cost", "--costs", "cost_column", metavar="COL", help="Column of what one unit of each item costs."),
+        flag("--weight", "--weights", "weight_column", metavar="COL", help="Column of how much each item counts."),
+    ),
+)
 BUDGET = Section(
     "What may be spent",
     (
@@ -69,7 +83,13 @@ BUDGET = Section(
             help="What a group of items costs, from A to B (repeatable; A- or -B; shares of the budget as 20%-30%).",
         ),
         flag("-k", "--k", type=int, metavar="N", help="At most so many items above zero."),
-        flag("--tie", "tie_column", metavar="COL", help="Items of one label in this column get the same level."),
+        flag(
+            "--tie",
+            multiple=True,
+            metavar="COL",
+            help="Items of one label in this column get the same level. Of a model on disk (repeatable): a pattern of "
+            "tensors that do, such as 'layers.{}.*_proj'; fused.",
+        ),
         flag(
             "--limit",
             "resource_limits",
@@ -95,6 +115,9 @@ class AllocateArguments(VerbArguments):
     columns: tuple[str, ...] | None = None
     id_column: str | None = None
     size_column: str | None = None
+    score_column: str | None = None
+    cost_column: str | None = None
+    weight_column: str | None = None
     levels: list[float] | None = None
     sense: str | None = None
     higher_is_better: bool = False
@@ -105,9 +128,16 @@ class AllocateArguments(VerbArguments):
     most: str | None = None
     quotas: Quotas = field(default_factory=dict)
     k: int | None = None
-    tie_column: str | None = None
+    tie: tuple[str, ...] = ()
     resource_limits: Mapping[str, float] = field(default_factory=dict)
     frontier: bool = False
+
+    @property
+    def tie_column(self) -> str | None:
+        """The column whose labels tie items."""
+        if len(self.tie) > 1:
+            raise InputError(f"--tie names {len(self.tie)} columns; a table has one of ties, give it once")
+        return self.tie[0] if self.tie else None
 
     @property
     def better(self) -> str | None:

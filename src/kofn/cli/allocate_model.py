@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import click
 
+from kofn.cli.allocate_arguments import BUDGET, CURVES, ITEMS
 from kofn.cli.allocate_model_answer import answer, render, render_beforehand
 from kofn.cli.arguments import NUMBERS, SHARE, flag
 from kofn.cli.printing import plain, say
@@ -47,12 +48,6 @@ MODEL = Section(
         flag("--criterion", metavar="NAME", help="Add up 'squared' errors, or those 'relative' to each tensor."),
         flag(
             "--only", multiple=True, metavar="PATTERN", help="Tensors that take part, default all but tables and heads."
-        ),
-        flag(
-            "--tie",
-            multiple=True,
-            metavar="PATTERN",
-            help="Tensors that share a level, such as 'layers.{}.*_proj'; fused.",
         ),
         flag(
             "--fix",
@@ -168,11 +163,11 @@ def allocate_model(typed: Sequence[str], file: str, values: Mapping[str, Any]) -
 
 def _arguments(typed: Sequence[str], file: str, values: Mapping[str, Any]) -> ModelArguments:
     own = {item.name for item in fields(ModelArguments)} | {"extra"}
-    others = [name for name, value in values.items() if name not in own and value not in (None, (), False)]
+    others = [name for name, value in values.items() if name not in own and value not in (None, (), False, {})]
     if others:
-        flags = {"id_column": "id", "size_column": "size"}
-        name = flags.get(others[0], others[0]).replace("_", "-")
-        raise InputError(f"--{name} is of tables, {file} is a model on disk; leave it out (a mean is --bits 3.0)")
+        of_tables = {option.name: option.opts[0] for option in (*CURVES.flags, *ITEMS.flags, *BUDGET.flags)}
+        name = of_tables.get(others[0], f"--{others[0].replace('_', '-')}")
+        raise InputError(f"{name} is of tables, {file} is a model on disk; leave it out (a mean is --bits 3.0)")
     arguments = ModelArguments.of(typed, {name: value for name, value in values.items() if name in own})
     for name in ("method", "plan_path", "time_limit", "seed"):
         if getattr(arguments, name) not in (None, "auto"):

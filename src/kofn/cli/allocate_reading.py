@@ -45,7 +45,12 @@ class Call(NamedTuple):
 def read_input(table: Table, arguments: AllocateArguments) -> Curves:
     """The curves, or for a method that takes scores the column of scores."""
     entry = arguments.entry
-    if entry is not None and "scores" in entry.required:
+    if entry is None and arguments.score_column is not None:
+        raise InputError(
+            "--score holds one number an item, and what it means is the method's: -m sainte_lague for votes, -m "
+            "rollout_knapsack or difficulty_aware_trials for success rates, -m reverse_water_filling for sensitivities"
+        )
+    if arguments.score_column is not None or (entry is not None and "scores" in entry.required):
         return _scores(table, arguments)
     if entry is not None and entry.options.keys() >= {"family"}:
         return _parameters(table, arguments)
@@ -55,12 +60,14 @@ def read_input(table: Table, arguments: AllocateArguments) -> Curves:
 def call_of(table: Table, arguments: AllocateArguments, curves: Curves) -> Call:
     """Everything that was asked of the file, as words and options of the verb."""
     call = arguments.given("budget", "k") | {curves.word: curves.values}
+    beside = {"costs": arguments.cost_column, "weights": arguments.weight_column}
+    call |= {word: table.numbers(column) for word, column in beside.items() if column is not None}
     if arguments.id_column:
         call["ids"] = table.ids(arguments.id_column)
     if curves.word == "curves" and curves.values.ndim == 2 and curves.levels is not None:
         # Here the item is known by its name; what else is wrong, the method says.
         forbidden_levels(curves.values, arguments.better or "min", call.get("ids"))
-    options = arguments.options
+    options = _with_columns(table, arguments)
     if arguments.levels:
         options["levels"] = [int(level) if level.is_integer() else level for level in arguments.levels]
     elif curves.levels is not None:
@@ -76,11 +83,21 @@ def call_of(table: Table, arguments: AllocateArguments, curves: Curves) -> Call:
         call["groups"] = {name: table.labels(name) for name in names.values()}
         call["quotas"] = {names[column]: ends for column, ends in arguments.quotas.items()}
     if arguments.tie_column:
-        options["tied"] = table.labels(arguments.tie_column)
+        options["tied"] = table.labels(table.require(arguments.tie_column))
     if arguments.resource_limits:
         options["limits"] = dict(arguments.resource_limits)
         options["resources"] = {name: _resource(table, name, curves) for name in arguments.resource_limits}
     return Call(call, options)
+
+
+def _with_columns(table: Table, arguments: AllocateArguments) -> dict[str, Any]:
+    """The method's own options, each that holds a number for every item read from the column that is typed."""
+    options = dict(arguments.options)
+    kinds = {} if arguments.entry is None else arguments.entry.types
+    for name, value in options.items():
+        if isinstance(value, str) and kinds.get(name, "").startswith("ArrayLike"):
+            options[name] = table.numbers(table.require(value))
+    return options
 
 
 def _end(table: Table, text: str | None, flag: str, n: int) -> NDArray[Any]:
@@ -152,12 +169,15 @@ def _scores(table: Table, arguments: AllocateArguments) -> Curves:
         InputError: there is none, or several are.
     """
     beside = _beside(table, arguments)
-    names = arguments.columns or tuple(
-        name for name in table.columns if name not in beside and table.dtype(name) == "number"
-    )
+    if arguments.score_column is not None:
+        names: tuple[str, ...] = (arguments.score_column,)
+    else:
+        names = arguments.columns or tuple(
+            name for name in table.columns if name not in beside and table.dtype(name) == "number"
+        )
     if len(names) != 1:
         has = f"{len(names)} numeric columns ({', '.join(names[:5])})" if names else "no numeric column"
-        raise InputError(f"{table.path} has {has} to share by; name the one of scores: --columns COL")
+        raise InputError(f"{table.path} has {has} to share by; name the one of scores: --score COL")
     return Curves(table.numbers(names[0]), names, word="scores")
 
 
@@ -176,6 +196,8 @@ def _beside(table: Table, arguments: AllocateArguments) -> set[str | None]:
     """The columns that say something else of the items."""
     ends = {text for text in (arguments.least, arguments.most) if text is not None and amount_of(text) is None}
     beside = {arguments.id_column, arguments.size_column, arguments.tie_column, *ends}
+    beside |= {arguments.cost_column, arguments.weight_column}
+    beside |= {value for value in arguments.options.values() if isinstance(value, str)}
     for name in arguments.resource_limits:
         beside |= {name, *columns_by_level(name, table.columns).values()}
     return beside | set(arguments.quotas)

@@ -26,6 +26,8 @@ KINDS: dict[str, dict[str, str]] = {
     "scores": {
         "table": "(items, bins) with -inf for what is not listed",
         "vector or table": "(n,), or (items, bins) with -inf for what is not listed",
+        "not negative": "(n,) of 0 or more",
+        "rates": "(n,) from 0 to 1",
     },
     "costs": {"entry": "one for each entry of the score table, or one for each of its columns"},
     "per_item": {"any": "a limit that may be larger than the number of bins"},

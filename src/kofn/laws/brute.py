@@ -74,7 +74,7 @@ def optimum(case: Case) -> float | None:
     if case.verb == "select":
         return _best_set(case)
     if case.verb == "allocate":
-        return _best_levels(case)
+        return _best_levels(case) if "curves" in case.words and case.plan.objective in ("", "curves") else None
     if case.verb == "assign":
         if case.plan.medoids is not None:
             return _best_medoids(case)

@@ -61,8 +61,12 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
         _constrain(draw, entry, n, given)
     elif entry.verb == "assign":
         _bins(draw, entry, n, given)
-    elif entry.verb == "allocate":
+    elif entry.verb == "allocate" and "curves" in given:
         _spend(draw, entry, given, options, plain=law == "concave")
+    elif entry.verb == "allocate" and "X" not in given and "scores" not in declared.kinds:
+        _units(draw, entry, given)
+    elif entry.verb == "allocate":
+        _share(draw, entry, n, given, options)
     if "objective" in entry.accepted and draw(st.integers(0, 3)):
         _objective(draw, entry, given, options)
     if "seed" in entry.accepted:
@@ -92,6 +96,7 @@ def _sources(draw: Draw, entry: Entry, n: int, law: str, tied: bool, options: di
             word = DERIVE[word][0]
         if word == "scores":
             make = inputs.score_table if entry.verb == "assign" else inputs.score_vector
+            make = inputs.SCORES.get(declared.kinds.get(word, ""), make)
             given[word] = make(draw, n, tied=tied)
         elif word == "curves":
             if "sense" in entry.options and draw(st.booleans()):
@@ -273,11 +278,35 @@ def _room(draw: Draw, n: int, given: dict[str, Any]) -> None:
     given["capacity"] = room
 
 
+def _share(draw: Draw, entry: Entry, n: int, given: dict[str, Any], options: dict[str, Any]) -> None:
+    """Prices, bounds, and a budget between what the least amounts cost and a little more than the most."""
+    words = {name for name in ("costs", "weights") if name in entry.accepted and draw(st.booleans())}
+    sized = "sizes" in entry.options and draw(st.booleans())
+    prices: NDArray[Any] = np.ones(n, np.int64)
+    if "costs" in words or sized:
+        prices = np.array(draw(st.lists(st.integers(1, 4), min_size=n, max_size=n))) * draw(
+            st.sampled_from((1, 1, 0.1))
+        )
+        given.update({"costs": prices} if "costs" in words else {})
+        options.update({"sizes": prices} if sized else {})
+    if "weights" in words:
+        given["weights"] = np.array(draw(st.lists(st.integers(1, 3), min_size=n, max_size=n)), np.float64)
+    low = np.zeros(n, np.int64)
+    if "X" not in given:
+        low = np.array(draw(st.lists(st.integers(0, 3), min_size=n, max_size=n)))
+    high = low + np.array(draw(st.lists(st.integers(0, 5), min_size=n, max_size=n)))
+    given["bounds"] = np.stack([low, high], axis=1)
+    least, most = ((prices * end).sum().item() for end in (low, high))
+    budget = least + draw(st.sampled_from((0.0, 0.2, 0.5, 0.9, 1.0, 1.2 if "X" not in given else 1.0))) * (most - least)
+    whole = isinstance(least, int) and ("X" in given or draw(st.booleans()))
+    if "mean_budget" in entry.options and draw(st.integers(0, 3)) == 0:
+        options["mean_budget"] = float(np.ceil(budget / prices.sum() * 100 + 1) / 100)
+    else:
+        given["budget"] = int(budget) if whole else budget
+
+
 def _spend(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[str, Any], *, plain: bool) -> None:
     """sizes, levels and a budget between what the cheapest levels cost and a little more than the dearest."""
-    if "curves" not in given:
-        _units(draw, entry, given)
-        return
     n, width = np.asarray(given["curves"]).shape
     sizes, levels = np.ones(n, np.int64), np.broadcast_to(np.arange(width), (n, width))
     if "sizes" in entry.options and not plain and draw(st.booleans()):

@@ -114,6 +114,20 @@ def score_vector(draw: Draw, n: int, *, tied: bool = True) -> Any:
     return laid_out(draw, numbers(draw, (n,), tied=tied, low=low))
 
 
+def amount_vector(draw: Draw, n: int, *, tied: bool = True) -> Any:
+    """scores (n,), none negative, some of them 0."""
+    return laid_out(draw, numbers(draw, (n,), tied=tied, low=0))
+
+
+def rate_vector(draw: Draw, n: int, *, tied: bool = True) -> Any:
+    """scores (n,) from 0 to 1, both ends among them."""
+    tenths = seeded(draw).integers(0, 10, size=n, endpoint=True) / 10
+    return laid_out(draw, tenths if tied and draw(st.booleans()) else seeded(draw).random(n))
+
+
+SCORES = {"not negative": amount_vector, "rates": rate_vector}
+
+
 def score_table(draw: Draw, n: int, *, tied: bool = True) -> Any:
     """scores (n, bins), some of them -inf: bins that the item does not list."""
     bins = draw(st.integers(1, 4))

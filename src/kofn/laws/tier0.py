@@ -17,7 +17,7 @@ from kofn.core.checks import is_sparse
 from kofn.core.plans import STATUSES, Plan
 from kofn.laws import brute, recount
 from kofn.laws.case import NOUNS, Case, broken, law
-from kofn.laws.words import Levels, accepted_words
+from kofn.laws.words import OF_LEVELS, Levels, accepted_words, of_units
 
 _INFO = {"seconds": float, "oracle_calls": int, "distance_evals": int, "peak_bytes": int, "exact": bool, "version": str}
 
@@ -223,11 +223,13 @@ def _held_bins(case: Case) -> list[str]:
 
 
 def _held_amounts(case: Case) -> list[str]:
-    if "curves" not in case.words:
+    if of_units(case.plan.objective):
         total = sum(case.plan.amounts.tolist())
         return [] if total == case.words["budget"] else [f"{total} units of {case.words['budget']}"]
+    if "curves" not in case.words or case.plan.bounds is None:
+        return _held_counts(case)
     problem = Levels.of(case)
-    if case.plan.objective == "curves":
+    if case.plan.objective in OF_LEVELS:
         spent = sum((Fraction(cost) for cost in problem.spent(case.plan.amounts)), Fraction(0))
     else:
         # Amounts between the levels: a unit of an item costs its size.
@@ -238,6 +240,31 @@ def _held_amounts(case: Case) -> list[str]:
     if spent > problem.budget * slack:
         return [f"{float(spent)!r} spent of {float(problem.budget)!r}"]
     return []
+
+
+def _held_counts(case: Case) -> list[str]:
+    """Amounts within their bounds, each at the price of its item, against the budget in exact arithmetic."""
+    plan, wrong = case.plan, []
+    prices = np.asarray(case.words.get("costs", case.options.get("sizes", np.ones(case.n, np.int64))))
+    amounts = plan.amounts.tolist()
+    spent = sum(
+        (Fraction(price) * Fraction(amount) for price, amount in zip(prices.tolist(), amounts, strict=True)),
+        Fraction(0),
+    )
+    if "budget" in case.words:
+        budget = Fraction(case.words["budget"])
+    else:
+        budget = Fraction(repr(case.options["mean_budget"])) * sum(Fraction(price) for price in prices.tolist())
+    whole = prices.dtype.kind in "iu" and plan.amounts.dtype.kind in "iu"
+    slack = 1 if whole else 1 + Fraction(case.n) * Fraction(float(np.finfo(float).eps))
+    if spent > budget * slack:
+        wrong.append(f"{float(spent)!r} spent of {float(budget)!r}")
+    if plan.bounds is not None and "bounds" in case.words:
+        if not (plan.bounds == np.broadcast_to(case.words["bounds"], (case.n, 2))).all():
+            wrong.append("bounds are not those that were asked")
+        if (plan.amounts < plan.bounds[:, 0]).any() or (plan.amounts > plan.bounds[:, 1]).any():
+            wrong.append("an amount is beyond its bounds")
+    return wrong
 
 
 @law("recount", always=True)

@@ -143,6 +143,15 @@ def from_table(name: str, table: Floats, weights: Floats, kind: str) -> SetFunct
     return SetFunction(name, value, many, scale, kind in ("sum", "most"), None if kind == "sum" else True)
 
 
+# Objectives of plans whose amounts are levels of the curves.
+OF_LEVELS = ("curves", "weighted_error", "score_of_levels")
+
+
+def of_units(objective: str | None) -> bool:
+    """Whether amounts are whole units that add up to the budget exactly."""
+    return objective is not None and (objective == "squared_remainders" or objective.startswith("quotients_by_"))
+
+
 @dataclass(frozen=True)
 class Levels:
     """What `allocate` was asked: worth and exact cost of each level of each item, and the budget."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -49,9 +50,15 @@ def _stats(plan: Allocation) -> list[Element]:
     return used
 
 
+def _equal_amounts(plan: Allocation) -> Mapping[str, Any] | None:
+    """The allocation of equal amounts, where the method has made one."""
+    uniform = plan.info.get("uniform")
+    return uniform if isinstance(uniform, Mapping) else None
+
+
 def _baseline(plan: Allocation) -> list[Element]:
     """The same budget in equal amounts."""
-    uniform = plan.info.get("uniform")
+    uniform = _equal_amounts(plan)
     if uniform is None or not np.isfinite(uniform["value"]):
         return []
     change = abs(plan.value - uniform["value"])
@@ -64,7 +71,7 @@ def _baseline(plan: Allocation) -> list[Element]:
 def _amounts(context: Context, plan: Allocation) -> Element:
     amounts, values = np.asarray(plan.amounts), np.asarray(plan.values, np.float64)
     total = _total(amounts)
-    uniform = plan.info.get("uniform")
+    uniform = _equal_amounts(plan)
     against = None if uniform is None else _total(uniform["amounts"])
     sides = plan.at_bounds if amounts.ndim == 1 else np.zeros(plan.n, np.int8)
     rows = []
@@ -127,7 +134,7 @@ def _curves(context: Context, plan: Allocation) -> list[Element | None]:
     if curves is None or column is None:
         return []
     chosen = np.asarray(column)
-    uniform = plan.info.get("uniform", {}).get("level", chosen)
+    uniform = (_equal_amounts(plan) or {}).get("level", chosen)
     rows = np.arange(plan.n)
     moved = np.abs(np.nan_to_num(curves[rows, chosen] - curves[rows, np.asarray(uniform)]))
     out: list[Element | None] = []

@@ -37,6 +37,7 @@ HOMES = {
     "sampled_greedy": "greedy._sampled_greedy",
     "shift_scores": "training_data._sources_by_shift",
     "sieve_streaming": "streams._sieve_streaming",
+    "smart": "training_data._smart",
     "sources_by_shift": "training_data._sources_by_shift",
     "sparse_greedy": "greedy._sparse_greedy",
     "stochastic_batch": "labels._stochastic_batch",

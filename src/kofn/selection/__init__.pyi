@@ -30,6 +30,7 @@ from kofn.selection.training_data._rds_plus import rds_plus as rds_plus
 from kofn.selection.greedy._sampled_greedy import sampled_greedy as sampled_greedy
 from kofn.selection.training_data._sources_by_shift import shift_scores as shift_scores
 from kofn.selection.streams._sieve_streaming import sieve_streaming as sieve_streaming
+from kofn.selection.training_data._smart import smart as smart
 from kofn.selection.training_data._sources_by_shift import sources_by_shift as sources_by_shift
 from kofn.selection.greedy._sparse_greedy import sparse_greedy as sparse_greedy
 from kofn.selection.labels._stochastic_batch import stochastic_batch as stochastic_batch

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from kofn.core.checks.amounts import enough as enough
+from kofn.core.checks.amounts import least_and_most as least_and_most
+from kofn.core.checks.amounts import one_an_item as one_an_item
+from kofn.core.checks.amounts import rates as rates
+from kofn.core.checks.amounts import total_budget as total_budget
 from kofn.core.checks.arrays import as_array as as_array
 from kofn.core.checks.arrays import as_float as as_float
 from kofn.core.checks.arrays import distances as distances

@@ -167,6 +167,15 @@ def _cutoff(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> No
     options["cutoff"] = draw(st.sampled_from((0.0, min(0.1, spare), spare * 0.99)))
 
 
+def _draw_smart(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """The task of each row, and whether all tasks are kept."""
+    n = len(given["X"])
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    words["groups"] = [f"task {code}" for code in draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))]
+    if draw(st.booleans()):
+        options["n_tasks"] = len(set(words["groups"]))
+
+
 FUNCTIONS: dict[str, Callable[[Case], Value]] = {"query_similarity": _query_similarity}
 OPTIMA: dict[str, Optimum] = {"worst_case_worth": _best_worst_case}
 RECOUNTS: dict[str, Recount] = {
@@ -176,6 +185,7 @@ RECOUNTS: dict[str, Recount] = {
 }
 OPTIONS: dict[str, Drawer] = {
     "tasks": _draw_tasks,
+    "n_tasks": _draw_smart,
     "balance": _draw_balance,
     "error": _draw_error,
     "target": _draw_target,

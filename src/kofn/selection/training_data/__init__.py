@@ -13,6 +13,7 @@ HOMES = {
     "rad": "_rad",
     "rds_plus": "_rds_plus",
     "shift_scores": "_sources_by_shift",
+    "smart": "_smart",
     "sources_by_shift": "_sources_by_shift",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

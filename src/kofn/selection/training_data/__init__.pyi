@@ -6,6 +6,7 @@ from kofn.selection.training_data._rds_plus import position_weighted_mean as pos
 from kofn.selection.training_data._rad import rad as rad
 from kofn.selection.training_data._rds_plus import rds_plus as rds_plus
 from kofn.selection.training_data._sources_by_shift import shift_scores as shift_scores
+from kofn.selection.training_data._smart import smart as smart
 from kofn.selection.training_data._sources_by_shift import sources_by_shift as sources_by_shift
 
 HOMES: dict[str, str]

@@ -1,0 +1,12 @@
+"""Bits for each part of a model, from what each bit is worth."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "expert_bits": "_expert_bits",
+    "reverse_water_filling": "_reverse_water_filling",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)
