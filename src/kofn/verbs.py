@@ -317,8 +317,8 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods:
 
     Examples:
         >>> import kofn
-        >>> [entry.name for entry in kofn.methods("combine", given=("rankings",))]
-        ['borda', 'bradley_terry', 'kemeny']
+        >>> [entry.name for entry in kofn.methods("combine", given=("members", "y"))]
+        ['ensemble_selection', 'stacking']
     """
     for word in given:
         if word not in VOCABULARY:

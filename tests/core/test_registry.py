@@ -529,7 +529,7 @@ class TestMethods:
             "plackett_luce",
             "plurality",
             "schulze",
-            "threshold",
+            "threshold_rule",
         ]
 
     def test_an_entry_tells_its_inputs(self):

@@ -20,7 +20,7 @@ from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 from kofn.combination import winning_weights
 
-RULES = ("borda", "copeland", "minimax", "dowdall", "baldwin", "threshold", "plurality")
+RULES = ("borda", "copeland", "minimax", "dowdall", "baldwin", "threshold_rule", "plurality")
 JUDGED = RULES[:3]
 SYSTEMS, TASKS, MISSING, RESCALED = 20, 10, 0.2, 100.0
 MEANS = ("mean", "mean of standardised scores")

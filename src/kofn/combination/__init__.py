@@ -50,7 +50,7 @@ HOMES = {
     "stack_adapters": "adapters._stack_adapters",
     "stacking": "ensembles._stacking",
     "task_arithmetic": "task_vectors._task_arithmetic",
-    "threshold": "rankings._dowdall",
+    "threshold_rule": "rankings._dowdall",
     "ties": "task_vectors._ties",
     "variance_corrected_mean": "averaging._variance_corrected_mean",
     "vote_ballots": "rankings._votes",

@@ -43,7 +43,7 @@ from kofn.combination.averaging import slerp as slerp
 from kofn.combination.adapters._stack_adapters import stack_adapters as stack_adapters
 from kofn.combination.ensembles._stacking import stacking as stacking
 from kofn.combination.task_vectors import task_arithmetic as task_arithmetic
-from kofn.combination.rankings._dowdall import threshold as threshold
+from kofn.combination.rankings._dowdall import threshold_rule as threshold_rule
 from kofn.combination.task_vectors import ties as ties
 from kofn.combination.averaging import variance_corrected_mean as variance_corrected_mean
 from kofn.combination.rankings._votes import vote_ballots as vote_ballots

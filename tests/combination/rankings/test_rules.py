@@ -16,7 +16,7 @@ from kofn.combination.rankings._electorate import Electorate
 from kofn.combination.rankings._sensitivity import SCORINGS, borda_points
 from kofn.core.checks import InputError
 
-RULES = ["baldwin", "copeland", "dowdall", "minimax", "plurality", "schulze", "threshold"]
+RULES = ["baldwin", "copeland", "dowdall", "minimax", "plurality", "schulze", "threshold_rule"]
 
 
 def drawn(seed: int, *, gaps: bool = True) -> tuple[Any, Any]:
@@ -108,7 +108,7 @@ class Counted:
                 a: self.mean(a, lambda above, tied, _: sum(Fraction(1, above + t) for t in range(1, tied + 1)) / tied)
                 for a in self.heard
             }
-        assert rule == "threshold"
+        assert rule == "threshold_rule"
         keys = {}
         for a in self.heard:
             often = []

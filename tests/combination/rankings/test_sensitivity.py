@@ -20,7 +20,7 @@ def table(seed: int) -> Any:
     return scores
 
 
-@pytest.mark.parametrize("method", ["borda", "schulze", "threshold", "kemeny", "plackett_luce"])
+@pytest.mark.parametrize("method", ["borda", "schulze", "threshold_rule", "kemeny", "plackett_luce"])
 def test_leaving_a_judge_out_is_ranking_without_it(method: Any) -> None:
     scores, weights = table(3), np.array([1.0, 2, 1, 1, 3, 1])
     options = {"prior": 0.1} if method == "plackett_luce" else {}

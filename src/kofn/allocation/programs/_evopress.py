@@ -114,9 +114,10 @@ def evopress(
     rounds = _rounds(survivors, samples, offspring)
     rng = np.random.default_rng(seed)
     most = rounds[-1][1]
-    spending = {"budget": budget, "mean_budget": mean_budget, "sizes": sizes, "levels": levels}
     with Control(**limits) as control:
-        start_plan = multiple_choice_knapsack(curves, **spending)
+        start_plan = multiple_choice_knapsack(
+            curves, budget=budget, mean_budget=mean_budget, sizes=sizes, levels=levels
+        )
         problem = _Choices.of(curves, sizes, levels, start_plan.budget["budget"])
         judge = _Judge(score, problem)
         parent, value = _first(begin, start_plan.info["level"], problem, judge, most)

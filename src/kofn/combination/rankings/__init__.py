@@ -22,7 +22,7 @@ HOMES = {
     "plackett_luce": "_plackett_luce",
     "plurality": "_dowdall",
     "schulze": "_copeland",
-    "threshold": "_dowdall",
+    "threshold_rule": "_dowdall",
     "vote_ballots": "_votes",
     "win_ballots": "_votes",
     "win_strengths": "_votes",

@@ -15,7 +15,7 @@ from kofn.combination.rankings._copeland import minimax as minimax
 from kofn.combination.rankings._plackett_luce import plackett_luce as plackett_luce
 from kofn.combination.rankings._dowdall import plurality as plurality
 from kofn.combination.rankings._copeland import schulze as schulze
-from kofn.combination.rankings._dowdall import threshold as threshold
+from kofn.combination.rankings._dowdall import threshold_rule as threshold_rule
 from kofn.combination.rankings._votes import vote_ballots as vote_ballots
 from kofn.combination.rankings._votes import win_ballots as win_ballots
 from kofn.combination.rankings._votes import win_strengths as win_strengths

@@ -14,7 +14,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
-__all__ = ["dowdall", "plurality", "threshold"]
+__all__ = ["dowdall", "plurality", "threshold_rule"]
 
 
 @method(
@@ -127,7 +127,9 @@ def dowdall_points(electorate: Electorate, weights: Floats) -> Floats:
     paper="aleskerov2010",
     aliases=("generalised antiplurality", "veto", "antiplurality", "fewest last places", "leximin"),
 )
-def threshold(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Sequence[str] | None = None) -> Blend:
+def threshold_rule(
+    rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Sequence[str] | None = None
+) -> Blend:
     """Rank n alternatives by how seldom m judges put them last; equal ones by how seldom last but one, and so on.
 
     How often is the weighted share of the judges who rated an alternative and another; k that are tied over k positions
@@ -154,12 +156,12 @@ def threshold(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] 
         Aleskerov, Chistyakov & Kalyagin 2010, The threshold aggregation (Economics Letters 107).
 
     Examples:
-        >>> from kofn.combination import threshold
-        >>> threshold([[3, 3, 1], [2, 1, 3], [1, 2, 2]]).result.tolist()
+        >>> from kofn.combination import threshold_rule
+        >>> threshold_rule([[3, 3, 1], [2, 1, 3], [1, 2, 2]]).result.tolist()
         [0, 1, 2]
     """
     ballots = ballots_of(rankings, lower)
-    return by_points(ballots, weights, "threshold", threshold_points, work=20.0 * ballots.shape[1] ** 2)
+    return by_points(ballots, weights, "threshold_rule", threshold_points, work=20.0 * ballots.shape[1] ** 2)
 
 
 def threshold_points(electorate: Electorate, weights: Floats) -> Floats:

@@ -41,10 +41,12 @@ SCORINGS: dict[str, Scoring] = {
     "baldwin": baldwin_points,
     "plurality": plurality_points,
     "dowdall": dowdall_points,
-    "threshold": threshold_points,
+    "threshold_rule": threshold_points,
 }
 
-_OF_POSITIONS = ("plurality", "dowdall", "threshold")
+# Every rule of the family; the last three have no points of their own.
+METHODS = (*SCORINGS, "kemeny", "bradley_terry", "plackett_luce")
+_OF_POSITIONS = ("plurality", "dowdall", "threshold_rule")
 
 
 class RuleComparison(NamedTuple):
@@ -231,7 +233,7 @@ def group_ballots(
         rankings: (n, m) scores of n alternatives by m judges, higher is better, NaN where a judge did not rate; a
             frame, whose columns are the judges, or an array.
         groups: name to the judges of each group, by column number or, of a frame, by name; others are left out.
-        method: the rule that ranks within a group.
+        method: the rule that ranks within a group; "auto" is "borda".
         weights: (m,) weight of each judge within its group, one by default.
         lower: the judges for whom lower is better, as in `groups`.
         options: of the method, such as its prior.
@@ -254,8 +256,13 @@ def group_ballots(
     """
     import polars
 
-    from kofn.verbs import combine
+    from kofn.combination import rankings as family
 
+    rank = getattr(family, "borda" if method == "auto" else checks.choice(method, "method", METHODS))
+    settings = dict(options or {})
+    for name in settings:
+        if name not in rank.__kofn__.signature.parameters:
+            raise InputError(f"options name {name!r}, which {rank.__name__} does not take")
     columns = [str(name) for name in getattr(rankings, "columns", ())]
     table = checks.rankings(rankings)
     given = np.ones(table.shape[1]) if weights is None else checks.weights(weights).astype(np.float64)
@@ -272,8 +279,7 @@ def group_ballots(
         raise InputError("groups is empty; name at least one group of judges")
     out = {}
     for name, judges in of_group.items():
-        own: Any = method
-        plan = combine(rankings=turned[:, judges], weights=given[judges], method=own, options=dict(options or {}))
+        plan = rank(turned[:, judges], weights=given[judges], **settings)
         out[name] = np.where(_ranks(plan) > 0, -_ranks(plan).astype(np.float64), np.nan)
     return {"rankings": polars.DataFrame(out)}
 

@@ -135,21 +135,21 @@ def _draw_predictions(draw: Draw, given: Mapping[str, Any], options: dict[str, A
     rng, m = seeded(draw), len(words["members"])
     n = draw(st.integers(1, 14))
     kind = draw(st.sampled_from(("two classes", "classes", "numbers", "quantiles")))
-    ties = draw(st.booleans())
+    coarse = draw(st.booleans())
     if kind in ("two classes", "classes"):
         count = 2 if kind == "two classes" else draw(st.integers(2, 4))
         words["y"] = np.concatenate([np.arange(count), rng.integers(0, count, n)])
         n = len(words["y"])
         chances = rng.dirichlet(np.ones(count), (m, n))
-        members = np.round(4 * chances) / 4 if ties and count == 2 else chances
+        members = np.round(4 * chances) / 4 if coarse and count == 2 else chances
         members = members[:, :, 1] if kind == "two classes" else members
         options["loss"] = draw(st.sampled_from(("log_loss", "brier", "accuracy")))
         if draw(st.booleans()):
             words["y"] = np.array([f"class {answer}" for answer in words["y"]])
     else:
         scale = draw(st.sampled_from((1.0, 1e-3, 1e6)))
-        y = scale * (rng.integers(-3, 4, n).astype(np.float64) if ties else rng.normal(size=n))
-        words["y"], off = y, rng.integers(-2, 3, (m, n)) if ties else rng.normal(size=(m, n))
+        y = scale * (rng.integers(-3, 4, n).astype(np.float64) if coarse else rng.normal(size=n))
+        words["y"], off = y, rng.integers(-2, 3, (m, n)) if coarse else rng.normal(size=(m, n))
         members = y + scale * off
         if kind == "quantiles":
             options["quantiles"] = [0.1, 0.5, 0.75]
