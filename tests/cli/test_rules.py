@@ -78,6 +78,10 @@ def test_groups_of_judges_count_once(folder: Path, capsys: pytest.CaptureFixture
         points = {row["id"]: row["points"] for row in told["standings"]}
         assert points["a"] == points["b"] == points["c"] == 0.5
     assert "ranked by itself first: x=x1,x2,x3; code=y" in spoken(capsys, "b.csv", "--id", "m", *groups)
+    # Who is in no group is a judge like before.
+    alone = json.loads(spoken(capsys, "b.csv", "--id", "m", *groups[:2], "--lower", "y", "--json"))
+    assert alone["judges"] == ["x", "y"]
+    assert {row["id"]: row["points"] for row in alone["standings"]} == {"a": 0.5, "b": 0.5, "c": 0.5}
     for group, says in (
         ("x", "give a name and columns, as in"),
         ("x=", "give a name and columns"),

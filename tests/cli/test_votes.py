@@ -271,3 +271,9 @@ def test_a_winner_that_is_one_side_by_name_and_the_other_by_column_is_refused(
         "the winner of 'model_b' against 'x' is 'model_b', which is the name of one and the column of the other" in text
     )
     assert not Path("o.csv").exists()
+
+
+@pytest.mark.parametrize("cell", ["maybe", "0.5", "2"])
+def test_a_tie_that_cannot_be_read_is_no_win(cell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("v.csv").write_text(f"winner,loser,tie\nb,c,\na,b,{cell}\n")
+    assert f"tie at row 1 is '{cell}'; say 1, true or tie" in refused(capsys, "combine", "v.csv")

@@ -6,8 +6,8 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "Additivity": "programs._additivity",
     "LearningCurves": "scaling_laws._learning_curves",
+    "MeasuredAdditivity": "programs._additivity",
     "Utility": "scaling_laws._fit_utility",
     "adams": "apportionment._adams",
     "additivity": "programs._additivity",

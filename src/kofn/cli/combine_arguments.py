@@ -68,7 +68,8 @@ JUDGES = Section(
             "judge_groups",
             multiple=True,
             metavar="NAME=A,B",
-            help="Judges' columns that are ranked by first and count once together (repeatable).",
+            help="Judges' columns that are ranked by first and count once together (repeatable); each other judge "
+            "counts once.",
         ),
         flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),

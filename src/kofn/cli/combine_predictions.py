@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,8 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
     used = int(np.count_nonzero(weights))
     of_rows = f" of {info['rows']:,} rows" if "rows" in info else ""
     lines = [f"{plan.method}: the predictions{of_rows} by {used} of {plan.n} models, blended"]
+    if info.get("missing"):
+        lines.append(f"missing: {info['missing']:,} predictions, each left to the other models of its row")
     single = info.get("single")
     gains = {} if plan.selection is None else dict(zip(plan.selection.indices, plan.selection.gains, strict=True))
     order = np.argsort(-np.abs(weights), kind="stable")[: min(_LISTED, max(used, 1))].tolist()
@@ -230,5 +232,14 @@ def brings(plan: Blend) -> list[str]:
     alone = "" if held_out["over_single"] == "better" else f" ({best} alone may do as well)"
     verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
     over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
-    lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all")
+    simpler = _simpler(held_out, plan)
+    lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
     return lines
+
+
+def _simpler(held_out: Mapping[str, Any], plan: Blend) -> str:
+    """What did better than the blend on rows that did not choose it."""
+    sign = -1.0 if plan.sense == "max" else 1.0
+    others = {"best_single": "the best model", "plain_mean": "the mean of all"}
+    ahead = [name for key, name in others.items() if sign * held_out[key] < sign * held_out["blend"]]
+    return f"; on these folds {' and '.join(ahead)} did better" if ahead else ""

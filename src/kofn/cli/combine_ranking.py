@@ -105,6 +105,8 @@ def _in_groups(
         for column in columns:
             if column not in judges:
                 raise InputError(f"--judge-group {name!r} names {column!r}, which is no judge{nearest(column, judges)}")
+    grouped = {column for columns in groups.values() for column in columns}
+    groups |= {judge: [judge] for judge in judges if judge not in grouped}
     ballots = group_ballots(
         call["rankings"],
         groups,

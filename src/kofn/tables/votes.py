@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _HEAD = 1_000
 # What a column of ties says where neither won.
 _TIED = ("1", "1.0", "true", "yes", "tie", "draw")
+_WON = ("0", "0.0", "false", "no", "")
 
 
 def votes_in(table: Table) -> VoteColumns | None:
@@ -72,7 +73,14 @@ def read_votes(table: Table, columns: VoteColumns) -> Votes:
         return count_votes(first, second, table.column(columns.winner))
     winner = first.cast(pl.String)
     if columns.tie is not None:
-        tied = table.column(columns.tie).cast(pl.String).str.to_lowercase().is_in(_TIED).fill_null(value=False)
+        texts = table.column(columns.tie).cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
+        tied = texts.is_in(_TIED)
+        unread = (~(tied | texts.is_in(_WON))).arg_true()
+        if len(unread):
+            row = int(unread[0])
+            raise InputError(
+                f"{columns.tie} at row {row} is {texts[row]!r}; say 1, true or tie, or 0, false or nothing"
+            )
         winner = winner.set(tied, "tie")
     return count_votes(first, second, winner)
 

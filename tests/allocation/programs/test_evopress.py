@@ -7,7 +7,7 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn.allocation import Additivity, additivity
+from kofn.allocation import MeasuredAdditivity, additivity
 
 RNG = np.random.default_rng(3)
 CURVES = np.sort(RNG.random((8, 4)), axis=1)[:, ::-1].copy()
@@ -81,7 +81,7 @@ def test_a_run_that_is_stopped_is_said_to_be() -> None:
 def test_sums_are_trusted_where_losses_add_up_and_not_elsewhere() -> None:
     choices = RNG.integers(4, size=(24, 8))
     sums = np.take_along_axis(CURVES, choices.T, 1).sum(axis=0)
-    noisy: Additivity = additivity(CURVES, choices, sums + RNG.normal(0, 0.1 * sums.std(), 24))
+    noisy: MeasuredAdditivity = additivity(CURVES, choices, sums + RNG.normal(0, 0.1 * sums.std(), 24))
     assert noisy.trusted
     assert noisy.explained > 0.9
     assert not additivity(CURVES, choices, RNG.random(24)).trusted

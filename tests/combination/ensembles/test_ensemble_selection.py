@@ -234,3 +234,13 @@ def test_at_size_on_threads() -> None:
         members, y = _classes(150, 6, 3, seed=11)
         given = {"members": members, "y": y, "seed": 0}
         keeps_laws_at_size("ensemble_selection", given, {"loss": loss, "rounds": 8, "folds": 3})
+
+
+def test_the_best_model_is_never_worse_than_one_of_them_alone() -> None:
+    """Which of two close models is chosen on other rows can be the wrong one each time; nobody has to choose anew."""
+    rng = np.random.default_rng(3)
+    y = rng.integers(0, 2, 60)
+    for seed in range(12):
+        members = [np.clip(y + np.random.default_rng((seed, m)).normal(0, 0.5, 60), 0.02, 0.98) for m in range(3)]
+        info = kofn.combine(members, y=y, method="ensemble_selection", seed=seed).info
+        assert info["held_out"]["best_single"] <= min(info["single"]) + 1e-12

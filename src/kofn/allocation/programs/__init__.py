@@ -6,7 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "Additivity": "_additivity",
+    "MeasuredAdditivity": "_additivity",
     "additivity": "_additivity",
     "evopress": "_evopress",
 }

@@ -11,7 +11,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 
-__all__ = ["Additivity", "additivity"]
+__all__ = ["MeasuredAdditivity", "additivity"]
 
 _FEWEST = 8
 # Order agreement of which at least so much must be sure, for an optimum of sums to be worth asking for.
@@ -20,7 +20,7 @@ _REDRAWN = 2_000
 
 
 @dataclass(frozen=True, eq=False)
-class Additivity:
+class MeasuredAdditivity:
     """How well sums of curves foretell joint losses.
 
     Attributes:
@@ -42,7 +42,7 @@ class Additivity:
         return f"curves {verdict} (rank correlation {self.tau:.2f}, at least {self.low:.2f})"
 
 
-def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed: int = 0) -> Additivity:
+def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed: int = 0) -> MeasuredAdditivity:
     """Tell from a few joint measurements whether losses of items, measured one by one, add up.
 
     Measure at the budget that matters, over choices of about equal cost: over different budgets sums look good,
@@ -55,7 +55,7 @@ def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed
         seed: of the bootstrap that gives `low`.
 
     Returns:
-        `Additivity`.
+        `MeasuredAdditivity`.
 
     Raises:
         InputError: fewer than 8 measurements, columns that curves have not, losses that are all alike.
@@ -97,7 +97,7 @@ def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed
     tau = _mean_pair(order, comparable, np.arange(m))
     low = float(np.quantile(redrawn, 0.05))
     slope = np.corrcoef(sums, joint)[0, 1] if sums.min() < sums.max() else 0.0
-    return Additivity(tau, low, low > _TRUSTED, float(slope**2), sums)
+    return MeasuredAdditivity(tau, low, low > _TRUSTED, float(slope**2), sums)
 
 
 def _concordance(a: Floats, b: Floats) -> tuple[Floats, Floats]:

@@ -132,7 +132,7 @@ def ensemble_selection(
             control.step(len(calls))
             return None if control.stopped() else (chosen, best)
 
-        held_out = compared(task, order, bounds, without)
+        held_out = compared(task, order, bounds, without, int(np.argmin(alone)))
     return blend_plan(
         task,
         weights,

@@ -200,7 +200,7 @@ def _held_out(task: Task, losses: Floats, order: Ints, bounds: list[int]) -> dic
         outside[inside] = False
         blend_rows[inside] = losses[int(np.argmin(losses[:, outside].mean(axis=1))), inside]
         single_rows[inside] = single[int(np.argmin(single[:, outside].mean(axis=1))), inside]
-    return compared_rows(task, len(bounds) - 1, blend_rows, single_rows)
+    return compared_rows(task, len(bounds) - 1, blend_rows, single_rows, int(np.argmin(single.mean(axis=1))))
 
 
 def _plan(rows: Rows, fit: Fit, names: Array, status: str, info: dict[str, Any]) -> Blend:
