@@ -154,7 +154,9 @@ def test_bounds_are_numbers_or_columns(folder: Path, capsys: pytest.CaptureFixtu
 def test_the_frontier_is_printed_and_in_the_answer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("f.csv").write_text("id,0,1,2\na,9,4,1\nb,9,3,0\n")
     call = ("allocate", "f.csv", "--id", "id", "--budget", 2, "--frontier")
-    assert "value by budget, 5 points: 0: 18, 1: 12, 2: 7, 3: 4, 4: 1" in run(capsys, *call)[1]
+    assert (
+        "value by budget, 5 optimal plans on the convex hull: 0: 18, 1: 12, 2: 7, 3: 4, 4: 1" in run(capsys, *call)[1]
+    )
     frontier = json.loads(run(capsys, *call, "--json")[1])["frontier"]
     assert (frontier["budget"], frontier["value"]) == ([0, 1, 2, 3, 4], [18, 12, 7, 4, 1])
 
@@ -207,3 +209,15 @@ def test_the_report_shows_curves_the_trade_off_and_equal_amounts(
     page = Path("r.html").read_text()
     assert "What more or less budget would bring" not in page
     assert "breaks ms" in page
+
+
+def test_the_frontier_is_told_as_what_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("d.csv").write_text("id,g,0,1,2,3\na,x,0,5,8,9\nb,x,0,1,2,7\nc,y,0,4,5,5.5\n")
+    call = ("allocate", "d.csv", "--id", "id", "--higher", "--budget", 4)
+    out = run(capsys, *call, "--frontier")[1]
+    assert "8 optimal plans on the convex hull, of which 7: 0: 0, 1: 5" in out
+    for side in (("--quota", "g=x:0-2"), ("-k", 1), ("--tie", "g")):
+        assert f"leaves no room for {side[0]}" in refused(capsys, *call, "--frontier", *side)
+    # The step of an item may break what else was asked.
+    assert "a next step" in run(capsys, *call)[1]
+    assert "a next step" not in run(capsys, *call, "-k", 1)[1]

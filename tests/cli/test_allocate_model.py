@@ -38,7 +38,7 @@ def test_a_mean_alone_prints_the_table(model: Path, capsys: pytest.CaptureFixtur
     assert "errors are the weights' own (no statistics), squared" in text
     assert "all at 3 bits:" in text
     assert "is saved" in text
-    assert "one more tenth of a bit saves" in text
+    assert "no other plan fits into one more tenth of a bit" in text
     assert "as they are: 1 more, embed_tokens.weight" in text
 
 
@@ -119,3 +119,11 @@ def test_refusals(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "no such file": ("model", "--bits", 3, "--statistics", "none.safetensors"),
     }.items():
         assert words in refused(capsys, "allocate", *call), words
+
+
+def test_one_width_for_all_is_told_as_what_it_is(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A mean between two widths is no width, and the next tenth of a bit may be too little for a whole tensor."""
+    text = run(capsys, "allocate", "model", "--bits", 3.1, "--tie", "*", "--group-size", 32)[1]
+    assert "all at the width below or above 3.1 bits, a share of each tensor" in text
+    assert "% more" in text
+    assert "no other plan fits into one more tenth of a bit" in text

@@ -153,3 +153,12 @@ REFUSED = {
 @pytest.mark.parametrize(("words", "says"), REFUSED.values(), ids=REFUSED)
 def test_refusals(words: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert says in refused(capsys, "combine", *words)
+
+
+def test_the_report_is_of_models_and_held_out_rows(folder: Path, run: Call) -> None:
+    run(*ARRAYS, "--labels", "y.npy", "--report", "r.html", "--seed", 0)
+    text = (folder / "r.html").read_text()
+    for said in ("rows that did not choose", "the best model", "the mean of all", "Each model alone"):
+        assert said in text
+    assert "member 0" not in text
+    assert "over all tensors" not in text

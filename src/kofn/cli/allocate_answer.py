@@ -125,7 +125,8 @@ def _uniform(plan: Allocation) -> list[str]:
 def _next_level(plan: Allocation) -> list[str]:
     """Who gains most by one more level."""
     up = plan.marginal_up
-    if up is None or np.isnan(up).all() or not np.nanmax(up) > 0:
+    # Under other limits the item's own step may break one of them.
+    if plan.objective == "constrained_curves" or up is None or np.isnan(up).all() or not np.nanmax(up) > 0:
         return []
     item = int(np.nanargmax(up))
     return [f"a next step brings most at {plan.keys(np.array([item])).tolist()[0]}: {up[item]:.4g}"]
@@ -138,7 +139,7 @@ def _other_limits(plan: Allocation) -> list[str]:
             continue
         limit, price = plan.budget.get(name), plan.prices.get(name, 0.0)
         of = "" if limit is None else f" of {_amount(limit)}"
-        worth = f", one more is worth about {price:.4g}" if price else ""
+        worth = f", price {price:.4g} in the linear relaxation" if price else ""
         lines.append(f"{name}: {_amount(used)}{of}{worth}")
     return lines
 
@@ -157,5 +158,7 @@ def _frontier(plan: Allocation) -> list[str]:
         return []
     budgets, values = np.asarray(frontier["budget"]), np.asarray(frontier["value"])
     steps = np.unique(np.linspace(0, len(budgets) - 1, _POINTS).round().astype(np.int64))
-    points = ", ".join(f"{_amount(budgets[i].item())}: {values[i]:.4g}" for i in steps.tolist())
-    return [f"value by budget, {len(budgets):,} points: {points}"]
+    # Minus zero is what a gain of nothing is, turned round.
+    points = ", ".join(f"{_amount(budgets[i].item())}: {values[i] + 0.0:.4g}" for i in steps.tolist())
+    shown = f", of which {len(steps)}" if len(steps) < len(budgets) else ""
+    return [f"value by budget, {len(budgets):,} optimal plans on the convex hull{shown}: {points}"]

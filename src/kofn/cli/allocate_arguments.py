@@ -99,7 +99,7 @@ BUDGET = Section(
             help="How much there is of another resource (repeatable): column NAME is what a unit of amount takes, or "
             "columns NAME_2, NAME_4, .. what each level takes.",
         ),
-        flag("--frontier", is_flag=True, help="Also the whole trade-off curve: the best value at every budget."),
+        flag("--frontier", is_flag=True, help="Also what other budgets bring: the optimal plans on the convex hull."),
     ),
 )
 ANSWER = words.method_section("Where the amounts go: id, amount, value, marginal_up, marginal_down, at_bound.")

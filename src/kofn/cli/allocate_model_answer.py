@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _BYTES_A_SECOND = 120e6
 # A gain over uniform that is not worth a mixture of widths.
 _LITTLE = 0.05
+# A difference of two sums of errors that is the rounding of them.
+_ROUNDING = 1e-9
 _WHAT = {
     "none": "the weights' own (no statistics)",
     "scale": "the weights' own, by one number a tensor",
@@ -93,8 +95,11 @@ def _errors(plan: CheckpointPlan) -> list[str]:
     each = "relative to each tensor's size" if plan.criterion == "relative" else "squared"
     lines = [f"errors are {errors}, {each}"]
     uniform = f"{plan.asked:g} bits" if of_bits else f"{plan.asked:.0%}"
+    if of_bits and plan.asked not in plan.levels:
+        uniform = f"the width below or above {uniform}, a share of each tensor"
     saved = 1 - plan.error / plan.uniform if plan.uniform > 0 else 0.0
-    gain = f"{saved:.1%} is saved" if saved > 0 else "nothing is saved"
+    more = f"this is {-saved:.1%} more" if saved < -_ROUNDING else "nothing is saved"
+    gain = f"{saved:.1%} is saved" if saved > _ROUNDING else more
     lines.append(f"predicted error {plan.error:.4g}; all at {uniform}: {plan.uniform:.4g}, so {gain}")
     if saved < _LITTLE:
         lines.append("a mixture is worth little here: one level for all is nearly as good, and simpler to serve")
@@ -105,7 +110,8 @@ def _errors(plan: CheckpointPlan) -> list[str]:
         )
     if plan.next_error is not None and plan.error > 0:
         step = "one more tenth of a bit" if of_bits else "leaving out one hundredth less"
-        lines.append(f"{step} saves {1 - plan.next_error / plan.error:.1%} of the error")
+        less = 1 - plan.next_error / plan.error
+        lines.append(f"{step} saves {less:.1%} of the error" if less > 0 else f"no other plan fits into {step}")
     if plan.other_error is not None and plan.error > 0:
         other = "affine" if plan.symmetric else "symmetric"
         lines.append(f"{other} numbers at these widths: {plan.other_error / plan.error:.3g} times the error")

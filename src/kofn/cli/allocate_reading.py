@@ -82,6 +82,15 @@ def call_of(table: Table, arguments: AllocateArguments, curves: Curves) -> Call:
         names = {column: table.require(column) for column in arguments.quotas}
         call["groups"] = {name: table.labels(name) for name in names.values()}
         call["quotas"] = {names[column]: ends for column, ends in arguments.quotas.items()}
+    sides = {
+        "--quota": arguments.quotas,
+        "-k": arguments.k,
+        "--tie": arguments.tie,
+        "--limit": arguments.resource_limits,
+    }
+    typed = [flag for flag, value in sides.items() if value]
+    if arguments.frontier and typed:
+        raise InputError(f"--frontier is of one budget alone and leaves no room for {', '.join(typed)}; leave it out")
     if arguments.tie_column:
         options["tied"] = table.labels(table.require(arguments.tie_column))
     if arguments.resource_limits:

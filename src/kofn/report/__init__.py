@@ -88,6 +88,7 @@ def write_report(
     from kofn.report import assignment, merge, nouns, page, selection
     from kofn.report._rows import is_rows, seen_of
     from kofn.report.context import Context
+    from kofn.report.predictions import blends_predictions
 
     if X is not None and frame is None and text is None and is_rows(X):
         seen = seen_of(plan, X)
@@ -111,7 +112,7 @@ def write_report(
         levels=levels,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
-    if isinstance(plan, Blend) and plan.form != "order":
+    if isinstance(plan, Blend) and plan.form != "order" and not blends_predictions(plan):
         return page.write(merge.page(context, title), path)
     return page.write(pages.get(type(plan), nouns.page)(context, title), path)
 

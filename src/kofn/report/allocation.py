@@ -88,8 +88,13 @@ def _amounts(context: Context, plan: Allocation) -> Element:
     return figure(chart, caption + _rest(plan.n), title="How much each gets", name="amounts")
 
 
+def _with_room(low: float, high: float, share: float) -> Axis:
+    """From low to high, and room for the words of a mark above the highest point."""
+    return Axis(low, high + share * (high - low) if high > low else low + 1.0)
+
+
 def _frontier(plan: Allocation) -> Element | None:
-    """The best value at every budget, with this one marked."""
+    """The optimal plans on the convex hull, with the last within this budget marked."""
     frontier = plan.info.get("frontier")
     if frontier is None or len(frontier["budget"]) < 2:
         return None
@@ -102,16 +107,19 @@ def _frontier(plan: Allocation) -> Element | None:
     plot = charts.line(
         budgets[keep],
         values[keep],
-        label=f"The best value from budget {number(budgets[0].item())} to {number(budgets[-1].item())}",
+        label=f"Optimal plans from budget {number(budgets[0].item())} to {number(budgets[-1].item())}",
         x=Axis(float(budgets[0]), float(budgets[-1])),
-        y=Axis(low, high if high > low else low + 1.0),
+        y=_with_room(low, high, 0.15),
         form=lambda value: number(value, 3),
         mark=mark,
         x_title="budget",
         above=plan.sense == "min",
     )
     price = "" if plan.price is None else f" Its slope at the mark is the price, {number(float(plan.price))} a unit."
-    caption = f"The best value at every budget, {len(budgets):,} plans, each an optimum; marked: this budget's.{price}"
+    caption = (
+        f"{len(budgets):,} plans, each the optimum of its budget; between two of them the best value is on the line or "
+        f"on its worse side. Marked: the last within this budget.{price}"
+    )
     return figure(plot, caption, title="What more or less budget would bring", name="frontier")
 
 
@@ -152,7 +160,7 @@ def _curves(context: Context, plan: Allocation) -> list[Element | None]:
             y,
             label=f"Curve of {context.name(i)}: {number(float(y[0]))} at {number(spot)} chosen",
             x=Axis(float(x[0]), float(x[-1])),
-            y=Axis(low, high if high > low else low + 1.0),
+            y=_with_room(low, high, 0.3),
             form=lambda value: number(value, 3),
             mark=(spot, f"{number(spot)}: {number(float(curves[i, chosen[i]]))}"),
             x_title="amount",

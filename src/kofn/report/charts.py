@@ -118,7 +118,8 @@ def line(
         words.append(E("span", text, class_=side, style=f"left:{100 * left:.2f}%;top:{100 * top:.2f}%"))
     svg = E("svg", drawing, viewBox="0 0 1000 1000", preserveAspectRatio="none", aria_hidden="true", focusable="false")
     cursor = E("span", class_="cursor", hidden=True)
-    return E("div", svg, words, cursor, class_="plot", role="img", aria_label=label)
+    kind = "plot" if x_title is None else "plot titled"
+    return E("div", svg, words, cursor, class_=kind, role="img", aria_label=label)
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ def write_checkpoint_report(
     ]
     if plan.next_error is not None and plan.error > 0:
         step = "one more tenth of a bit" if of_bits else "leaving out 1% less"
-        stats.append(stat(percent(1 - plan.next_error / plan.error), "less error for", step))
+        less = 1 - plan.next_error / plan.error
+        stats.append(stat(percent(less), "less error for", step) if less > 0 else stat("none", "fits into", step))
     body = [_frontier(plan), _curves(plan), _tensors(plan), _table(plan), _ran(plan, command)]
     text = document(title=title, eyebrow="kofn allocate · a model on disk", lede=lede, stats=stats, body=body)
     return page.write(text, path)

@@ -318,3 +318,12 @@ def test_compressed_tensors_reads_the_recipe(folder: Path) -> None:
     assert {args.group_size for name, args in schemes.items() if name != "odd"} == {32}
     assert schemes["odd"].strategy == "channel"
     assert all(args.symmetric for args in schemes.values())
+
+
+def test_a_fixed_width_may_be_none_of_those_that_others_have(folder: Path) -> None:
+    plan = plan_of(folder, bits=5.5, widths=(2, 4), fix={"0.self_attn.q_proj": 8}, tie="fused")
+    level = plan.level_of()
+    assert {level[tensor.name] for tensor in plan.tensors if tensor.fixed} == {8}
+    assert set(level.values()) <= {2, 4, 8}
+    # Only those that are tied to it have its width.
+    assert {name for name, bits in level.items() if bits == 8} == {name for name in level if ".0.self_attn" in name}

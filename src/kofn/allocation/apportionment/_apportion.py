@@ -18,6 +18,8 @@ from kofn.core.plans import Allocation
 
 MakeClaims = Callable[[NDArray[Any], int], Claims]
 _MOST_UNITS = 2**53
+# Of larger scores sums of quotients may be infinite.
+_LARGEST = 1e300
 _NAMED = 5
 
 
@@ -61,6 +63,10 @@ def _votes(scores: Any) -> NDArray[Any]:
     if votes.min() < 0:
         row = int(votes.argmin())
         raise InputError(f"scores at row {row} is {votes[row]:g}; votes and sizes must be >= 0")
+    if votes.max() > _LARGEST:
+        raise InputError(
+            f"scores go up to {votes.max():g}, beyond what sums of quotients hold; divide them by the largest"
+        )
     if not votes.any():
         raise InputError("scores are all zero, which is no proportion; give one item a score above 0")
     if votes.dtype.kind == "f" and (votes == np.floor(votes)).all() and votes.max() < _MOST_UNITS:

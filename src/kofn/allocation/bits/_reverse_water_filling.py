@@ -40,7 +40,7 @@ def reverse_water_filling(
     mean_budget: float | None = None,
     whole: bool = True,
 ) -> Allocation:
-    """Give each group of weights its bits so that the summed error, `scores * 4 ** -bits`, is the least.
+    """Give each group of weights its bits so that the summed error, `scores * 4 ** -bits`, is the least, or near it.
 
     Where nothing is clipped a group's bits are the mean plus half the binary logarithm of its sensitivity over the
     geometric mean, and all groups of one size are left with the same error.
@@ -66,7 +66,8 @@ def reverse_water_filling(
     Cost: O(n) for fractions of bits, O(n log n) for whole ones; 10 million groups take five to ten seconds of one core.
 
     Guarantee: fractions of bits are optimal. Whole bits are optimal for groups of one size, and wherever the last bits
-    spend the budget exactly; else the status is "approximate", and the bound says how far from optimal at most.
+    spend the budget exactly; else the status is "approximate", and the bound says how far from optimal at most: a few
+    groups of unlike sizes can be a fifth off, and `multiple_choice_knapsack` is exact for them.
     The law is poor at 1 bit, where rounding to the nearest of two levels errs nine times as much as of four: for means
     of 2 bits or less give `bounds=(2, 8)`, or measured errors to `multiple_choice_knapsack`, which takes any curves.
 

@@ -14,7 +14,7 @@ import numpy as np
 from kofn.allocation.checkpoints._measure import pruning_curves, rounding_curves
 from kofn.allocation.checkpoints._plan import BITS, SPARSITY, CheckpointPlan, TensorLevel
 from kofn.allocation.checkpoints._statistics import CURVATURE, NONE, Statistics
-from kofn.allocation.checkpoints._table import Table, as_asked
+from kofn.allocation.checkpoints._table import Table, as_asked, levels_of
 from kofn.allocation.checkpoints._weights import (
     KEEP,
     Weight,
@@ -62,7 +62,7 @@ def allocate_checkpoint(
         path: a folder, a `*.safetensors` file or an index, as `Checkpoint.open` takes it.
         bits: the mean number of bits a weight, over the tensors that take part.
         sparsity: instead of `bits`: the share of weights to set to zero, the least magnitudes of each tensor first.
-        widths: the widths that tensors may have, of 2 to 8.
+        widths: the widths that tensors may have, of 2 to 8; a width of `fix` may be another.
         group_size: weights that share a scale, along the inputs of an output; -1 for all of them. A tensor whose inputs
             are no multiple of it has a scale for each output.
         symmetric: numbers about zero, without a zero point; by default from the least to the largest weight of a group.
@@ -115,7 +115,7 @@ def allocate_checkpoint(
         ({'a.weight': 3, 'b.weight': 5}, True)
     """
     kind, asked = _asked(bits, sparsity)
-    levels = _widths(widths) if kind == BITS else KEPT
+    offered = _widths(widths) if kind == BITS else KEPT
     size = group_size if group_size == -1 else checks.count(group_size, "group_size", least=2)
     symmetric, count_scales = checks.flag(symmetric, "symmetric"), checks.flag(count_scales, "count_scales")
     fixes = _fixes(fix, kind)
@@ -127,8 +127,9 @@ def allocate_checkpoint(
     unit = checks.choice(criterion, "criterion", CRITERIA) if criterion is not None else default_criterion(label)
     digest = fingerprint(checkpoint)
     measure = rounding_curves if kind == BITS else pruning_curves
-    curves = measure(weights, known, levels, n_threads, progress)
-    table = Table.of(weights, curves, unit, levels, items, _own_levels(weights, fixes), kind, symmetric, count_scales)
+    own_levels = _own_levels(weights, fixes)
+    curves = measure(weights, known, levels_of(offered, own_levels), n_threads, progress)
+    table = Table.of(weights, curves, unit, offered, items, own_levels, kind, symmetric, count_scales)
     kept = [name for name in able(checkpoint) if name not in table.names]
     solution = _solved(table, asked, kind)
     own = [table.levels[column] for column in solution.columns]
@@ -153,7 +154,7 @@ def allocate_checkpoint(
         kind=kind,
         path=os.fspath(path),
         digest=digest,
-        levels=tuple(levels),
+        levels=tuple(table.levels),
         tensors=tensors,
         kept=tuple(kept),
         group_size=size,

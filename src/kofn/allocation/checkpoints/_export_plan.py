@@ -53,7 +53,7 @@ def export_plan(plan: CheckpointPlan, path: str | os.PathLike[str], *, format: s
         if len(tensor.shape) != 2 or not tensor.name.endswith(".weight"):
             raise InputError(
                 f"format={format!r} names modules with a weight of two axes; {tensor.name!r} of shape {tensor.shape} "
-                f"is none: leave it out with fix={{{tensor.name!r}: 'keep'}}"
+                f"is none: leave it out with fix={{{tensor.name!r}: 'keep'}} (--fix {tensor.name}=keep)"
             )
     with atomic_path(path) as temporary:
         temporary.write_text(_recipe(plan) if format == FORMATS[0] else _settings(plan), encoding="utf-8")

@@ -72,7 +72,8 @@ class Statistics:
             near = nearest(name, self._known)
             raise InputError(
                 f"{self.label} has nothing of {len(missing)} of {len(weights)} tensors, the first {name!r}{near}; "
-                f"leave those out with only or fix={{{name!r}: 'keep'}}, or collect their statistics"
+                f"leave those out with only or fix={{{name!r}: 'keep'}} (--fix {name}=keep), or collect their "
+                "statistics"
             )
         return [statistic for statistic in statistics if statistic is not None]
 

@@ -37,6 +37,7 @@ class Table:
         other: (n, L) errors of the other kind of numbers.
         item_of: (n,) the item of each tensor.
         levels: (L,) what a level is.
+        offered: those of them that a tensor without a level of its own may have.
         fixed: positions of the tensors with levels of their own.
         unit: the mean of costs of one a weight: 1 bit, or 100 percent left.
     """
@@ -52,6 +53,7 @@ class Table:
     other: Floats
     item_of: Ints
     levels: Sequence[int]
+    offered: Sequence[int]
     fixed: frozenset[int]
     unit: int
 
@@ -61,14 +63,15 @@ class Table:
         weights: Sequence[Weight],
         curves: Sequence[Curve],
         criterion: str,
-        levels: Sequence[int],
+        offered: Sequence[int],
         items: Sequence[Sequence[int]],
         own: Mapping[int, int],
         kind: str,
         symmetric: bool,
         count_scales: bool,
     ) -> Table:
-        """The table of measured curves."""
+        """The table of curves, measured at the levels of `levels_of(offered, own)`."""
+        levels = levels_of(offered, own)
         sizes = np.array([weight.size for weight in weights])
         amounts = np.asarray(levels)
         if kind == BITS:
@@ -82,13 +85,16 @@ class Table:
         whole = np.where(signals > 0, signals, 1.0)[:, None] if criterion == "relative" else 1.0
         both = np.stack([curve.errors for curve in curves])
         errors, other = both[:, int(symmetric)] / whole, both[:, 1 - int(symmetric)] / whole
-        allowed = errors.copy()
-        for position, level in own.items():
-            allowed[position, amounts != level] = np.inf
         item_of = np.empty(len(weights), np.int64)
         for item, members in enumerate(items):
             item_of[list(members)] = item
             _refuse_clash(weights, members, own)
+        allowed = errors.copy()
+        allowed[:, ~np.isin(amounts, offered)] = np.inf
+        for members in items:
+            for level in {own[i] for i in members if i in own}:
+                # Those that are tied to it follow.
+                allowed[list(members)] = np.where(amounts == level, errors[list(members)], np.inf)
         return cls(
             names=frozenset(weight.name for weight in weights),
             keys=[weights[members[0]].name if len(members) == 1 else _joined(weights, members) for members in items],
@@ -101,6 +107,7 @@ class Table:
             other=other,
             item_of=item_of,
             levels=levels,
+            offered=offered,
             fixed=frozenset(own),
             unit=1 if kind == BITS else 100,
         )
@@ -162,7 +169,7 @@ class Table:
     def uniform(self, mean: float) -> float:
         """The error of one level for all that may have it, at this mean; between two levels a share of tensors each."""
         costs, errors = [], []
-        for column in range(len(self.levels)):
+        for column in np.flatnonzero(np.isin(self.levels, self.offered)).tolist():
             own = np.full(len(self.sizes), column)
             for position in self.fixed:
                 own[position] = int(np.flatnonzero(np.isfinite(self.allowed[position]))[0])
@@ -175,6 +182,15 @@ class Table:
         """(mean, least error, uniform error) over all means that are possible."""
         means = np.linspace(self.least, self.most, _POINTS)
         return tuple((as_asked(float(mean), kind), self.best(float(mean)), self.uniform(float(mean))) for mean in means)
+
+
+def levels_of(offered: Sequence[int], own: Mapping[int, int]) -> tuple[int, ...]:
+    """The levels to measure: those that are offered, and those of tensors that have one of their own.
+
+    >>> levels_of((2, 4), {7: 8})
+    (2, 4, 8)
+    """
+    return tuple(sorted({*offered, *own.values()}))
 
 
 def as_asked(mean: float, kind: str) -> float:

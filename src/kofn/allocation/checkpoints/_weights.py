@@ -119,7 +119,7 @@ class Weight:
             fault = "NaN" if math.isnan(value) else "infinite" if math.isinf(value) else f"{value:g}, whose square is"
             raise InputError(
                 f"{self.tensor.path}: tensor {self.name!r} is {fault} at {index}; repair it, or keep the tensor as it "
-                f"is: fix={{{self.name!r}: 'keep'}}"
+                f"is: fix={{{self.name!r}: 'keep'}} (--fix {self.name}=keep)"
             )
 
 
@@ -211,7 +211,8 @@ def chosen(checkpoint: Checkpoint, group_size: int, only: Sequence[str], fix: Ma
     if not names:
         raise InputError(
             f"{checkpoint.path}: {len(checkpoint)} tensors, none of which takes part: those have two axes or more and "
-            "hold floats, and embeddings, heads and routers only take part if only='*' or fix names them"
+            "hold floats, embeddings, heads and routers only take part if only='*' or fix names them, and what "
+            "fix keeps does not"
         )
     out = []
     for name in names:

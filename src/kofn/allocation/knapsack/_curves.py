@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -58,16 +57,7 @@ class Problem:
         if forbidden.any():
             column = np.where(forbidden, _first_allowed(forbidden)[:, None], np.arange(curves.shape[1]))
             curves, amounts = (np.take_along_axis(table, column, 1) for table in (curves, amounts))
-        if (budget is None) == (mean_budget is None):
-            given = "neither" if budget is None else "both"
-            raise InputError(f"give budget (the total) or mean_budget (the total over the summed sizes), not {given}")
-        if mean_budget is not None:
-            # In decimals, as written: 0.29 of 100 is 29, where the binary product is 28.999999999999996.
-            mean = checks.number(mean_budget, "mean_budget")
-            size: float | int = int(scale.sum()) if scale.dtype.kind == "i" else math.fsum(scale.tolist())
-            total = Fraction(repr(mean)) * Fraction(size)
-            budget = int(total) if total.denominator == 1 else float(total)
-        assert budget is not None
+        budget = checks.total_budget(budget, mean_budget, scale)
         if float(scale.max()) * float(amounts.max()) >= 2**62:
             raise InputError(
                 f"sizes up to {scale.max():.3g} times levels up to {amounts.max():.3g} is beyond 2**62; "
