@@ -12,6 +12,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.dispatch import methods_of
+from kofn.engines.devices import names_a_device
 from kofn.engines.speed import pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.formats import Arrays, Npy, SparseNpz
@@ -172,6 +173,7 @@ def _refusals(arguments: SelectArguments) -> list[str]:
         "--drop-empty": arguments.drop_empty or None,
         "--images": arguments.images,
         "--model": arguments.model,
+        f"--device {arguments.device}": arguments.device if names_a_device(arguments.device) else None,
     }
     return [flag for flag, value in given.items() if value is not None]
 

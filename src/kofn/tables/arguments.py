@@ -54,6 +54,7 @@ class VerbArguments:
     n_threads: int | None = None
     time_limit: float | None = None
     engine: str | None = None
+    device: str | None = None
     # The commands show how far they are.
     progress: Any = True
     na: tuple[str, ...] | None = None

@@ -145,6 +145,7 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         cache=not arguments.no_cache,
         progress=arguments.progress,
         stand_in=arguments.dry_run,
+        device=arguments.device,
     )
 
 
@@ -177,7 +178,9 @@ def read_vectors_together(
     model = model_for(every, arguments.embedder)
     if model is not None:
         cache, progress = not arguments.no_cache, arguments.progress
-        embedded = by_model(every, model, cache=cache, progress=progress, stand_in=arguments.dry_run)
+        embedded = by_model(
+            every, model, cache=cache, progress=progress, stand_in=arguments.dry_run, device=arguments.device
+        )
         X = embedded.X
         how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])

@@ -14,7 +14,7 @@ from kofn.core.arrays import Floats, Ints, Reals
 
 # A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is
 # promised.
-_TOLERANCE = 1e-10
+TOLERANCE = 1e-10
 # Swaps whose changes differ by less than this share of the loss count as equal; the first is taken.
 _MARGIN = 1e-13
 # Distances compared with medoids between two looks at the clock, where each is compared with every medoid.
@@ -99,7 +99,7 @@ class Swaps:
         counts = np.array([self.unimproved, self.swaps, self.evaluated])
         loss = np.array([self.loss])
         known = self.medoids, self.is_medoid, *self._state
-        _kernels.sweep(rows, candidates, *known, loss, _TOLERANCE, patience, counts)
+        _kernels.sweep(rows, candidates, *known, loss, TOLERANCE, patience, counts)
         self.unimproved, self.swaps, self.evaluated = counts.tolist()
         self.loss = float(loss[0])
 
@@ -113,7 +113,7 @@ class Swaps:
             self.evaluated += 1
             shared, change = self._change(row)
             position = int(change.argmin())
-            if shared + change[position] < -_TOLERANCE * self.loss and self._falls(row, position):
+            if shared + change[position] < -TOLERANCE * self.loss and self._falls(row, position):
                 self._swap(candidate, position, row)
                 self.unimproved = 1
 
@@ -133,7 +133,7 @@ class Swaps:
                     change, candidate, position = look(part, start + low, naive, change, candidate, position)
                     if stopped():
                         return False, rounds
-            if not change < -_TOLERANCE * self.loss:
+            if not change < -TOLERANCE * self.loss:
                 return True, rounds
             row = np.ascontiguousarray(self.source.rows(np.array([candidate]))[0])
             if not self._falls(row, position):
@@ -173,7 +173,7 @@ class Swaps:
         go round in circles.
         """
         near = np.minimum(row, np.where(self.nearest == position, self.second, self.near))
-        return bool(float((self.weights * near).cumsum()[-1]) < self.loss * (1 - _TOLERANCE / 2))
+        return bool(float((self.weights * near).cumsum()[-1]) < self.loss * (1 - TOLERANCE / 2))
 
     def _change(self, row: Reals) -> tuple[float, Floats]:
         """Change of the loss if this candidate replaces each medoid: the shared part, and (k,) the rest.
