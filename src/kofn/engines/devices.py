@@ -70,18 +70,18 @@ class Room:
     bytes: int
     shown: str
 
-    def besides(self, held: int, least: int, work: str) -> int:
+    def besides(self, occupied: int, least: int, work: str) -> int:
         """The bytes left for blocks beside what is held throughout.
 
         Raises:
             InputError: fewer than `least` are left.
         """
-        if self.bytes - held < least:
+        if self.bytes - occupied < least:
             raise InputError(
-                f"{self.shown} for {work} on the device, which holds the rows there; give at least {held + least} "
+                f"{self.shown} for {work} on the device, which holds the rows there; give at least {occupied + least} "
                 "bytes, or leave device out"
             )
-        return self.bytes - held
+        return self.bytes - occupied
 
 
 def room_on(device: Any, max_memory: int | None) -> Room:

@@ -34,7 +34,7 @@ _LEAST = {torch.float32: 2.0**-126, torch.float64: 2.0**-1022}
 
 
 @dataclass(frozen=True)
-class Rule:
+class CostRule:
     """From squared distances between points to costs, which rise with them.
 
     Args:
@@ -119,11 +119,11 @@ class Points:
         """Squared lengths that make products into squared distances: bounds from below, as they are, from above."""
         u = unit_roundoff(kind)
         # Before they were moved coordinates were rounded too, by the length that their points had then.
-        moved = (self.d + 16) * 2.0**-52 * self._largest / u
-        lengths = (self._sizes.sqrt() + moved + (2 * self._largest if self._rounded else 0.0)) ** 2
+        moved = (self.d / 2 + 8) * 2.0**-52 * self._largest + (u * self._largest if self._rounded else 0.0)
+        lengths = self._sizes.sqrt() + moved
         summed = self.d * u / (1 - self.d * u) if self.d * u < 1 else float("inf")
         share = 1.05 * (summed + 20 * u + 2 * self._relative + 2 * (self.d + 8) * 2.0**-53)
-        slack = share * lengths + self.d * _LEAST[kind]
+        slack = share * lengths**2 + 4.2 * moved * lengths + 2.1 * moved**2 + self.d * _LEAST[kind]
         return (self._sizes - slack).to(kind), self._sizes.to(kind), (self._sizes + slack).to(kind)
 
     def wide(self) -> Points:
@@ -178,15 +178,15 @@ class Blocks:
     n: int
 
     @classmethod
-    def within(cls, room: Room, held: int, n: int, device: Any, work: str) -> Blocks:
-        """The blocks for n rows that fit beside `held` bytes.
+    def within(cls, room: Room, occupied: int, n: int, device: Any, work: str) -> Blocks:
+        """The blocks for n rows that fit beside `occupied` bytes.
 
         Raises:
             InputError: not even small ones fit.
         """
         most = _PAIRS_ON_A_GPU if device.type == "cuda" else _PAIRS_ON_THE_PROCESSOR
         least = min(_FEWEST_PAIRS, n * n)
-        left = room.besides(held, least * _BYTES_A_PAIR, work)
+        left = room.besides(occupied, least * _BYTES_A_PAIR, work)
         return cls(max(least, min(most, left // _BYTES_A_PAIR)), n)
 
     def runs(self, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
@@ -264,7 +264,7 @@ class Changes:
 
 def savings(
     points: Points,
-    rule: Rule,
+    cost_rule: CostRule,
     candidates: Any,
     served: Served,
     blocks: Blocks,
@@ -277,7 +277,7 @@ def savings(
 
     Args:
         points: the rows that are candidates and items.
-        rule: from squared distances to costs.
+        cost_rule: from squared distances to costs.
         candidates: row numbers; None for all rows.
         served: the items.
         blocks: how much is worked on at once.
@@ -298,7 +298,7 @@ def savings(
         product = points.product(left, right)
         for total, side, (old, new, weights) in zip(sums, sides, bounds, strict=True):
             # The least that costs can be saves the most.
-            cost = rule.costs(points.squares(left, right, -side, product), -side)
+            cost = cost_rule.costs(points.squares(left, right, -side, product), -side)
             if new is not None:
                 torch.maximum(cost, new[columns][None], out=cost)
             saved = torch.sub(old[columns][None], cost, out=cost).clamp_min_(0.0)

@@ -12,7 +12,7 @@ from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
 from kofn.core.objective import best_of_rivals
 from kofn.engines.devices import device_with_float64, full_precision, room_on
-from kofn.engines.torch_kernels import HIGH, LOW, Blocks, Changes, Points, Rule, Served, savings
+from kofn.engines.torch_kernels import HIGH, LOW, Blocks, Changes, CostRule, Points, Served, savings
 from kofn.objectives._sources import Rows
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import exact_sum
@@ -59,11 +59,11 @@ class DeviceFacilityLocation(FacilityLocation):
             X, metric=metric, weights=weights, bandwidth=bandwidth, max_memory=max_memory, n_threads=n_threads
         )
         space, n = self._source.space, self.n
-        held = Points.bytes_of(space.rows) + n * _BYTES_A_ROW
-        self._blocks = Blocks.within(room_on(self._device, max_memory), held, n, self._device, self.name)
+        occupied = Points.bytes_of(space.rows) + n * _BYTES_A_ROW
+        self._blocks = Blocks.within(room_on(self._device, max_memory), occupied, n, self._device, self.name)
         self._points = Points(space.rows, space.scale, self._device)
         self._wide = self._points.wide()
-        self._rule = Rule(space.squared, space.rate)
+        self._cost_rule = CostRule(space.squared, space.rate)
         # By a power of two, which rounds nothing: weights in float32 neither overflow nor vanish.
         self._exponent = int(np.frexp(self._weights.max())[1]) - 1
         counts = np.ldexp(self._weights, -self._exponent)
@@ -81,7 +81,7 @@ class DeviceFacilityLocation(FacilityLocation):
         self._spread = 0.0
         # In small pools all gains are brought up to date at every step, for a closer bound.
         self.eager = n**2 <= _SOON
-        if self._rule.squared and not self._rule.rate:
+        if self._cost_rule.squared and not self._cost_rule.rate:
             self._first_gains()
 
     def _costs(self, max_memory: int | None, n_threads: int | None) -> Rows:
@@ -123,7 +123,9 @@ class DeviceFacilityLocation(FacilityLocation):
         """Take the gains of candidates from all items."""
         points = self._wide if wide else self._points
         with full_precision():
-            bounds = savings(points, self._rule, candidates, self._serving(None), self._blocks, sides, poll=self.poll)
+            bounds = savings(
+                points, self._cost_rule, candidates, self._serving(None), self._blocks, sides, poll=self.poll
+            )
         most = torch.where(bounds[-1] > 0, bounds[-1] + self._grain, 0.0)
         self._most[candidates] = torch.minimum(self._most[candidates], most)
         self._least[candidates] = (bounds[0] - self._grain).clamp_min_(0.0) if len(sides) > 1 else 0.0
@@ -138,7 +140,7 @@ class DeviceFacilityLocation(FacilityLocation):
         with full_precision():
             less, more = savings(
                 points,
-                self._rule,
+                self._cost_rule,
                 candidates,
                 Served(items, old, new, weights),
                 self._blocks,
@@ -270,6 +272,6 @@ class DeviceFacilityLocation(FacilityLocation):
             return np.arange(self.n)
         with full_precision():
             squares = self._points.squares(slice(item, item + 1), slice(None), LOW)[0]
-        nearer = self._rule.costs(squares, LOW).to(torch.float64) < self._now
+        nearer = self._cost_rule.costs(squares, LOW).to(torch.float64) < self._now
         reached: Ints = nearer.nonzero()[:, 0].cpu().numpy()
         return reached

@@ -11,7 +11,6 @@ from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import finish
 from kofn.assignment.medoids._sources import Init
 from kofn.core import checks
-from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
 from kofn.engines.devices import device_with_float64
@@ -47,8 +46,6 @@ def cluster(
     if max_iter is not None:
         checks.count(max_iter, "max_iter")
     there = device_with_float64(device)
-    if there is not None and checks.is_sparse(X):
-        raise InputError("X is a sparse matrix, and a device compares dense rows; leave device out, or give those")
     opened = _sources.opened(X, distances, k, words, DEFAULT_MEMORY, by_rows=there is not None)
     n, counts, source = opened.n, opened.counts, opened.source
     info: dict[str, Any] = {}
@@ -74,10 +71,8 @@ def cluster(
             if there is None:
                 state = _swaps.Swaps(source, medoids, counts, compiled=compiled)
             else:
-                from kofn.assignment.medoids._device_swaps import DeviceSwaps
-
-                room = words["max_memory"]
-                state = DeviceSwaps(source, medoids, counts, compiled=compiled, device=there, max_memory=room)
+                bounds = _sources.swap_bounds(source, counts, k, there, words["max_memory"])
+                state = _swaps.BoundedSwaps(source, medoids, counts, compiled=compiled, bounds=bounds)
             if search == "eager":
                 done, rounds = state.eager(max_iter, control.stopped, control.step)
             else:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from kofn.core.checks import InputError
 from kofn.core.words import Metric, Runtime
 from kofn.engines.speed import pairs_a_second
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
+
+if TYPE_CHECKING:
+    from kofn.engines.torch_swaps import SwapBounds
 
 _PAIRS_AT_ONCE = 2**22
 # Coordinates laid out feature by feature at a time where there is no room for all.
@@ -68,27 +71,18 @@ class Matrix:
     """Distances given as a matrix, read in place."""
 
     def __init__(self, distances: Reals, evals: int = 0) -> None:
-        self._rows = np.ascontiguousarray(distances)
+        self.matrix = np.ascontiguousarray(distances)
         self.n, self.evals = len(distances), evals
-
-    @property
-    def kind(self) -> Any:
-        """The dtype of the distances."""
-        return self._rows.dtype
-
-    def part(self, candidates: slice, items: slice) -> Reals:
-        """A view of some of the distances."""
-        return self._rows[candidates, items]
 
     def rows(self, candidates: Ints) -> Reals:
         """A copy of the given rows."""
-        return self._rows[candidates]
+        return self.matrix[candidates]
 
     def blocks(self) -> Iterator[tuple[int, Reals]]:
         """Views of the matrix, in order."""
         step = max(1, _PAIRS_AT_ONCE // self.n)
         for start in range(0, self.n, step):
-            yield start, self._rows[start : start + step]
+            yield start, self.matrix[start : start + step]
 
     def among(self, items: Ints, some: slice = _ALL) -> Reals:
         """The submatrix."""
@@ -96,7 +90,7 @@ class Matrix:
 
     def between(self, items: Ints, others: Ints) -> Reals:
         """The submatrix."""
-        out: Reals = self._rows[np.ix_(items, others)]
+        out: Reals = self.matrix[np.ix_(items, others)]
         return out
 
 
@@ -200,8 +194,8 @@ def source_of(
 ) -> Source:
     """Distances as given, or from X: as a matrix where that fits into `max_memory`, else row by row.
 
-    Where a second copy of X takes more than half of `limit`, which is the caller's own, none is held. With `by_rows` the
-    same distances are computed row by row, but in small pools.
+    Where a second copy of X takes more than half of `limit`, which is the caller's own, none is held. With `by_rows`
+    the same distances are computed row by row, but in small pools.
     """
     if distances is not None:
         return Matrix(distances)
@@ -221,6 +215,26 @@ def source_of(
     if n * n * X.dtype.itemsize <= max_memory:
         return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n)
     return Vectors(space, unit, n_threads, lean=limit is not None and 2 * space.rows.nbytes > limit)
+
+
+def swap_bounds(source: Source, weights: Floats, k: int, device: Any, max_memory: int | None) -> SwapBounds:
+    """Bounds on what swaps save by these distances, on a device."""
+    from kofn.engines.torch_swaps import SwapBounds
+
+    if isinstance(source, Matrix):
+        return SwapBounds(weights, k, device, max_memory, matrix=source.matrix)
+    assert isinstance(source, Vectors)
+    space = source.space
+    return SwapBounds(
+        weights,
+        k,
+        device,
+        max_memory,
+        rows=space.rows,
+        scale=space.scale,
+        squared=space.squared,
+        unit=source.unit,
+    )
 
 
 def unit_of(space: Geometry, metric: str) -> float:

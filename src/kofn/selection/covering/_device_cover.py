@@ -31,8 +31,8 @@ class DeviceCover:
         n = len(X)
         self.X, self.metric, self._taken = X, metric, 0
         space = geometry(X, metric)
-        held = Points.bytes_of(space.rows) + n * _BYTES_A_ROW
-        self._blocks = Blocks.within(room_on(device, None), held, n, device, "farthest first")
+        occupied = Points.bytes_of(space.rows) + n * _BYTES_A_ROW
+        self._blocks = Blocks.within(room_on(device, None), occupied, n, device, "farthest first")
         self._points = Points(space.rows, space.scale, device)
         kind = self._points.kind
         self._low, self._high = (torch.full((n,), torch.inf, dtype=kind, device=device) for _ in range(2))
