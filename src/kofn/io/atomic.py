@@ -76,10 +76,15 @@ def _locked(lock: Path) -> int | None:
         os.close(handle)
 
 
-def _remove_stale(folder: Path) -> None:
-    """Remove the temporary files that killed runs left in the folder."""
+def remove_stale(folder: Path, names: re.Pattern[str] = _TEMPORARY) -> None:
+    """Remove the temporary files that killed runs left in the folder.
+
+    Args:
+        folder: where to look.
+        names: what they are called; its first group is the number of the process that writes them.
+    """
     for entry in os.scandir(folder):
-        match = _TEMPORARY.fullmatch(entry.name)
+        match = names.fullmatch(entry.name)
         if match and not _lives(int(match[1])) and entry.is_file(follow_symlinks=False):
             with suppress(OSError):
                 os.unlink(entry.path)
@@ -144,7 +149,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         with _writing(named):
             yield target
         return
-    _remove_stale(folder)
+    remove_stale(folder)
     temporary = folder / f".{target.name[:180]}.kofn-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         # Created here and not by the writer, to distinguish a folder without write permission from a failed write.

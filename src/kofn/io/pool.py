@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -33,9 +34,11 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
 from kofn.core.pools import Fragment, Unit, cut, digest_of, joined, row_numbers, rows_of_part
+from kofn.core.words import Progress
 from kofn.io.many import Several, files_of, open_tables
 from kofn.io.parquet import Parquet
 from kofn.io.pool_sources import lazy, mapped, wide
+from kofn.io.pool_texts import TextRows, kept_rows
 from kofn.io.reading import Reading
 from kofn.io.stamps import Stamp, feed_files
 from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
@@ -67,6 +70,8 @@ class Pool:
         dtype: float32 or float64.
         vectors: the column or array of vectors; None where they are made of `columns`.
         columns: the columns that the vectors are made of.
+        text: the column of texts that the vectors are made of.
+        how: how they are made, in one line; "" where they are read as they are.
     """
 
     def __init__(
@@ -78,27 +83,42 @@ class Pool:
         columns: Sequence[str] | None = None,
         categories: Sequence[str] = (),
         id: str | None = None,
+        text: str | None = None,
+        embedder: str | None = None,
+        cache: bool = True,
+        progress: Progress = None,
         work: str | os.PathLike[str] | None = None,
         stored: str | None = None,
+        is_copy: bool = False,
     ) -> None:
-        if vectors is not None and columns:
-            raise InputError("vectors and columns were given together; give one of them")
+        given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} were given together; give one of them")
+        if embedder is not None and text is None:
+            raise InputError(f"embedder={embedder!r} needs text: name the column to embed")
         self.table = table
         self.files = tuple(files)
         self.n = table.n
         self.columns = table.named(columns) if columns else None
-        self.vectors = None if columns else table.require(vectors) if vectors else only_vectors(table)
+        self.text = table.require(text) if text else None
+        self.vectors = None if columns or text else table.require(vectors) if vectors else only_vectors(table)
         self._categories = table.named(categories) if categories else ()
         self._id = table.require(id) if id else None
         self._stamps = tuple(Stamp.of(path) for path in self.files)
         self._lock = Lock()
         self._decoded: tuple[Fragment, Array] | None = None
         # The file is a copy of a frame, and is another one each time.
-        self._is_copy = False
+        self._is_copy = is_copy
+        self._cache = cache
         self.dtype: np.dtype[Any]
         self.width: int
         self._units: list[Unit]
         with located(table):
+            self._texts = (
+                None
+                if self.text is None
+                else TextRows(table, self.text, embedder, cache=cache, progress=progress)
+            )
             self._open(work, stored)
 
     @staticmethod
@@ -108,9 +128,12 @@ class Pool:
         vectors: str | None = None,
         columns: Sequence[str] | None = None,
         categories: Sequence[str] = (),
+        text: str | None = None,
+        embedder: str | None = None,
         id: str | None = None,
         reading: Reading | None = None,
         work: str | os.PathLike[str] | None = None,
+        progress: Progress = None,
     ) -> Pool:
         """Open files, or a frame, as a pool.
 
@@ -122,9 +145,15 @@ class Pool:
             vectors: the column or array of vectors; by default the only one.
             columns: numbers, dates and names to compare by in place of vectors, scaled as `kofn select --columns` does.
             categories: those of columns that hold names, also where they are written as numbers.
+            text: a column of texts to compare by in place of vectors: by their words, which are learnt from a sample of
+                100,000 texts, fewer where they are long, that a fixed seed draws. Words that none of these has do not
+                count.
+            embedder: a model for the texts, as `kofn select --embedder` takes it.
             id: a column of ids, which must differ: the plan's ids, by which rows are named in include, exclude, start.
             reading: how tables of text are read.
-            work: a folder for temporary files; by default the system's.
+            work: a folder for temporary files, by default the system's. What runs that were killed have left there is
+                removed. The vectors of texts are kept there, and used by the next run.
+            progress: show how far the vectors of texts are.
 
         Returns:
             The pool.
@@ -137,13 +166,13 @@ class Pool:
         Cost: Parquet and NPY: the footers and the first vector. Others: one pass, and their vectors on disk.
         """
         how: dict[str, Any] = {"vectors": vectors, "columns": columns, "categories": categories, "id": id, "work": work}
+        how |= {"text": text, "embedder": embedder, "progress": progress}
         frame = lazy(source)
         if frame is not None:
             made = temporary(".parquet", work)
             with writing(made), reading_file(made):
                 frame.sink_parquet(made, row_group_size=_GROUP_ROWS, maintain_order=True)
-            pool = Pool(Table.open(made), [made], **how)
-            pool._is_copy = True
+            pool = Pool(Table.open(made), [made], **how, is_copy=True)
             weakref.finalize(pool, made.unlink, missing_ok=True)
             return pool
         named = [source] if isinstance(source, str | os.PathLike) else list(source)
@@ -167,9 +196,15 @@ class Pool:
             self._units = table.units()
             table.know_width(self.vectors, self.width)
         else:
-            arrays = mapped(table)
+            arrays = None if self._texts is not None else mapped(table)
             if not arrays:
                 ready = stored is not None and Path(stored).exists()
+                if self._texts is not None and stored is not None and not ready:
+                    # Made anew on another kind of processor they may differ in their last digits, and so may the picks.
+                    raise InputError(
+                        f"{stored}, the vectors of column {self.text!r}, is not on node {socket.gethostname()}; name a "
+                        "work folder that all nodes read"
+                    )
                 arrays = [np.load(str(stored), mmap_mode="r") if ready else self._written(work)]
                 self._array_file = str(arrays[0].filename)
             self._stored = StoredRows(arrays)
@@ -181,6 +216,8 @@ class Pool:
 
     def _written(self, work: str | os.PathLike[str] | None) -> Any:
         """The vectors in a temporary NPY file, mapped."""
+        if self._texts is not None and work is not None and not self._is_copy:
+            return kept_rows(self._texts, work, self.digest)
         made = temporary(".npy", work)
         weakref.finalize(self, made.unlink, missing_ok=True)
         with writing(made), reading_file(self.table.path):
@@ -188,6 +225,9 @@ class Pool:
 
     def _blocks(self) -> Iterator[Array]:
         """All vectors, block by block, checked."""
+        if self._texts is not None:
+            yield from self._texts.blocks()
+            return
         if self.columns is not None:
             scaled = scaled_columns(compared_columns(self.table, self.columns, self._categories))
             for start in range(0, self.n, _BLOCK_ROWS):
@@ -217,9 +257,15 @@ class Pool:
         if self._is_copy:
             return digest_of(self)
         state = hashlib.sha256(repr((self.vectors, self.columns, self._categories)).encode())
+        if self._texts is not None:
+            state.update(self._texts.key.encode())
         with located(self.table):
             feed_files(state, self._stamps)
         return state.hexdigest()
+
+    @property
+    def how(self) -> str:
+        return "" if self._texts is None else self._texts.how
 
     @cached_property
     def _pieces(self) -> list[Unit]:
@@ -381,6 +427,8 @@ class Pool:
         stamps = tuple(stamp._replace(path=path) for stamp, path in zip(self._stamps, files, strict=True))
         columns = None if self.columns is None else tuple(self.columns)
         how = (self.vectors, columns, tuple(self._categories), self._id, self._is_copy, self._array_file)
+        if self._texts is not None:
+            how = (*how, self.text, self._texts.model, self._cache)  # type: ignore[assignment]
         return reopened, (files, stamps, self.table.reading, *how)
 
     def __repr__(self) -> str:
