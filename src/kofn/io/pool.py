@@ -115,9 +115,7 @@ class Pool:
         self._units: list[Unit]
         with located(table):
             self._texts = (
-                None
-                if self.text is None
-                else TextRows(table, self.text, embedder, cache=cache, progress=progress)
+                None if self.text is None else TextRows(table, self.text, embedder, cache=cache, progress=progress)
             )
             self._open(work, stored)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.checks import InputError, names_a_file, regular, shown
 from kofn.core.lazy import polars as pl
+from kofn.core.pools import SomeRows, is_pool
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
@@ -107,7 +108,7 @@ class Pool:
         return dataclasses.replace(
             self,
             rows=self.rows[kept],
-            X=None if self.X is None else self.X[kept],
+            X=SomeRows(self.X, kept) if is_pool(self.X) else None if self.X is None else self.X[kept],
             matrix=self.matrix if self.matrix is None or self.entries else self.matrix[kept],
             ids=None if self.ids is None else self.ids[kept],
             values={name: _kept(column, kept) for name, column in self.values.items()},

@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
 def prepared(table: Table, arguments: SelectArguments, parts: Any = None) -> Call:
     """Read what was asked about; nothing is picked yet, but for near-duplicates. `parts` as in `read_pool`."""
-    refuse_unused(arguments)
+    refuse_unused(arguments, in_parts=parts is not None)
     pool = read_pool(table, arguments, parts)
     if arguments.only_dedupes:
         refuse_labels_without_use(pool, arguments)
