@@ -22,6 +22,7 @@ from kofn.io.tables import Table, reading_file
 from kofn.io.vectors import only_vectors
 from kofn.io.words import DIMS
 from kofn.objectives._estimates import pairs_of_search
+from kofn.selection.pools._near_duplicates_by_cells import bytes_of_cells, pairs_of_cells
 from kofn.selection.pools._sizes import pairs_of_rounds
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
@@ -41,6 +42,8 @@ _BASE_BYTES, _PART_BYTES, _PART_ROW_BYTES = 160 * 2**20, 310 * 2**20, 20
 _SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
 # Bytes that a word takes where all texts are compared by their words at once, and texts that stand for all of them.
 _WORD_BYTES, _TEXTS_LOOKED_AT = 60, 2_000
+# Short texts whose vectors are made in a second.
+_TEXTS_A_SECOND = 30_000
 
 
 def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) -> bool:
@@ -100,7 +103,8 @@ def _tell_of_memory(flag: str, n: int, d: int, item: int, table: Table, argument
         )
     click.echo(
         f"all {n:,} x {d:,} vectors are read at once, which takes about "
-        f"{_bytes_at_once(table, arguments, n, d, item) / 1e9:,.3g} GB of memory: {flag} needs all of them; without it they are read in parts",
+        f"{_bytes_at_once(table, arguments, n, d, item) / 1e9:,.3g} GB of memory: {flag} needs all of them; without it "
+        "they are read in parts",
         err=True,
     )
 
@@ -221,9 +225,11 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     """
     d, item = _shape(table, arguments)
     threads = cores(arguments.n_threads)
+    if arguments.only_dedupes:
+        return duplicates_of_parts(rows, d, item, threads)
     k = arguments.k or 1
     size, speed = rows * d * item, pairs_a_second(d) * threads
-    reading = size / (_READ_SPEED * threads)
+    reading = size / (_READ_SPEED * threads) + (rows / _TEXTS_A_SECOND if arguments.text else 0.0)
     reference = rows_sampled(rows, d, k)
     whole = _bytes_at_once(table, arguments, rows, d, item)
     ways = {
@@ -251,6 +257,19 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
         "exact": entry.exact,
         "cost": entry.cost,
         "cheapest": "; ".join(shown),
+    }
+
+
+def duplicates_of_parts(rows: int, d: int, item: int, threads: int) -> dict[str, str]:
+    """What finding near-duplicates among so many vectors would take, of which nothing is read beforehand."""
+    pairs, held = pairs_of_cells(rows), bytes_of_cells(rows, d, item, threads)
+    seconds = 2 * rows * d * item / (_READ_SPEED * threads) + pairs / (pairs_a_second(d) * threads)
+    return {
+        "method": "near_duplicates_by_cells",
+        "rows": f"{rows:,} x {d:,}",
+        "seconds": f"about {seconds:.2g}, by the files' layout; nothing was read",
+        "bytes": f"about {(_BASE_BYTES + held) / 1e6:,.0f} MB, and {rows * d * item / 1e9:,.3g} GB of disk",
+        "exact": "every pair is verified; how many are missed is measured",
     }
 
 

@@ -22,7 +22,6 @@ import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -33,11 +32,12 @@ import polars as pl
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
-from kofn.core.pools import Fragment, Unit, cut, digest_of, joined, row_numbers, rows_of_part
+from kofn.core.pools import Fragment, Unit, cut, digest_of, row_numbers, rows_of_part
 from kofn.core.words import Progress
+from kofn.io.decoded_rows import DecodedRows
 from kofn.io.many import Several, files_of, open_tables
 from kofn.io.parquet import Parquet
-from kofn.io.pool_sources import lazy, mapped, wide
+from kofn.io.pool_sources import finite_rows, lazy, mapped, wide
 from kofn.io.pool_texts import TextRows, kept_rows
 from kofn.io.reading import Reading
 from kofn.io.stamps import Stamp, feed_files
@@ -45,15 +45,8 @@ from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
 from kofn.io.tables import Table, located, reading_file
 from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
 
-# Rows of a row group of a file that a frame is written to, of a block that is written to an array, and of neighbouring
-# row groups that are read together to take rows from them.
-_GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
-# Bytes of vectors from which on a row group that is not read by pages is decoded in two halves: an eighth slower, and
-# the vectors of half of it less in memory. All of it is read and unpacked each time, so more pieces would take longer
-# than they save.
-_HALVED_BYTES = 1 << 27
-# Bytes of vectors that are decoded at once of one that is read by pages, where its pages are no larger than half.
-_PIECE_BYTES = 1 << 23
+# Rows of a row group of a file that a frame is written to, and of a block that is written to an array.
+_GROUP_ROWS, _BLOCK_ROWS = 1 << 17, 1 << 14
 
 
 class Pool:
@@ -106,7 +99,6 @@ class Pool:
         self._id = table.require(id) if id else None
         self._stamps = tuple(Stamp.of(path) for path in self.files)
         self._lock = Lock()
-        self._decoded: tuple[Fragment, Array] | None = None
         # The file is a copy of a frame, and is another one each time.
         self._is_copy = is_copy
         self._cache = cache
@@ -186,6 +178,7 @@ class Pool:
         """
         table = self.table
         self._stored: StoredRows | None = None
+        self._row_groups: DecodedRows | None = None
         self._array_file: str | None = None
         if isinstance(table, Parquet) and self.vectors is not None:
             with reading_file(table.path):
@@ -193,6 +186,7 @@ class Pool:
             self.dtype = wide(dtype)
             self._units = table.units()
             table.know_width(self.vectors, self.width)
+            self._row_groups = DecodedRows(table, self.vectors, self.width, self.dtype)
         else:
             arrays = None if self._texts is not None else mapped(table)
             if not arrays:
@@ -266,26 +260,6 @@ class Pool:
         return "" if self._texts is None else self._texts.how
 
     @cached_property
-    def _pieces(self) -> list[Unit]:
-        """What is decoded at once: runs of pages, or row groups where pages are large or have no whole rows."""
-        size = self.width * self.dtype.itemsize
-        piece, most = min(_RUN_ROWS, _PIECE_BYTES // size), _HALVED_BYTES // size
-        at_once = [unit.rows for unit in self._units]
-        if isinstance(self.table, Parquet) and self.vectors is not None:
-            at_once = self.table.rows_at_once(self.vectors, self.width)
-        pieces: list[Unit] = []
-        for unit, rows in zip(self._units, at_once, strict=True):
-            count = -(-unit.rows // piece) if rows < unit.rows and 2 * rows <= piece else 1 + (unit.rows > most)
-            edges = [unit.rows * i // count for i in range(count + 1)]
-            pieces += [Unit(unit.source, unit.part, high - low) for low, high in pairwise(edges) if high > low]
-        return pieces
-
-    @cached_property
-    def _groups(self) -> list[Fragment]:
-        """The same with the numbers of their rows."""
-        return joined(self._pieces, 0)
-
-    @cached_property
     def ids(self) -> Array:
         """(n,) the ids, or the row numbers where no column of ids was named.
 
@@ -336,8 +310,9 @@ class Pool:
             if self._stored is not None:
                 with reading_file(self.table.path):
                     return self._checked(self._stored.rows(start, stop), start)
+            assert self._row_groups is not None
             with self._lock:
-                return self._part(start, stop)
+                return self._row_groups.rows(start, stop)
 
     def take(self, rows: Iterable[int] | Ints) -> Array:
         """The vectors of these rows of the pool, in the order asked; only the row groups that hold them are read."""
@@ -350,12 +325,13 @@ class Pool:
                 self._refuse_changed(int(wanted.min()), int(wanted.max()) + 1)
                 with reading_file(self.table.path):
                     return self._checked(self._stored.take(wanted), None)
-            for run in joined(self._pieces, _RUN_ROWS):
+            assert self._row_groups is not None
+            for run in self._row_groups.runs:
                 inside = (wanted >= run.first_row) & (wanted < run.stop)
                 if inside.any():
                     self._refuse_changed(run.first_row, run.stop)
                     with self._lock:
-                        vectors[inside] = self._group(run)[wanted[inside] - run.first_row]
+                        vectors[inside] = self._row_groups.group(run)[wanted[inside] - run.first_row]
         return vectors
 
     def rows(self, rows: Iterable[int] | Ints) -> pl.DataFrame:
@@ -366,47 +342,8 @@ class Pool:
         with located(self.table):
             return self.table.take(wanted)
 
-    def _part(self, start: int, stop: int) -> Array:
-        """Some rows: whole row groups as they are, a part of one from the group, which is kept for the next part."""
-        units = [unit for unit in self._groups if unit.first_row < stop and unit.stop > start]
-        if units[0].first_row == start and units[-1].stop == stop:
-            self._decoded = None
-            return self._decode(Fragment(units[0].source, units[0].part, start, stop - start))
-        # Copies, so that the whole group can be let go.
-        parts = [self._group(unit)[max(start - unit.first_row, 0) : stop - unit.first_row].copy() for unit in units]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _group(self, run: Fragment) -> Array:
-        """The vectors of a run of row groups; the last one is kept."""
-        if self._decoded is None or self._decoded[0] != run:
-            self._decoded = None  # two at once would be in memory
-            self._decoded = (run, self._decode(run))
-        return self._decoded[1]
-
-    def _decode(self, run: Fragment) -> Array:
-        table = self.table
-        assert isinstance(table, Parquet)
-        assert self.vectors is not None
-        with reading_file(table.path):
-            series = table.vector_rows(self.vectors, self.width, run)
-            vectors = table._vector_block(self.vectors, series, run.first_row, self.width)
-        return self._checked(vectors.astype(self.dtype, copy=False), run.first_row)
-
     def _checked(self, vectors: Array, start: int | None) -> Array:
-        """The vectors of rows from `start` on, or of picked rows, where all are finite."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(vectors.sum()):
-                return vectors
-        finite = np.isfinite(vectors)
-        if finite.all():
-            return vectors
-        row, column = np.argwhere(~finite)[0].tolist()
-        kind = "NaN" if np.isnan(vectors[row, column]) else "infinite"
-        where = "one of the rows" if start is None else f"row {start + row}"
-        raise InputError(
-            f"{self.table.path} column {self.vectors!r} at {where}, column {column} is {kind}; drop or impute those "
-            "rows first"
-        )
+        return finite_rows(vectors, self.table, self.vectors, start)
 
     def _refuse_changed(self, start: int, stop: int) -> None:
         """Refuse rows of files that are no longer what they were."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Array, Floats, Ints, Mask
+from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
 from kofn.core.pools import as_pool
 from kofn.core.runtime import Control
@@ -47,8 +47,9 @@ class Recall:
     """How many near-duplicates were missed, measured on rows that stay.
 
     Attributes:
-        exact: whether no pair can have been missed: every row was compared with all that it can be near.
-        looked: how many rows that stay were compared with all others that stay; none where it is exact.
+        exact: whether no pair is missed: every row was compared with all that it can be near, or all rows that stay
+            with one another.
+        looked: how many rows that stay were compared with all others that stay; 0 where no pair can be missed.
         missed: how many of these are near a row that is preferred to them.
         share: of the rows that should be dropped, how many were: the rows that were dropped, over these and the missed
             ones, as far as the rows looked at stand for all.
@@ -172,7 +173,7 @@ def near_duplicates_by_cells(
             keep, of, similarity = preference.duplicates(
                 lambda order, forced: run.near_in_order(order, forced, ran, control)
             )
-            recall = run.recall(keep, preference.open, ran)
+            recall = run.recall(keep, ran)
         finally:
             run.close()
         return CellDuplicates(keep, of, similarity, recall, {**run.facts(), "engine": ran.facts()})
@@ -201,34 +202,24 @@ class _Run:
         """
         if max_memory is None:
             return
-        size = self.pool.width * (self.pool.dtype.itemsize + 16)
-        rows = max(_AT_ONCE, self._fragment_rows(), 4 * self.pool.n // self._cells(self.pool.n))
-        needed = _BESIDE_BYTES + _ROW_BYTES * self.pool.n + 2 * cores(n_threads) * rows * size
+        width, item = self.pool.width, self.pool.dtype.itemsize
+        needed = bytes_of_cells(self.pool.n, width, item, cores(n_threads), self.cells)
         if needed > (limit := checks.bytes_of(max_memory)):
             raise InputError(
                 f"max_memory={max_memory}: near-duplicates of {self.pool.n:,} rows take about {needed / 1e6:,.0f} MB "
-                f"in parts, over {limit / 1e6:,.0f} MB; raise it, or drop near-duplicates of each file by itself first"
+                f"in parts, over {limit / 1e6:,.3g} MB; raise it, or drop near-duplicates of each file by itself first"
             )
-
-    def _fragment_rows(self) -> int:
-        return max(1, min(_FRAGMENT_ROWS, _FRAGMENT_BYTES // (self.pool.width * self.pool.dtype.itemsize)))
-
-    def _cells(self, n: int) -> int:
-        """How many cells so many rows have."""
-        if self.cells is not None:
-            return min(self.cells, max(1, n))
-        return 1 if n <= _AT_ONCE else n // max(_LEAST_ROWS, math.isqrt(n))
 
     def prepare(self, engine: Engine, open_: Mask) -> None:
         """Read the pool: its spread, the rows that are equal, its cells, and the rows of each of these together."""
-        pool, fragments = self.pool, self.pool.fragments(self._fragment_rows())
-        size = min(pool.n, max(_AT_ONCE, SAMPLE_A_CELL * self._cells(pool.n)))
+        pool, fragments = self.pool, self.pool.fragments(_fragment_rows(self.pool.width, self.pool.dtype.itemsize))
+        size = min(pool.n, max(_AT_ONCE, SAMPLE_A_CELL * _cells_of(pool.n, self.cells)))
         sample = np.sort(np.random.default_rng([self.seed, 0]).choice(pool.n, size, replace=False))
         shared = (engine.share(pool), engine.share(open_), engine.share(sample))
         looks = list(engine.map(look_at, fragments, shared=shared))
         spread = spread_of_looks(looks)
         self.first, self.different = different_rows(np.concatenate([look.digests for look in looks]), open_)
-        cells = self._cells(len(self.first))
+        cells = _cells_of(len(self.first), self.cells)
         sampled = np.concatenate([look.sampled for look in looks])
         del looks
         if cells == 1:
@@ -269,7 +260,7 @@ class _Run:
         of[rows], similarity[rows] = stands[kinds], np.where(dropped[kinds], likeness[kinds], 1.0)
         return of, similarity
 
-    def recall(self, keep: Mask, open_: Mask, engine: Engine) -> Recall:
+    def recall(self, keep: Mask, engine: Engine) -> Recall:
         """How many of the rows that stay are near one that is preferred to them, on a sample compared with all."""
         settling, file = self.settling, self.file
         dropped = int((~keep).sum())
@@ -289,6 +280,8 @@ class _Run:
             more = rate * len(stay)
             return dropped / (dropped + more) if dropped + more else 1.0
 
+        if looked == len(stay) and not missed:
+            return Recall(True, looked, 0, 1.0, 1.0)
         highest = missed / looked if looked == len(stay) else most_missed(looked, missed)
         return Recall(False, looked, missed, share(missed / looked), share(highest))
 
@@ -309,6 +302,30 @@ class _Run:
             self.file.close()
 
 
+def _fragment_rows(width: int, item: int) -> int:
+    """How many rows a fragment has, of so many values of so many bytes."""
+    return max(1, min(_FRAGMENT_ROWS, _FRAGMENT_BYTES // (width * item)))
+
+
+def _cells_of(n: int, asked: int | None = None) -> int:
+    """How many cells so many rows have."""
+    if asked is not None:
+        return min(asked, max(1, n))
+    return 1 if n <= _AT_ONCE else n // max(_LEAST_ROWS, math.isqrt(n))
+
+
+def pairs_of_cells(n: int, probes: int = 4) -> int:
+    """About how many pairs are compared: rows and centres, rows of a cell, visitors and residents, and the recall."""
+    cells = _cells_of(n)
+    return n * cells + n * (n // cells) * (1 + 2 * probes) // 2 + n * min(n, _LOOKED_AT)
+
+
+def bytes_of_cells(n: int, width: int, item: int, workers: int, asked: int | None = None) -> int:
+    """About what is in memory: arrays of the rows, and of each worker fragments or cells in float64 too."""
+    rows = max(_AT_ONCE, _fragment_rows(width, item), 4 * n // _cells_of(n, asked))
+    return _BESIDE_BYTES + _ROW_BYTES * n + 2 * workers * min(n, rows) * width * (item + 16)
+
+
 def described(duplicates: CellDuplicates) -> str:
     """The recall in words."""
     recall = duplicates.recall
@@ -320,6 +337,6 @@ def described(duplicates: CellDuplicates) -> str:
             f"{recall.lowest:.1%} of the near-duplicates were found"
         )
     return (
-        f"of {recall.looked:,} rows left that were compared with all others {recall.missed:,} are still near one: about "
-        f"{recall.share:.1%} of the near-duplicates were found, at least {recall.lowest:.1%}"
+        f"of {recall.looked:,} rows left that were compared with all others {recall.missed:,} are still near one: "
+        f"about {recall.share:.1%} of the near-duplicates were found, at least {recall.lowest:.1%}"
     )
