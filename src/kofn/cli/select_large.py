@@ -163,7 +163,7 @@ def _refuse_asking(arguments: SelectArguments) -> None:
     asking = " and ".join(_asking(arguments))
     given = {
         "--budget": arguments.budget is not None,
-        "--score": arguments.score_column is not None,
+        "--score": arguments.score_column is not None and not arguments.only_dedupes,
         "--scores": arguments.by_scores,
         "--rankings": arguments.by_rankings,
         "--queries": arguments.queries is not None,
@@ -191,7 +191,7 @@ def _refusals(arguments: SelectArguments) -> list[str]:
     """The flags that need all vectors at once, or have no meaning for parts."""
     given = {
         "--budget": arguments.budget,
-        "--score": arguments.score_column,
+        "--score": None if arguments.only_dedupes else arguments.score_column,
         "--drop-empty": arguments.drop_empty or None,
         "--images": arguments.images,
         "--model": arguments.model,

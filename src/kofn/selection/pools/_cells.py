@@ -192,22 +192,12 @@ class CellFile:
         return np.concatenate([self.rows[low:high] for low, high in spans])
 
     def vectors(self, rows: Ints) -> Array:
-        """The vectors of these rows; neighbours in the file are read together."""
-        positions = self.positions[rows]
-        order = np.argsort(positions, kind="stable")
-        taken = np.empty((len(rows), self.width), self.dtype)
-        wanted = positions[order]
-        breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-        size = self.width * self.dtype.itemsize
-        out = np.empty((len(rows), self.width), self.dtype)
-        view = memoryview(out).cast("B") if out.size else memoryview(b"")
-        with self._path.open("rb", buffering=0) as file:
-            for low, high in zip([0, *breaks.tolist()], [*breaks.tolist(), len(wanted)], strict=True):
-                if low < high:
-                    file.seek(int(wanted[low]) * size)
-                    file.readinto(view[low * size : high * size])
-        taken[order] = out
-        return taken
+        """The vectors of these rows."""
+        if not len(rows):
+            return np.empty((0, self.width), self.dtype)
+        # Mapped for this one read, so that its pages do not stay in memory.
+        stored = np.memmap(self._path, self.dtype, "r", shape=(self.written, self.width))
+        return np.asarray(stored[self.positions[rows]])
 
     def close(self) -> None:
         """Remove the file."""

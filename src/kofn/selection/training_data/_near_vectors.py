@@ -137,7 +137,9 @@ def near_pairs(nearness: Nearness, left: Array, right: Array, d: int) -> tuple[A
         for start in range(0, len(left), _ROWS):
             rows = left[start : start + _ROWS]
             own, half_own = _narrow(nearness, rows, slack)
-            row, rival = _candidates(_bounds(own, half_own, theirs, half_theirs), cut)
+            # By the cosine nothing is taken off.
+            bounds = own @ theirs.T if nearness.angular else _bounds(own, half_own, theirs, half_theirs)
+            row, rival = _candidates(bounds, cut)
             near = nearness.exact(rows[row], rivals[rival], d) >= nearness.least
             i.append(rows[row[near]])
             j.append(rivals[rival[near]])
