@@ -256,6 +256,11 @@ class Pool:
         return state.hexdigest()
 
     @property
+    def by_words(self) -> bool:
+        """Whether the vectors are those of words, and not of a model."""
+        return self._texts is not None and self._texts.model is None
+
+    @property
     def how(self) -> str:
         return "" if self._texts is None else self._texts.how
 

@@ -79,7 +79,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     by_words = False
     scores = table.numbers(arguments.score_column) if arguments.score_column else None
     if parts is not None:
-        X, notes = parts, (how_of(parts),)
+        X, notes, by_words = parts, (how_of(parts),), parts.by_words
     elif arguments.by_scores:
         matrix, _, notes = read_scores(table, arguments)
         if matrix.ndim == 1:
