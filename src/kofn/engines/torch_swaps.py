@@ -65,6 +65,11 @@ class SwapBounds:
         self._weights = torch.tensor(weights, device=device)
         self.most = min(_BLOCKS_AT_ONCE * self._blocks.pairs // n, self._blocks.pairs // k)
 
+    @property
+    def pairs(self) -> int:
+        """Distances of rows taken on the device so far."""
+        return 0 if self._points is None else self._points.pairs
+
     def _least(self, candidates: slice, items: slice) -> Any:
         """(candidates, items) distances from below."""
         if self._points is None:
@@ -74,7 +79,14 @@ class SwapBounds:
         return self._cost_rule.costs(squares, LOW).mul_(self._unit)
 
     def promising(
-        self, start: int, stop: int, near: Reals, second: Reals, nearest: Ints, removal: Floats, least: float
+        self,
+        start: int,
+        stop: int,
+        near: Reals,
+        second: Reals,
+        nearest: NDArray[np.int32],
+        removal: Floats,
+        least: float,
     ) -> Ints:
         """The candidates start..stop-1 of which a swap may lower the loss by more than `least`.
 

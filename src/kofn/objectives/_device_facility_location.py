@@ -18,9 +18,9 @@ from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import exact_sum
 
 # Stale candidates that are brought up to date together at first; from how many on only from above.
-_BATCH, _BOTH_SIDES = 512, 1 << 14
+_BATCH, _BOTH_SIDES = 64, 1 << 14
 # Rivals whose gains are taken in float64 together.
-_CLOSE = 256
+_CLOSE = 16
 # Pairs that are looked at for a closer bound whether or not a search needs them.
 _SOON = 1 << 24
 # Bytes that each row takes on the device beside its coordinates: costs, gains, and what changed.

@@ -265,7 +265,10 @@ class BoundedSwaps(Swaps):
         """Try candidates up to the first swap; returns the next one."""
         before, least = self.swaps, TOLERANCE * self.loss
         known = self.near, self.second, self.nearest, self.removal
-        for candidate in self._bounds.promising(start, stop, *known, least).tolist():
+        pairs = self._bounds.pairs
+        candidates = self._bounds.promising(start, stop, *known, least)
+        self.source.evals += self._bounds.pairs - pairs
+        for candidate in candidates.tolist():
             self._pass_over(start, candidate)
             start = candidate + 1
             if self.unimproved >= self.n:
