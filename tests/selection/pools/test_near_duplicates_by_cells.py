@@ -183,3 +183,20 @@ def test_without_a_row_that_counts_nothing_is_dropped() -> None:
 )
 def test_what_cannot_be_is_refused(how: dict[str, Any], says: str) -> None:
     refused(lambda: near_duplicates_by_cells(rows(), **how), says)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1.0, 1e-300, 1e150, 1e300])
+def test_ties_few_rows_and_any_scale(scale: float) -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n, d = int(rng.integers(1, 40)), int(rng.integers(1, 5))
+        X = scale * (rng.integers(-2, 3, (n, d)) if seed % 2 else rng.normal(size=(n, d)))
+        X[seed % n :] = X[seed % n] if seed % 7 == 0 else X[seed % n :]
+        threshold, metric = float(rng.choice([0.0, 0.3, 0.9, 1.0])), str(rng.choice(sorted(THRESHOLDS)))
+        include = rng.choice(n, int(rng.integers(0, min(4, n) + 1)), replace=False)
+        asked: dict[str, Any] = {"metric": metric, "include": include}
+        whole = near_duplicates(X, threshold, **asked)
+        parts = near_duplicates_by_cells(X, threshold, cells=1 + seed % 5, probes=9, n_threads=1, **asked)
+        np.testing.assert_array_equal(parts.keep, whole.keep)
+        assert parts.keep[parts.of[~parts.keep]].all()
