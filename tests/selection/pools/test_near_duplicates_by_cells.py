@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from refusals import refused
 from scipy.stats import binomtest
 
 from kofn.core.pools import ArrayPool, Fragment
+from kofn.core.runtime import Control
 from kofn.engines.local import Local
 from kofn.laws.engines import Shuffled
 from kofn.selection import near_duplicates, near_duplicates_by_cells
@@ -200,3 +202,22 @@ def test_ties_few_rows_and_any_scale(scale: float) -> None:
         parts = near_duplicates_by_cells(X, threshold, cells=1 + seed % 5, probes=9, n_threads=1, **asked)
         np.testing.assert_array_equal(parts.keep, whole.keep)
         assert parts.keep[parts.of[~parts.keep]].all()
+
+
+@pytest.mark.parametrize("step", [1, 9, 20, 30])
+def test_it_can_be_interrupted_anywhere_and_leaves_no_file(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def pressed(_control: Control, _done: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Control, "step", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        near_duplicates_by_cells(rows(), 0.97, cells=9, probes=1, work=tmp_path, n_threads=1)
+    assert steps == step
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
-from kofn.selection.pools._cells import CellFile
+from kofn.selection.pools._cells import CellFile, watched
 from kofn.selection.training_data._near_vectors import Spread, near_pairs, near_vectors, nearness_of, reach_of
 
 # Centres whose distances to rows are looked at together, and how much further a row may visit for rounding.
@@ -210,22 +210,16 @@ class Settling:
         cells = np.flatnonzero(self.file.sizes)
         while len(cells):
             self.passes += 1
-            searched = self.engine.map(search_cell, self._cells(cells), shared=shared)
-            for done, (cell, result) in enumerate(zip(cells.tolist(), searched, strict=True)):
+            searched = watched(self.engine.map(search_cell, self._cells(cells), shared=shared), self.control)
+            for cell, result in zip(cells.tolist(), searched, strict=True):
                 self.of[result.rows], self.similarity[result.rows] = result.of, result.similarity
                 self._visits[result.rows[result.of < 0]] = result.visits
                 self._cut[cell] = result.cut
-                self._go_on(done)
-            pairs = [self._pairs, *self.engine.map(meet, self._meetings(), shared=shared)]
+            meetings = watched(self.engine.map(meet, self._meetings(), shared=shared), self.control)
+            pairs = [self._pairs, *meetings]
             self._met = self.kept  # what is not kept now meets all others once it is
             self._pairs = Pairs(*(np.concatenate(part) for part in zip(*pairs, strict=True)))
-            self._go_on(len(cells))
             cells = self._settle()
-
-    def _go_on(self, done: int) -> None:
-        if self.control.interrupted:
-            raise KeyboardInterrupt
-        self.control.step(done)
 
     def _cells(self, cells: Ints) -> Iterator[CellRows]:
         for cell in cells.tolist():
