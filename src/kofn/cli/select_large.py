@@ -121,7 +121,7 @@ def _bytes_of_work(table: Table, arguments: SelectArguments, n: int, d: int, ite
     if arguments.text is None:
         return size
     first = next(table.text_blocks(arguments.text, _TEXTS_LOOKED_AT)).head(_TEXTS_LOOKED_AT)
-    words, length = (float(per_text.mean()) for per_text in (first.str.count_matches(r"\w+"), first.str.len_bytes()))
+    words, length = first.str.count_matches(r"\w+").to_numpy().mean(), first.str.len_bytes().to_numpy().mean()
     return size + int(n * (_WORD_BYTES * words + 2 * length))
 
 
@@ -264,13 +264,13 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
 
 def duplicates_of_parts(rows: int, d: int, item: int, threads: int) -> dict[str, str]:
     """What finding near-duplicates among so many vectors would take, of which nothing is read beforehand."""
-    pairs, held = pairs_of_cells(rows), bytes_of_cells(rows, d, item, threads)
+    pairs, size = pairs_of_cells(rows), bytes_of_cells(rows, d, item, threads)
     seconds = 2 * rows * d * item / (_READ_SPEED * threads) + pairs / (pairs_a_second(d) * threads)
     return {
         "method": "near_duplicates_by_cells",
         "rows": f"{rows:,} x {d:,}",
         "seconds": f"about {seconds:.2g}, by the files' layout; nothing was read",
-        "bytes": f"about {(_BASE_BYTES + held) / 1e6:,.0f} MB, and {rows * d * item / 1e9:,.3g} GB of disk",
+        "bytes": f"about {(_BASE_BYTES + size) / 1e6:,.0f} MB, and {rows * d * item / 1e9:,.3g} GB of disk",
         "exact": "every pair is verified; how many are missed is measured",
     }
 
