@@ -78,7 +78,9 @@ def divide_and_conquer_fusion(
         Blend of form "none" with what `consensus_monte_carlo` gives. `result` is a weighted sample:
         `info["draw_weights"]` (draws,) sum to one, and `info["ess"]` is what they are worth. `info["merges"]` has for
         each merge how many were `merged`, the `time` T, the `steps`, the share that the first weights kept, `overlap`,
-        and the share of particles that is effective at its end, `ess`. `info["breaches"]` counts points beyond the
+        the share of particles that is effective at its end, `ess`, and the share of first particles from which these
+        descend, counted alike: `ancestors`, whose least is `info["ancestors"]`. Where it is small, as where members
+        stand far apart, all draws hang on few of the members', and are worth less than `ess`. `info["breaches"]` counts points beyond the
         curvature bounds, and `info["bounded"]` is whether all densities have such bounds.
 
     Raises:
@@ -156,6 +158,7 @@ def _merges(m: int, width: int) -> int:
 
 def _plan(shards: Shards, node: Node, record: Record, *, bounded: bool) -> Blend:
     draws = (node.x - shards.shift) / shards.unit
+    families = min((merge["ancestors"] for merge in record.merges), default=1.0)
     return product_plan(
         shards,
         draws,
@@ -163,6 +166,7 @@ def _plan(shards: Shards, node: Node, record: Record, *, bounded: bool) -> Blend
         draw_weights=node.weights,
         info={
             "merges": record.merges,
+            "ancestors": families,
             "breaches": record.breaches,
             "bounded": bounded,
             "oracle_calls": record.evaluations,
@@ -188,10 +192,11 @@ def _merged(nodes: Sequence[Node], count: int, rng: np.random.Generator, record:
             f"members stand too far apart: of {count} particles {facts['overlap'] * count:.2g} keep a weight; give "
             "draws that overlap, or more of them"
         )
-    now, steps = 0.0, 0
+    now, steps, ancestors = 0.0, 0, np.arange(count)
     while now < total:
         if kish(logs) < _RESAMPLED:
-            x, logs = x[:, _resampled(normalised(logs), count, rng)], np.zeros(count)
+            rows = _resampled(normalised(logs), count, rng)
+            x, logs, ancestors = x[:, rows], np.zeros(count), ancestors[rows]
         left = total - now
         step = _step(nodes, x, logs, left, transforms) if steps < _MOST_STEPS else left
         end = _centre(x, precisions, shared) + np.sqrt(left) * rng.normal(size=(count, d)) @ factor.T
@@ -209,7 +214,8 @@ def _merged(nodes: Sequence[Node], count: int, rng: np.random.Generator, record:
     if not np.isfinite(logs.max()):
         raise FailureError("no particle keeps a weight: the densities do not belong to the draws; check their order")
     weights = normalised(logs)
-    record.merges.append({**facts, "steps": float(steps), "ess": kish(logs)})
+    families = float(1 / np.square(np.bincount(ancestors, weights, count)).sum()) / count
+    record.merges.append({**facts, "steps": float(steps), "ess": kish(logs), "ancestors": families})
     return Node(x[0], weights, Product([node.density for node in nodes]))
 
 

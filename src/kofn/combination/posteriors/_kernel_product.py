@@ -84,7 +84,8 @@ def kernel_product(
     count, apart = fit_draws(draws, shards, shards.most), checks.count(sweeps, "sweeps")
     mean, covariance = shards.gaussian()
     factor = np.linalg.cholesky(covariance)
-    rows = np.concatenate([np.linalg.solve(factor, (array - mean).T).T for array in shards.draws])
+    whitened = [np.linalg.solve(factor, (array - mean).T).T for array in shards.draws]
+    rows = np.ascontiguousarray(np.concatenate(whitened))
     starts = np.cumsum([0, *map(len, shards.draws)])
     fitted = _log_fits(shards) if kernel == "semiparametric" else np.zeros(len(rows))
     around, burnt = kernel == "semiparametric", int(_BURNT * count)

@@ -7,24 +7,29 @@ from scipy.special import gammaln
 
 from kofn.combination.posteriors._densities import Density
 from kofn.core.arrays import Floats
+from kofn.core.checks import FailureError
 
 # Layers are this many standard deviations of a bridge's end apart.
 LAYER = 0.5
 # The negative binomial's size: smaller has the heavier tail.
 _SIZE = 10.0
+# More points than any path is given: what needs them is no path between draws of the densities.
+_MOST_POINTS = 1e5
 
 
 def phi(density: Density, x: Floats, transform: Floats) -> Floats:
     """(n,) half the squared gradient plus half the Laplacian, in the coordinates in which paths are Brownian."""
     slopes = density.gradient(x) @ transform
-    return 0.5 * (np.square(slopes).sum(axis=1) + density.trace(x, transform))
+    with np.errstate(over="ignore"):
+        return 0.5 * (np.square(slopes).sum(axis=1) + density.trace(x, transform))
 
 
 def upper_bound(density: Density, centre: Floats, half: Floats, transform: Floats) -> Floats:
     """(n,) an upper bound of phi over each neighbourhood, from the slope in its centre and the curvature within."""
-    slope = np.linalg.norm(density.gradient(centre) @ transform, axis=1)
-    norm, trace = density.curvature(centre, half, transform)
-    return 0.5 * (np.square(slope + norm * np.linalg.norm(half, axis=1)) + trace)
+    with np.errstate(over="ignore"):
+        slope = np.linalg.norm(density.gradient(centre) @ transform, axis=1)
+        norm, trace = density.curvature(centre, half, transform)
+        return 0.5 * (np.square(slope + norm * np.linalg.norm(half, axis=1)) + trace)
 
 
 def log_weights(
@@ -52,7 +57,13 @@ def log_weights(
     half = np.abs(target - origin) / 2 + layers * width
     upper = upper_bound(density, (start + end) / 2, half, transform)
     level = (phi(density, start, transform) + phi(density, end, transform)) / 2
-    mean = np.maximum(duration * (upper - level), 1e-3)
+    with np.errstate(invalid="ignore"):
+        mean = np.maximum(duration * (upper - level), 1e-3)
+    if not mean.max() < _MOST_POINTS:
+        raise FailureError(
+            f"a path would need more than {_MOST_POINTS:,.0f} points: the densities' derivatives are too large where the members' "
+            "draws lie; check that the densities are in the members' order, and that the draws overlap"
+        )
     kappa = rng.negative_binomial(_SIZE, _SIZE / (_SIZE + mean))
     owner = np.repeat(np.arange(len(start)), kappa)
     times = duration * rng.random(len(owner))
