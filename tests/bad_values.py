@@ -475,7 +475,10 @@ HOSTILE["members draws"] = {
     **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
     "NaN": (lambda v: [v[0], put(v[1], (2, 0), np.nan), v[2]], "member 1 at row 2, column 0 is NaN"),
     "infinite": (lambda v: [v[0], put(v[1], (2, 0), np.inf), v[2]], "member 1 at row 2, column 0 is infinite"),
-    "other parameters": (lambda v: [v[0], v[1][:, :1], v[2]], "member 1 has shape (40, 1), member 0 (40, 2); give every"),
+    "other parameters": (
+        lambda v: [v[0], v[1][:, :1], v[2]],
+        "member 1 has shape (40, 1), member 0 (40, 2); give every",
+    ),
     "few draws": (lambda v: [v[0], v[1][:2], v[2]], "member 1 has 2 draws of 2 parameters; give more draws"),
     "no draws": (lambda v: [v[0], v[1][:0], v[2]], "member 1 has shape (0, 2); give (draws, parameters)"),
     "constant": (lambda v: [v[0], v[1] * [0, 1], v[2]], "member 1: parameter 'x0' is the same in all 40 draws"),

@@ -67,7 +67,9 @@ def gaussians() -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
         ),
     ],
 )
-def test_gaussians_multiply_as_their_closed_form(method: Any, words: dict[str, Any], count: int, gaussians: Any) -> None:
+def test_gaussians_multiply_as_their_closed_form(
+    method: Any, words: dict[str, Any], count: int, gaussians: Any
+) -> None:
     members, mean, covariance = gaussians
     plan = method(members, **words)
     assert plan.result.shape == (count, 2)
@@ -266,7 +268,9 @@ def test_densities_of_other_draws_leave_no_weight() -> None:
     rng = np.random.default_rng(0)
     members = [rng.normal(0, 0.01, 100), rng.normal(0, 0.01, 100)]
     far = [GaussianDensity([1e200], [[1e-4]]), GaussianDensity([-1e200], [[1e-4]])]
-    with pytest.raises(FailureError, match=r"a path would need more than 100,000 points: the densities' derivatives are too large"):
+    with pytest.raises(
+        FailureError, match=r"a path would need more than 100,000 points: the densities' derivatives are too large"
+    ):
         divide_and_conquer_fusion(members, densities=far, seed=0)
 
 

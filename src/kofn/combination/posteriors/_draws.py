@@ -20,6 +20,8 @@ _SELDOM = 1e-3
 # Correlation matrices with a smaller eigenvalue than this are of parameters that depend on each other.
 _DEPENDENT = 1e-12
 _INTERVAL = 0.95
+# A chain that moved less often than this is warned of.
+_FEW = 100
 
 
 @dataclass(frozen=True)
@@ -221,18 +223,25 @@ def product_plan(
     form: str,
     info: Mapping[str, Any],
     draw_weights: Floats | None = None,
+    most: float = math.inf,
 ) -> Blend:
-    """The plan of the product's draws, in the shards' units, with weights of their own where they have some."""
+    """The plan of the product's draws, in the shards' units, with weights of their own where they have some; they are
+    worth at most `most` independent ones."""
     distances, chances = apart(shards)
     precisions = shards.precisions()
     total = np.linalg.inv(precisions.sum(axis=0))
     result = shards.in_units(draws)
-    size = effective_size(draws, draw_weights)
+    size = min(effective_size(draws, draw_weights), most)
     warnings = [
         f"{name_of(shard)} stands apart from the product of the others: {distances[shard]:.3g} standard deviations, "
         f"which shards of one model do {chances[shard]:.1g} of the time; its data or its model may differ"
         for shard in np.flatnonzero(chances < _SELDOM / shards.m).tolist()
     ]
+    if most < _FEW:
+        warnings.append(
+            f"the chain changed its choice of draws only {most:.3g} times, so that the draws lie around few of the "
+            "members'; give more draws or sweeps, or use divide_and_conquer_fusion, which needs the densities"
+        )
     return Blend(
         n=shards.m,
         value=math.nan,

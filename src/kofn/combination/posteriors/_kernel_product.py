@@ -20,7 +20,11 @@ _BURNT = 0.25
 
 @method(
     "combine",
-    draws=Draw(kinds={"members": "draws"}, options={"draws": "kernel", "kernel": "kernel", "sweeps": "kernel"}, silent=("blend",)),
+    draws=Draw(
+        kinds={"members": "draws"},
+        options={"draws": "kernel", "kernel": "kernel", "sweeps": "kernel"},
+        silent=("blend",),
+    ),
     cost="O(n sweeps m d) for n draws after the fits; memory the draws, in float64",
     exact="asymptotically, as draws and sweeps grow and the bandwidth falls; in many dimensions slowly",
     paper="neiswanger2014",
@@ -56,7 +60,8 @@ def kernel_product(
 
     Returns:
         Blend of form "none" with what `consensus_monte_carlo` gives, and `info["accepted"]`, the share of proposed
-        draws that the chain took. `ess` is of the chain: its draws depend on each other.
+        draws that the chain took. `ess` is of the chain, whose draws depend on each other, and no more than the choices
+        that it made anew; a chain that hardly moved is named in `warnings`.
 
     Raises:
         InputError: as `consensus_monte_carlo`.
@@ -91,9 +96,10 @@ def kernel_product(
     around, burnt = kernel == "semiparametric", int(_BURNT * count)
     start = int(np.random.default_rng(seed).integers(2**32))
     made, accepted = walk(rows, starts, fitted, around, count, burnt, apart, start)
-    whole = mean + made @ factor.T
-    share = accepted / ((burnt + count) * apart * shards.m)
-    return product_plan(shards, whole, form="none", info={"accepted": share})
+    share = accepted / (count * apart * shards.m)
+    # Around a choice that never changes the draws are independent, and worth no more than one.
+    moves = 1 + share * count * apart
+    return product_plan(shards, mean + made @ factor.T, form="none", info={"accepted": share}, most=moves)
 
 
 def _log_fits(shards: Shards) -> Floats:

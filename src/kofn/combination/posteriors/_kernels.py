@@ -55,7 +55,7 @@ def walk(
                     for axis in range(d):
                         total[axis] += rows[new, axis] - rows[old, axis]
                     chosen[shard] = new
-                    accepted += 1
+                    accepted += draw >= 0
         if draw < 0:
             continue
         variance = 1 / (m / h2 + 1) if around else h2 / m
@@ -106,9 +106,7 @@ def draw_layers(
 
 
 @nb.njit(**INNER)
-def _chance(
-    knots: Floats, times: Floats, count: int, low: float, high: float
-) -> float:  # pragma: no cover
+def _chance(knots: Floats, times: Floats, count: int, low: float, high: float) -> float:  # pragma: no cover
     """The chance that a bridge through the first knots stays between low and high."""
     chance = 1.0
     for i in range(count - 1):

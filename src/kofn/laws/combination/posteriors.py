@@ -38,7 +38,9 @@ def _described(case: Case) -> None:
         squares = math.fsum(share * (value - mean) ** 2 for share, value in zip(shares, values, strict=True))
         for label, counted in (("mean", mean), ("sd", math.sqrt(squares))):
             if abs(plan.info[label][column] - counted) > 1e-9 * size:
-                raise broken(case, "recount", f"{label} {column} is {plan.info[label][column]!r}, recounted {counted!r}")
+                raise broken(
+                    case, "recount", f"{label} {column} is {plan.info[label][column]!r}, recounted {counted!r}"
+                )
         low, high = plan.info["low"][column], plan.info["high"][column]
         inside = math.fsum(share for share, value in zip(shares, values, strict=True) if low <= value <= high)
         if inside < 0.95 - 2 * max(shares) - 1e-9:
