@@ -87,7 +87,8 @@ def _write(plan: Blend, first: Any, arguments: CombineArguments, *, as_table: bo
     archive = suffix_of(Path(arguments.output)) == ".npz"
     with atomic_path(arguments.output) as temporary, open(temporary, "wb") as file:
         if archive:
-            np.savez(file, **as_arrays(draws, plan.info["parameters"], first))
+            arrays: dict[str, Any] = as_arrays(draws, plan.info["parameters"], first)
+            np.savez(file, **arrays)
         else:
             np.save(file, draws)
     WRITTEN.append(arguments.output)
@@ -101,7 +102,7 @@ def _table(draws: Array, plan: Blend) -> Any:
 
 def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
     """The product for machines."""
-    info = plan.info
+    info, spread = plan.info, np.asarray(plan.spread)
     return {
         "method": plan.method,
         "draws": len(np.asarray(plan.result)),
@@ -116,7 +117,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
                 "draws": int(info["member_draws"][shard]),
                 "ess": float(info["member_ess"][shard]),
                 "weight": float(plan.weights[shard]),
-                "distance": float(plan.spread[shard]),
+                "distance": float(spread[shard]),
                 "chance": float(info["chance_of_distance"][shard]),
             }
             for shard, name in enumerate(plan.keys(np.arange(plan.n)).tolist())

@@ -52,18 +52,19 @@ def _parameters(context: Context, plan: Blend) -> Element:
 
 
 def _distances(context: Context, plan: Blend) -> Element:
-    order = np.argsort(-plan.spread, kind="stable")[:SHOWN].tolist()
+    spread = np.asarray(plan.spread)
+    order = np.argsort(-spread, kind="stable")[:SHOWN].tolist()
     rows = [
         Bar(
             context.name(shard),
-            float(plan.spread[shard]),
-            f"{plan.spread[shard]:.2f}, {percent(float(plan.info['chance_of_distance'][shard]))}",
+            float(spread[shard]),
+            f"{spread[shard]:.2f}, {percent(float(plan.info['chance_of_distance'][shard]))}",
         )
         for shard in order
     ]
     caption = (
-        "How far each shard's mean is from the product of the others, in standard deviations a parameter, and how often "
-        "a shard of the same model is at least as far. Near 1 all is well." + _rest(plan)
+        "How far each shard's mean is from the product of the others, in standard deviations a parameter, and how "
+        "often a shard of the same model is at least as far. Near 1 all is well." + _rest(plan)
     )
     return figure(charts.bars(rows, label="distance of each shard"), caption, title="Agreement", name="agreement")
 

@@ -225,12 +225,14 @@ class LogisticDensity(Density):
 
     def curvature(self, centre: Floats, half: Floats, transform: Floats) -> tuple[Floats, Floats]:
         """Bounds from those of each row's p (1 - p), which falls as its log odds leave 0."""
-        moved = self.X @ transform
-        chances = _sigmoid(np.abs(centre @ self.X.T) + half @ np.abs(moved).T)
-        least = chances * (1 - chances)
-        prior = self._pull * np.square(transform).sum()
-        norm = np.linalg.norm(moved, 2) ** 2 / 4 + self._pull * np.linalg.norm(transform, 2) ** 2
-        return np.full(len(centre), norm), -least @ np.square(moved).sum(axis=1) - prior
+        moved, d = self.X @ transform, len(transform)
+        odds, reach = np.abs(centre @ self.X.T), half @ np.abs(moved).T
+        least, most = _sigmoid(odds + reach), _sigmoid(np.maximum(odds - reach, 0.0))
+        prior = self._pull * transform.T @ transform
+        outer = (moved[:, :, None] * moved[:, None, :]).reshape(len(moved), -1)
+        curved = (most * (1 - most)) @ outer
+        norms = np.linalg.eigvalsh(curved.reshape(-1, d, d) + prior)[:, -1]
+        return norms, -(least * (1 - least)) @ np.square(moved).sum(axis=1) - np.trace(prior)
 
 
 @dataclass(frozen=True)

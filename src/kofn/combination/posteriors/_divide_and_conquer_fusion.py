@@ -28,7 +28,9 @@ _KEPT, _RESAMPLED = 0.5, 0.5
 # A step lasts at most sqrt(C / (4 d)), as the authors advise, and so short that drift alone leaves this share.
 _ADVISED, _DRIFT = 0.25, 0.7
 # ... and so short that a path has about so many points: those of its third layer.
-_POINTS, _FORESEEN = 3.0, 3
+_POINTS, _FORESEEN = 10.0, 3
+# About how many particles a step is chosen by.
+_LOOKED = 256
 _MOST_STEPS = 200
 
 
@@ -37,7 +39,7 @@ _MOST_STEPS = 200
     draws=Draw(
         kinds={"members": "draws"},
         plain={"densities": [GaussianDensity([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]])] * 3, "draws": 40},
-        options={"densities": "densities", "draws": "densities", "branching": "densities"},
+        options=dict.fromkeys(("densities", "draws", "branching"), "densities"),
         silent=("blend",),
     ),
     cost="O(m steps draws points) evaluations of the densities, in d parameters; a handful of steps and points each",
@@ -80,8 +82,8 @@ def divide_and_conquer_fusion(
         each merge how many were `merged`, the `time` T, the `steps`, the share that the first weights kept, `overlap`,
         the share of particles that is effective at its end, `ess`, and the share of first particles from which these
         descend, counted alike: `ancestors`, whose least is `info["ancestors"]`. Where it is small, as where members
-        stand far apart, all draws hang on few of the members', and are worth less than `ess`. `info["breaches"]` counts points beyond the
-        curvature bounds, and `info["bounded"]` is whether all densities have such bounds.
+        stand far apart, all draws hang on few of the members', and are worth less than `ess`. `info["breaches"]`
+        counts points beyond the curvature bounds, and `info["bounded"]` is whether all densities have such bounds.
 
     Raises:
         InputError: as `consensus_monte_carlo`; another number of densities, derivatives of another shape, NaN or
@@ -178,8 +180,8 @@ def _merged(nodes: Sequence[Node], count: int, rng: np.random.Generator, record:
     """A weighted sample of the product of a few densities, by paths from their draws to one point."""
     d = nodes[0].x.shape[1]
     metrics = [_covariance(node) for node in nodes]
-    transforms = [np.linalg.cholesky(metric) for metric in metrics]
-    precisions = [np.linalg.inv(metric) for metric in metrics]
+    transforms: list[Floats] = [np.asarray(np.linalg.cholesky(metric)) for metric in metrics]
+    precisions: list[Floats] = [np.asarray(np.linalg.inv(metric)) for metric in metrics]
     shared = np.linalg.inv(np.sum(precisions, axis=0))
     factor = np.linalg.cholesky(shared)
     x = np.array([node.x[rng.permutation(_resampled(node.weights, count, rng))] for node in nodes])
@@ -249,9 +251,10 @@ def _time(squares: Floats) -> float:
 
 def _step(nodes: Sequence[Node], x: Floats, logs: Floats, left: float, transforms: Sequence[Floats]) -> float:
     """How long the next step may last, at most what is left of the time."""
-    drift = np.sum(
-        [phi(node.density, x[shard], transforms[shard]) for shard, node in enumerate(nodes)], axis=0, dtype=np.float64
-    )
+    some = slice(None, None, max(1, x.shape[1] // _LOOKED))
+    x, logs = x[:, some], logs[some]
+    values = [phi(node.density, x[shard], transforms[shard]) for shard, node in enumerate(nodes)]
+    drift: Floats = np.sum(values, axis=0)
     weights = normalised(logs)
     step = float(np.sqrt(_ADVISED * len(nodes) / x.shape[2]))
     while step > left / _MOST_STEPS and (

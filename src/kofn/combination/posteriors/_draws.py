@@ -61,7 +61,7 @@ class Shards:
 
     def precisions(self) -> Floats:
         """(m, d, d) the inverse covariances."""
-        return np.linalg.inv(self.covariances)
+        return np.asarray(np.linalg.inv(self.covariances))
 
     def gaussian(self) -> tuple[Floats, Floats]:
         """Mean (d,) and covariance (d, d) of the product of the shards' Gaussian fits."""

@@ -22,7 +22,7 @@ _BURNT = 0.25
     "combine",
     draws=Draw(
         kinds={"members": "draws"},
-        options={"draws": "kernel", "kernel": "kernel", "sweeps": "kernel"},
+        options=dict.fromkeys(("draws", "kernel", "sweeps"), "kernel"),
         silent=("blend",),
     ),
     cost="O(n sweeps m d) for n draws after the fits; memory the draws, in float64",
@@ -47,7 +47,8 @@ def kernel_product(
 
     The product of m kernel estimates is a mixture with a component for each choice of one draw a shard. An independent
     Metropolis-within-Gibbs chain walks over these choices, some sweeps over the shards for each draw, while the
-    bandwidth falls as i^(-1 / (4 + d)) with the draws. It runs in coordinates in which the product of the Gaussian fits is standard.
+    bandwidth falls as i^(-1 / (4 + d)) with the draws. It runs in coordinates in which the product of the Gaussian fits
+    is standard.
 
     Args:
         members: m arrays (draws, parameters), or (draws,) of one parameter, or mappings parameter -> (draws, ...); the

@@ -10,6 +10,7 @@ import numpy as np
 from kofn.core.arrays import Floats, Ints
 from kofn.core.compiled import INNER, OUTER
 
+# Compiled loops draw from Numba's own generator, which each of them seeds (`noqa: NPY002`).
 # A series ends at terms below this.
 _LEAST = 1e-18
 
@@ -26,13 +27,13 @@ def walk(
     The log weight of a choice with mean c and squares q = sum |row|^2 is -(q - m |c|^2) / (2 h^2); around Gaussian fits
     also that of c under their standard product, widened by h^2 / m, less those of the rows under the fits.
     """
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     m, d = len(starts) - 1, rows.shape[1]
     out = np.empty((draws, d))
     chosen = np.empty(m, np.int64)
     total = np.zeros(d)
     for shard in range(m):
-        chosen[shard] = starts[shard] + int(np.random.random() * (starts[shard + 1] - starts[shard]))
+        chosen[shard] = starts[shard] + int(np.random.random() * (starts[shard + 1] - starts[shard]))  # noqa: NPY002
         for axis in range(d):
             total[axis] += rows[chosen[shard], axis]
     accepted = 0
@@ -41,7 +42,7 @@ def walk(
         for _ in range(sweeps):
             for shard in range(m):
                 old = chosen[shard]
-                new = starts[shard] + int(np.random.random() * (starts[shard + 1] - starts[shard]))
+                new = starts[shard] + int(np.random.random() * (starts[shard + 1] - starts[shard]))  # noqa: NPY002
                 own = squares = 0.0
                 for axis in range(d):
                     a, b = rows[old, axis], rows[new, axis]
@@ -51,7 +52,7 @@ def walk(
                 gain = -(own - m * squares) / (2 * h2)
                 if around:
                     gain -= squares / (2 * (1 + h2 / m)) + fitted[new] - fitted[old]
-                if gain >= math.log(max(np.random.random(), 1e-300)):
+                if gain >= math.log(max(np.random.random(), 1e-300)):  # noqa: NPY002
                     for axis in range(d):
                         total[axis] += rows[new, axis] - rows[old, axis]
                     chosen[shard] = new
@@ -61,7 +62,7 @@ def walk(
         variance = 1 / (m / h2 + 1) if around else h2 / m
         shrunk = variance * m / h2 if around else 1.0
         for axis in range(d):
-            out[draw, axis] = shrunk * total[axis] / m + math.sqrt(variance) * np.random.normal()
+            out[draw, axis] = shrunk * total[axis] / m + math.sqrt(variance) * np.random.normal()  # noqa: NPY002
     return out, accepted
 
 
@@ -137,7 +138,7 @@ def draw_points(
     By rejection: points of a free bridge are taken with the chance that a path through them has just this layer. A
     layer is drawn as seldom as proposals hit it, so that all layers cost alike on average.
     """
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     most = 2
     for row in range(origin.shape[0]):
         most = max(most, offsets[row + 1] - offsets[row] + 2)
@@ -157,8 +158,8 @@ def draw_points(
                 for i in range(1, count + 1):
                     gone, left = times[i] - times[i - 1], duration - times[i - 1]
                     spread = math.sqrt(max(gone * (left - gone) / left, 0.0))
-                    knots[i] = knots[i - 1] + gone / left * (b - knots[i - 1]) + spread * np.random.normal()
-                bar = np.random.random()
+                    knots[i] = knots[i - 1] + gone / left * (b - knots[i - 1]) + spread * np.random.normal()  # noqa: NPY002
+                bar = np.random.random()  # noqa: NPY002
                 chance = _chance(knots, times, count + 2, low - layer * step, high + layer * step)
                 if chance <= bar:
                     continue

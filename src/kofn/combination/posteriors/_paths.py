@@ -61,8 +61,8 @@ def log_weights(
         mean = np.maximum(duration * (upper - level), 1e-3)
     if not mean.max() < _MOST_POINTS:
         raise FailureError(
-            f"a path would need more than {_MOST_POINTS:,.0f} points: the densities' derivatives are too large where the members' "
-            "draws lie; check that the densities are in the members' order, and that the draws overlap"
+            f"a path would need more than {_MOST_POINTS:,.0f} points: the densities' derivatives are too large where "
+            "the members' draws lie; check that the densities are in the members' order, and that the draws overlap"
         )
     kappa = rng.negative_binomial(_SIZE, _SIZE / (_SIZE + mean))
     owner = np.repeat(np.arange(len(start)), kappa)
