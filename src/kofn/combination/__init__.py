@@ -51,6 +51,7 @@ HOMES = {
     "preview_merge": "recipes._preview_merge",
     "read_recipe": "recipes._read_recipe",
     "reduce_adapters": "adapters._reduce_adapters",
+    "reduce_mixtures": "posteriors._reduce_mixtures",
     "schulze": "rankings._copeland",
     "singular_alignment": "alignment._singular_alignment",
     "slerp": "averaging._slerp",

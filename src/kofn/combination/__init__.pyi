@@ -44,6 +44,7 @@ from kofn.combination.rankings._dowdall import plurality as plurality
 from kofn.combination.recipes._preview_merge import preview_merge as preview_merge
 from kofn.combination.recipes._read_recipe import read_recipe as read_recipe
 from kofn.combination.adapters._reduce_adapters import reduce_adapters as reduce_adapters
+from kofn.combination.posteriors._reduce_mixtures import reduce_mixtures as reduce_mixtures
 from kofn.combination.rankings._copeland import schulze as schulze
 from kofn.combination.alignment._singular_alignment import singular_alignment as singular_alignment
 from kofn.combination.averaging import slerp as slerp

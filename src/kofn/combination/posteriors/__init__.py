@@ -13,5 +13,6 @@ HOMES = {
     "divide_and_conquer_fusion": "_divide_and_conquer_fusion",
     "gaussian_product": "_gaussian_product",
     "kernel_product": "_kernel_product",
+    "reduce_mixtures": "_reduce_mixtures",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -6,5 +6,6 @@ from kofn.combination.posteriors._consensus_monte_carlo import consensus_monte_c
 from kofn.combination.posteriors._divide_and_conquer_fusion import divide_and_conquer_fusion as divide_and_conquer_fusion
 from kofn.combination.posteriors._gaussian_product import gaussian_product as gaussian_product
 from kofn.combination.posteriors._kernel_product import kernel_product as kernel_product
+from kofn.combination.posteriors._reduce_mixtures import reduce_mixtures as reduce_mixtures
 
 HOMES: dict[str, str]

@@ -110,11 +110,60 @@ def _draw_densities(draw: Draw, given: Mapping[str, Any], options: dict[str, Any
     options["branching"] = draw(st.integers(2, 4))
 
 
-RECOUNTS: dict[str, Recount] = {"product_of_draws": _described}
+def _transported(case: Case) -> None:
+    """The divergence component by component and input by input, which never rose, and each member's part of it."""
+    plan, inputs = case.plan, np.asarray(case.options["inputs"], np.float64)
+    shares = np.asarray(case.words.get("weights", np.ones(plan.n)), np.float64)
+    shares = shares / math.fsum(shares.tolist())
+    reduced, total, size = plan.result, 0.0, 1.0
+    for number, member in enumerate(case.words["members"]):
+        own = 0.0
+        for row in inputs.tolist():
+            x = np.array([1.0, *row])
+            odds = [math.fsum((gate * x).tolist()) for gate in np.asarray(member["gates"], np.float64)]
+            raw = [math.exp(value - max(odds)) for value in odds]
+            for chance, expert, variance in zip(raw, member["experts"], member["variances"], strict=True):
+                costs = []
+                for other, wide in zip(reduced["experts"], reduced["variances"], strict=True):
+                    off = float((np.asarray(expert, np.float64) - other) @ x)
+                    costs.append(0.5 * (math.log(wide / variance) + (variance + off * off) / wide - 1))
+                own += chance / math.fsum(raw) * min(costs) / len(inputs)
+        size = max(size, own)
+        if abs(own - plan.spread[number]) > 1e-8 * size and shares[number] > 0:
+            raise broken(case, "recount", f"member {number} loses {plan.spread[number]!r}, recounted {own!r}")
+        total += shares[number] * own
+    if abs(total - plan.value) > 1e-8 * size:
+        raise broken(case, "recount", f"value is {plan.value!r}, recounted {total!r}")
+    if (np.diff(plan.info["history"]) > 1e-9 * size).any():
+        raise broken(case, "recount", f"the divergence rose: {plan.info['history']}")
+
+
+def _draw_mixtures(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Mixtures around one, their components in any order, and inputs."""
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    rng, d, count = seeded(draw), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    gates, experts = rng.normal(size=(count, d + 1)), 3 * rng.normal(size=(count, d + 1))
+    noise = draw(st.sampled_from((0.0, 0.1, 1.0)))
+    members = []
+    for _ in words["members"]:
+        order = rng.permutation(count)
+        member = {"gates": gates[order], "experts": experts[order] + noise * rng.normal(size=(count, d + 1))}
+        members.append({**member, "variances": np.exp(noise * rng.normal(size=count))})
+    words["members"] = members
+    words.pop("weights", None)
+    if draw(st.booleans()):
+        words["weights"] = np.array([float(draw(st.integers(1, 3))) for _ in members])
+    options["inputs"] = rng.normal(size=(draw(st.integers(4, 9)), d))
+    options["components"] = draw(st.sampled_from((None, 1, count)))
+    options["restarts"] = draw(st.integers(1, 3))
+
+
+RECOUNTS: dict[str, Recount] = {"product_of_draws": _described, "transportation_divergence": _transported}
 BLENDS = {"draws": _averaged}
 OPTIONS: dict[str, Drawer] = {
     "precision": _draw_plain,
     "draws of a product": _draw_count,
     "kernel": _draw_kernel,
     "densities": _draw_densities,
+    "mixtures": _draw_mixtures,
 }
