@@ -290,7 +290,9 @@ def test_votes_and_scores_of_several_files_are_those_of_one(folder: Path, capsys
     Path("votes-1.csv").write_text("question,left,right,winner\n1,x,y,left\n")
     assert "votes-1.csv has no column 'model_a', which votes-0.csv has" in refused(capsys, "combine", "votes-*.csv")
     for part, models in enumerate((["a", "b"], ["c", "d"])):
-        pl.DataFrame({"model": models, "mmlu": [float(part), 3.0], "arc": [2.0, part + 0.5]}).write_csv(f"scores-{part}.csv")
+        pl.DataFrame({"model": models, "mmlu": [float(part), 3.0], "arc": [2.0, part + 0.5]}).write_csv(
+            f"scores-{part}.csv"
+        )
     joined = pl.concat([pl.read_csv(f"scores-{part}.csv") for part in range(2)])
     joined.write_csv("joined.csv")
     whole, parts = (answer(capsys, name, "--id", "model") for name in ("joined.csv", "scores-*.csv"))

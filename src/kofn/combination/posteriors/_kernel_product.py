@@ -81,8 +81,8 @@ def kernel_product(
         >>> from kofn.combination import kernel_product
         >>> rng = np.random.default_rng(0)
         >>> plan = kernel_product([rng.normal(0.0, 2.0, 4000), rng.normal(1.0, 1.0, 5000)], seed=0)
-        >>> plan.info["mean"].round(1), plan.info["sd"].round(1)
-        (array([0.8]), array([0.9]))
+        >>> bool(abs(plan.info["mean"][0] - 0.8) < 0.1), bool(abs(plan.info["sd"][0] - 0.89) < 0.1)
+        (True, True)
     """
     from kofn.combination.posteriors._kernels import walk
 
