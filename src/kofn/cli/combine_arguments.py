@@ -56,7 +56,7 @@ JUDGES = Section(
     "What is ranked",
     (
         flag("--id", "--ids", "id_column", metavar="COL", help="Column that names the alternatives of a table."),
-        words.columns("The judges' columns of a table, default every numeric one."),
+        words.columns("The judges' columns of a table, or the parameters' of draws, default every numeric one."),
         flag(
             "--lower",
             metavar="A,B",
@@ -96,7 +96,8 @@ PREDICTED = Section(
     ),
 )
 ANSWER = words.method_section(
-    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out"
+    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy; for draws .npz too.",
+    "--out",
 )
 
 
