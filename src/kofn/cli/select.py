@@ -55,7 +55,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
-            arguments = arguments.named_in(table).of_rows(rows or table.n)
+            arguments = arguments.named_in(table).of_rows(rows or table.n).beginning_of(rows)
             if is_large(table, arguments, rows):
                 ways = ways_beforehand(table, arguments, rows or table.n)
                 say(ways, lambda: facts(ways), arguments.as_json)

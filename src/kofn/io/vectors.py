@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 DIMS = 64
 MAX_TERMS = 1 << 18
 MAX_CATEGORIES = 1000
-_BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
+BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
 _CHUNK_TEXTS = 16_384
 _CHUNK_WORDS = 2_000_000
 # Scripts written without spaces have no words to split at: each of their characters stands for itself, and the pairs
 # of neighbours that follow are their words in good part.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 _POWER = 4
 _LOST = 1e-4  # a row that keeps less of its unit length than this has a direction made of rounding errors
 
@@ -63,6 +63,8 @@ def pool_vectors(
     cache: bool = True,
     progress: Progress = None,
     stand_in: bool = False,
+    max_memory: int | str | None = None,
+    times: float = 1.0,
     dims: int = DIMS,
     seed: int = 0,
 ) -> PoolVectors:
@@ -78,6 +80,8 @@ def pool_vectors(
         cache: keep what the model gives, and use what it gave before.
         progress: True shows how far the model is; a callable is told each step.
         stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
+        max_memory: bytes that comparing texts by their words may take.
+        times: how many times as many rows the whole has, where the table is its beginning.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
 
@@ -87,7 +91,8 @@ def pool_vectors(
         `X`, (n, d), and `how` it was made, in one line.
 
     Raises:
-        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used.
+        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used; texts
+            that take more than `max_memory`.
     """
     given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
     if len(given) > 1:
@@ -102,6 +107,9 @@ def pool_vectors(
         if model is not None:
             embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in)
             return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None))
+        from kofn.io.text_memory import refuse_texts_over
+
+        refuse_texts_over(texts, text, max_memory, times)
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
@@ -243,7 +251,7 @@ def _words(texts: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     chunks = []
     lengths = []
     for start in range(0, len(texts), _CHUNK_TEXTS):
-        chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(_WORDS)
+        chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(WORDS)
         lengths.append(chunk.list.len().to_numpy().astype(np.int64))
         chunks.append(chunk.filter(chunk.list.len() > 0).explode())
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
@@ -259,7 +267,7 @@ def _count_terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[A
 
     A pair is a number too, above those of the words. Texts are counted in batches, to keep the sorts small.
     """
-    pairs_too = len(words) <= _BIGRAM_WORDS
+    pairs_too = len(words) <= BIGRAM_WORDS
     size = int(words.max()) + 1
     parts = []
     low = 0

@@ -21,6 +21,7 @@ from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
 from kofn.io.tables import Table
+from kofn.io.text_memory import refuse_texts_over
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
 from kofn.tables.arguments import RowArguments
 
@@ -145,7 +146,14 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         cache=not arguments.no_cache,
         progress=arguments.progress,
         stand_in=arguments.dry_run,
+        max_memory=arguments.max_memory,
+        times=_times(table, arguments),
     )
+
+
+def _times(table: Table, arguments: RowArguments) -> float:
+    """How many times as many rows as the table the whole has."""
+    return 1.0 if arguments.rows_of_whole is None else arguments.rows_of_whole / max(table.n, 1)
 
 
 def read_vectors_together(
@@ -182,6 +190,7 @@ def read_vectors_together(
         how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
         return PoolVectors(parts[0], how), dict(zip(files, parts[1:], strict=True))
+    refuse_texts_over(every, name, arguments.max_memory, _times(table, arguments))
     A = tfidf(every)
     how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
     if not whole_words:
