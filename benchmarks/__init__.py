@@ -37,7 +37,7 @@ def peak() -> int:
 def in_fresh_process(
     module: str, arguments: dict[str, Any], timeout: float = 900, function: str = "work"
 ) -> dict[str, Any]:
-    """Run `module.function(**arguments)` in a process of its own, so that its peak memory is its own; returns its JSON."""
+    """Run `module.function(**arguments)` in a fresh process, so that its peak memory is its own; returns its JSON."""
     code = (
         f"import json, sys; from benchmarks import peak; from {module} import {function}; "
         f"out = {function}(**json.loads(sys.argv[1])); out['peak_bytes'] = peak(); print('\\n' + json.dumps(out))"

@@ -101,14 +101,16 @@ def growth(sizes: Sequence[int], words: int) -> list[dict[str, Any]]:
             line += f" (as n^{power:.1f})"
         print(f"{line}, {here['peak_bytes'] / 1e6:,.0f} MB", flush=True)
         if n <= PEER:
-            both = in_fresh_process("benchmarks.sparse", {**arguments, "peer": True}, timeout=7200, function="neighbors")
+            both = in_fresh_process(
+                "benchmarks.sparse", {**arguments, "peer": True}, timeout=7200, function="neighbors"
+            )
             results[-1]["peer"] = both
             if "error" in both:
                 print(f"scikit-learn: {both['error']}")
                 continue
             print(
-                f"  scikit-learn: {both['peer']:.1f} processor s, {both['peak_bytes'] / 1e6:,.0f} MB for both; distances "
-                f"{both['apart']:.1g} apart at most",
+                f"  scikit-learn: {both['peer']:.1f} processor s, {both['peak_bytes'] / 1e6:,.0f} MB for both; "
+                f"distances {both['apart']:.1g} apart at most",
                 flush=True,
             )
     return results

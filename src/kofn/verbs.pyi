@@ -622,7 +622,7 @@ def select(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
-    queries: ArrayLike | None = ...,
+    queries: Any = ...,
     tasks: ArrayLike | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...

@@ -95,13 +95,19 @@ def test_gains_of_sparse_rows_never_rise() -> None:
 
 
 REFUSED: dict[str, tuple[Any, str]] = {
-    "metric of a cut": (lambda X: kofn.select(X, k=3, objective="graph_cut"), "metric='cosine' .of facility_location, gr"),
+    "metric of a cut": (
+        lambda X: kofn.select(X, k=3, objective="graph_cut"),
+        "metric='cosine' .of facility_location, gr",
+    ),
     "metric of a cover": (lambda X: SaturatedCoverage(X), "compared by metric='cosine', not 'euclidean'"),
     "kernel": (lambda X: LogDeterminant(X, kernel="rbf"), "say kernel='linear' or 'cosine'"),
     "memory": (lambda X: GraphCut(X, metric="cosine", max_memory=9), "give at least"),
     "balls": (lambda X: kofn.select(X, k=3, method="probability_cover"), "metric='cosine'"),
     "typical rows": (lambda X: kofn.select(X, k=3, method="typiclust", metric="euclidean"), "metric='cosine'"),
-    "width": (lambda X: kofn.select(X, k=3, method="rds_plus", queries=QUERIES[:, :9]), "queries have 9 columns, X has 50"),
+    "width": (
+        lambda X: kofn.select(X, k=3, method="rds_plus", queries=QUERIES[:, :9]),
+        "queries have 9 columns",
+    ),
     "dense alone": (lambda X: kofn.select(X, k=3, method="gist"), "give a dense array"),
 }
 

@@ -243,7 +243,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     """The answer for people."""
     size = f"{plan.n:,} entries" if pool.entries else f"{pool.table.n:,} rows"
     lines = [f"picked {len(plan):,} of {size} with {plan.method} in {seconds:.2f} s", *pool.notes]
-    if arguments.output and not pool.entries :
+    if arguments.output and not pool.entries:
         ours = ["row"] if _needs_numbers(pool, arguments) else []
         ours += [] if arguments.every and earlier(pool.table) else ["rank", "gain"]
         lines += renamed(pool.table, *ours)

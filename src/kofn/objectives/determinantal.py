@@ -55,7 +55,8 @@ class LogDeterminant(Objective):
 
     Costs: an item's residual is only extended by what was picked since it was last looked at, in matrix products.
     Linear and cosine kernels extend by inner products with t orthogonal rows, O(d) a pick and O((n + k) d) memory;
-    other kernels, and sparse rows, by a row of the Cholesky factor, O(d + k) a pick and up to O(n k) memory, twice that while it grows.
+    other kernels, and sparse rows, by a row of the Cholesky factor, O(d + k) a pick and up to O(n k) memory, twice that
+    while it grows.
     `best` follows the few leading items pick by pick and looks at the rest when it must: a greedy run through it brings
     a few percent of the n k residuals up to date.
 

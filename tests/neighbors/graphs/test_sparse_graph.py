@@ -54,7 +54,9 @@ def pools() -> dict[str, Any]:
         "cancelling": cancelling,
         "dense": sparse.csr_array(rng.normal(size=(300, 6))),
         "float32": near.astype(np.float32),
-        "explicit zeros": sparse.csr_array((np.r_[np.ones(60), np.zeros(60)], (np.r_[:60, :60] % 60, np.arange(120) % 9))),
+        "explicit zeros": sparse.csr_array(
+            (np.r_[np.ones(60), np.zeros(60)], (np.r_[:60, :60] % 60, np.arange(120) % 9))
+        ),
     }
 
 

@@ -90,7 +90,7 @@ def neighbors_of_sparse(
     width = min(count + 1, len(firsts))
     near, away = np.empty((len(firsts), width), np.int32), np.empty((len(firsts), width))
     arrays = index.arrays()
-    # A partial cosine is a sum of float32 products, whose absolute values add up to 1 at most; lengths are rounded once.
+    # Partial cosines are sums of float32 products whose absolute values add up to 1 at most; lengths are rounded once.
     margin = (int(np.diff(index.rows.indptr).max()) + 16) * 2.0**-23
     search = _kernels().nearest
     for start in range(0, len(firsts), _ROWS_AT_ONCE * threads):

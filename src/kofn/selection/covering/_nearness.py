@@ -56,9 +56,7 @@ def blocks(space: Space, rows: Ints, n_threads: int, check: Callable[[], None]) 
         yield block, distances(space, space.points(block), n_threads)
 
 
-def kmeans(
-    space: Space, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]
-) -> Ints:
+def kmeans(space: Space, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]) -> Ints:
     """Cluster of each row: k-means++ and Lloyd's rounds on a sample of the rows, then the nearest centre of every row.
 
     `check` is called now and then and may raise.

@@ -48,7 +48,8 @@ def rds_plus(
     task rank the pool together, by the highest cosine to any of them, and the tasks take turns.
 
     Args:
-        X: (n, d) embeddings of the pool, or SciPy-sparse rows, which are never made dense; for a language model `position_weighted_mean` of its last hidden states.
+        X: (n, d) embeddings of the pool, or SciPy-sparse rows, which are never made dense; for a language model
+            `position_weighted_mean` of its last hidden states.
         queries: (q, d) embeddings of the examples, from the same model as X.
         tasks: (q,) label of the task of each query; without it each query takes its own turns.
 
