@@ -21,6 +21,7 @@ NAMES = {
     "constrained": "capacity-constrained k-means against k-means-constrained, 10,000 x 20 and 23,000 x 50",
     "kmedoids": "FasterPAM against the Rust package on a matrix; 100,000 points without one",
     "dynamic": "calls an update of a pool that changes, n from 500 to 32,000, against lazy greedy at every update",
+    "device": "facility location, farthest first and FasterPAM on a GPU (else torch's processor): the same answers",
     "determinant": "log-determinant greedy against the Cholesky-update loop, n=20,000, d=128, k=500",
     "matching": "weight matching of two MLPs of 50M weights; the published loop on a smaller pair",
     "merge": "three checkpoints of 0.87 GB into one against a plain float32 mean and mergekit",

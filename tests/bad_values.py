@@ -51,6 +51,7 @@ PLAIN: dict[str, Any] = {
     "n_threads": 1,
     "progress": False,
     "engine": "local",
+    "device": "cpu",
 }
 # Three small networks, for methods that must know how units hang together.
 NETWORKS = [
@@ -342,6 +343,12 @@ HOSTILE: dict[str, Bad] = {
         "number": (lambda v: 3, "@=3: choose one of"),
         "list": (lambda v: ["local"], "@=['local']: choose one of"),
         "true": (lambda v: True, "@=True: choose one of"),
+    },
+    "device": {
+        "nothing": (lambda v: "", "@='': give 'cpu', 'auto', or a device of torch"),
+        "number": (lambda v: 0, "@=0: give 'cpu', 'auto', or a device of torch"),
+        "list": (lambda v: ["cuda"], "@=['cuda']: give"),
+        "true": (lambda v: True, "@=True: give"),
     },
     "time_limit": {
         "nothing": (lambda v: 0, "@=0: give a positive number of seconds"),

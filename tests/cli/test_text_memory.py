@@ -11,7 +11,7 @@ import pytest
 from command_line import refused, run
 
 import kofn
-from kofn.io import text_memory, vectors
+from kofn.io import text_memory, words
 
 _VOCABULARY = [f"word{number}" for number in range(500)]
 
@@ -25,14 +25,18 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words",
-    [("select", "-k", 5), ("select", "-k", 5, "--dry-run"), ("select", "-k", 5, "--queries", "word3 word7"),
-     ("assign", "--k", 5), ("assign", "--k", 5, "--dry-run")],
-)  # fmt: skip
-def test_texts_over_the_memory_are_refused(table: Path, capsys: pytest.CaptureFixture[str], words: tuple) -> None:
-    error = refused(capsys, words[0], table, "--text", "t", *words[1:], "--max-memory", "120MB")
+    "asked",
+    [("assign", "--k", 5), ("assign", "--k", 5, "--dry-run")],
+)
+def test_texts_over_the_memory_are_refused(table: Path, capsys: pytest.CaptureFixture[str], asked: tuple) -> None:
+    error = refused(capsys, asked[0], table, "--text", "t", *asked[1:], "--max-memory", "10MB")
     assert "column 't' has about 90,0" in error
-    assert "over --max-memory 120MB; raise it" in error
+    assert "over --max-memory 10MB; raise it, give fewer rows" in error
+
+
+def test_a_flag_that_needs_all_texts_at_once_is_named(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("select", table, "--text", "t", "-k", 5, "--max-memory", "10MB", "--queries", "word3 word7")
+    assert "--queries reads all rows at once" in refused(capsys, *asked)
 
 
 def test_what_fits_is_compared(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +45,7 @@ def test_what_fits_is_compared(table: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_python_says_it_too(table: Path) -> None:
     with pytest.raises(kofn.InputError, match=re.escape("about 90,")):
-        kofn.select(str(table), text="t", k=2, max_memory="100MB")
+        kofn.select(str(table), text="t", k=2, max_memory="10MB")
 
 
 def test_a_beginning_stands_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +55,4 @@ def test_a_beginning_stands_for_the_whole(monkeypatch: pytest.MonkeyPatch) -> No
     assert text_memory.bytes_by_words(texts, 10)[0] == 35_000
     monkeypatch.setattr(text_memory, "BIGRAM_WORDS", 10)
     assert text_memory.bytes_by_words(texts)[1] < needed
-    assert len(vectors._words(texts)[0]) == count
+    assert words._split(texts)[2][-1] == count

@@ -105,7 +105,10 @@ WANTED = Section(
 KNOWN = Section(
     "What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES, words.DROP, *words.GAPS)
 )
-ANSWER = words.method_section("Where the groups go: all columns plus group, or id, bin and weight of each placement.")
+_READS, _WRITES, _WORKS = words.method_section(
+    "Where the groups go: all columns plus group, or id, bin and weight of each placement."
+)
+ANSWER = (_READS, _WRITES, Section(_WORKS.title, (*_WORKS.flags, words.DEVICE)))
 
 
 @click.command(

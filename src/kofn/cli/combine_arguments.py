@@ -105,7 +105,7 @@ class CombineArguments(VerbArguments):
     """What `kofn combine` was asked."""
 
     VERB: ClassVar[str] = "combine"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "lower")
 
     base: str | None
     weights: list[float] | None
@@ -116,7 +116,6 @@ class CombineArguments(VerbArguments):
     dtype: str | None
     vocabulary: str | None
     force: bool
-    device: str | None
     id_column: str | None
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None

@@ -56,6 +56,7 @@ class VerbArguments:
     engine: str | None = None
     # Rows of the whole, where what is read is its beginning.
     rows_of_whole: int | None = None
+    device: str | None = None
     # The commands show how far they are.
     progress: Any = True
     na: tuple[str, ...] | None = None
