@@ -34,7 +34,7 @@ NAMES = {
     "recipes": "mergekit's recipes by mergekit and by kofn: how far the two are apart",
     "rounds": "labelling in five rounds against one, random rows and scikit-activeml, on the sets of usefulness",
     "routing": "balanced assignment against linear_sum_assignment; top-2 capped routing, scores a second",
-    "sparse": "selection and groups of 132,000 x 17,700 sparse rows, as texts have them: time and memory",
+    "sparse": "selection, groups and neighbours of 132,000 x 17,700 sparse rows: time, memory, growth, scikit-learn",
     "text_vectors": "what texts without a model should be compared by, on the text sets of usefulness",
     "two_round": "two-round greedy on up to 1,000,000 x 64 rows: time, growth, memory, loss against exact greedy",
     "usefulness": "which rows to label: picks against random draws and other ways to pick, on 13 labelled sets",

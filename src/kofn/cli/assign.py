@@ -131,7 +131,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
-            arguments = arguments.named_in(table)
+            arguments = arguments.named_in(table).beginning_of(rows)
             call = prepared(table, arguments)
             say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)
             for note in call.pool.notes:

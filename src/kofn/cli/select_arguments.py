@@ -100,7 +100,12 @@ KNOWN = Section(
             metavar="NAME",
             help="With --label filled in part: scikit-learn's classifier that says what it is unsure of, or none.",
         ),
-        flag("--all", "every", is_flag=True, help="-o holds all rows, the picks first: fill in their labels, go on."),
+        flag(
+            "--all",
+            "every",
+            is_flag=True,
+            help="-o holds all rows with their numbers, the picks first: fill in their labels, go on.",
+        ),
         flag(
             "--classes",
             type=int,

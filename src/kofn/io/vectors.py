@@ -46,6 +46,9 @@ def pool_vectors(
     cache: bool = True,
     progress: Progress = None,
     stand_in: bool = False,
+    max_memory: int | str | None = None,
+    in_parts: str | None = None,
+    times: float = 1.0,
     device: str | None = None,
     dims: int = DIMS,
     seed: int = 0,
@@ -62,6 +65,9 @@ def pool_vectors(
         cache: keep what the model gives, and use what it gave before.
         progress: True shows how far the model is; a callable is told each step.
         stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
+        max_memory: bytes that comparing texts by their words may take.
+        in_parts: the method that reads texts in parts, where there is one.
+        times: how many times as many rows the whole has, where the table is its beginning.
         device: as in `embed_texts`.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
@@ -72,7 +78,8 @@ def pool_vectors(
         `X`, (n, d), and `how` it was made, in one line.
 
     Raises:
-        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used.
+        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used; texts
+            that take more than `max_memory`.
     """
     given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
     if len(given) > 1:
@@ -87,6 +94,9 @@ def pool_vectors(
         if model is not None:
             embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in, device=device)
             return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None))
+        from kofn.io.text_memory import refuse_texts_over
+
+        refuse_texts_over(texts, text, max_memory, times, in_parts)
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:

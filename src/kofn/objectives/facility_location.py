@@ -161,9 +161,9 @@ class FacilityLocation(Objective):
     def _rows(self, X: Any) -> Any:
         if not checks.is_sparse(X):
             return checks.matrix(X)
-        if self.metric != "cosine":
-            raise InputError(f"X is a sparse matrix, whose rows are compared by metric='cosine', not {self.metric!r}")
-        return checks.sparse_rows(X)
+        from kofn.objectives._sparse_rows import cosine_rows
+
+        return cosine_rows(X, self.metric)
 
     def _reference(self, reference: Any, similarity: Any) -> NDArray[Any]:
         if similarity is not None or checks.is_sparse(self._given):
