@@ -17,6 +17,7 @@ HOMES = {
     "count_votes": "rankings._votes",
     "dare": "task_vectors._dare",
     "dowdall": "rankings._dowdall",
+    "dynamic_ensemble_selection": "dynamic._dynamic_ensemble_selection",
     "ensemble_selection": "ensembles._ensemble_selection",
     "evolved_mean": "soups._evolved_mean",
     "fisher_merging": "averaging._fisher_merging",

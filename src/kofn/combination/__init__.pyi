@@ -10,6 +10,7 @@ from kofn.combination.rankings._copeland import copeland as copeland
 from kofn.combination.rankings._votes import count_votes as count_votes
 from kofn.combination.task_vectors import dare as dare
 from kofn.combination.rankings._dowdall import dowdall as dowdall
+from kofn.combination.dynamic._dynamic_ensemble_selection import dynamic_ensemble_selection as dynamic_ensemble_selection
 from kofn.combination.ensembles._ensemble_selection import ensemble_selection as ensemble_selection
 from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
 from kofn.combination.averaging import fisher_merging as fisher_merging

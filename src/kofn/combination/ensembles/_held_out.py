@@ -82,6 +82,26 @@ def compared(
     return compared_rows(task, len(bounds) - 1, blend, single, best)
 
 
+def compared_candidates(task: Task, losses: Floats, order: Ints, bounds: list[int]) -> dict[str, Any]:
+    """The losses on rows that had no part in fitting candidates, nor in choosing one of them or the best member.
+
+    Args:
+        task: the predictions.
+        losses: (candidates, n) what each row loses by each candidate that was fitted on the other folds.
+        order: the rows, fold by fold.
+        bounds: where each fold begins and ends.
+    """
+    single = np.array([task.row_losses(task.single(member)) for member in range(task.m)])
+    blend_rows, single_rows = np.empty(task.n), np.empty(task.n)
+    for fold in range(len(bounds) - 1):
+        inside = order[bounds[fold] : bounds[fold + 1]]
+        outside = np.ones(task.n, bool)
+        outside[inside] = False
+        blend_rows[inside] = losses[int(np.argmin(losses[:, outside].mean(axis=1))), inside]
+        single_rows[inside] = single[int(np.argmin(single[:, outside].mean(axis=1))), inside]
+    return compared_rows(task, len(bounds) - 1, blend_rows, single_rows, int(np.argmin(single.mean(axis=1))))
+
+
 def compared_rows(task: Task, folds: int, blend: Floats, single: Floats, best: int) -> dict[str, Any]:
     """What the rows' losses come to, beside those of the plain mean and of the best member.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.combination.ensembles._held_out import compared_rows, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, folds_of, suspected
 from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._plan import distances, facts_of
 from kofn.combination.ensembles._stackers import Fit, Freedom, Rows, applied, fits_of, freedoms
@@ -138,7 +138,7 @@ def stacking(
             held_out = None
         else:
             chosen = ways[int(np.argmin(losses.mean(axis=1)))]
-            held_out = _held_out(task, losses, order, bounds)
+            held_out = compared_candidates(task, losses, order, bounds)
         fit = fits_of(rows, np.arange(task.n), ways[: ways.index(chosen) + 1])[-1]
     tried = (
         {}
@@ -152,7 +152,7 @@ def stacking(
         "warnings": suspected(task, alone),
         "tried": tried,
     }
-    return _plan(rows, fit, names, "stopped" if stopped else "heuristic", info)
+    return stacked_plan(task, rows, fit, names, "stopped" if stopped else "heuristic", info)
 
 
 def _groups_of(groups: Any, n: int) -> tuple[Array, Ints]:
@@ -190,21 +190,17 @@ def _losses(rows: Rows, fit: Fit, index: Ints) -> Floats:
     return row_losses(rows.task.loss, blend, rows.task.target[index], rows.task.levels)
 
 
-def _held_out(task: Task, losses: Floats, order: Ints, bounds: list[int]) -> dict[str, Any]:
-    """The losses on rows that had no part in fitting weights, nor in choosing the way or the best model."""
-    single = np.array([task.row_losses(task.single(member)) for member in range(task.m)])
-    blend_rows, single_rows = np.empty(task.n), np.empty(task.n)
-    for fold in range(len(bounds) - 1):
-        inside = order[bounds[fold] : bounds[fold + 1]]
-        outside = np.ones(task.n, bool)
-        outside[inside] = False
-        blend_rows[inside] = losses[int(np.argmin(losses[:, outside].mean(axis=1))), inside]
-        single_rows[inside] = single[int(np.argmin(single[:, outside].mean(axis=1))), inside]
-    return compared_rows(task, len(bounds) - 1, blend_rows, single_rows, int(np.argmin(single.mean(axis=1))))
+def stacked_plan(task: Task, rows: Rows, fit: Fit, names: Array, status: str, info: Mapping[str, Any]) -> Blend:
+    """The plan of fitted weights.
 
-
-def _plan(rows: Rows, fit: Fit, names: Array, status: str, info: dict[str, Any]) -> Blend:
-    task = rows.task
+    Args:
+        task: what was predicted, with the loss that the plan tells.
+        rows: what the weights were fitted on.
+        fit: the weights.
+        names: the groups'.
+        status: of the plan.
+        info: what else it tells.
+    """
     blend = applied(fit, rows.values, rows.groups, by_column=rows.by_column)
     # Constants are in the unit of the task, weights in none.
     intercept = None if fit.intercept is None else fit.intercept / task.unit
@@ -217,7 +213,7 @@ def _plan(rows: Rows, fit: Fit, names: Array, status: str, info: dict[str, Any])
     return Blend(
         n=task.m,
         value=task.loss_of(mean),
-        sense="min",
+        sense="max" if task.loss == "accuracy" else "min",
         status=status,
         result=task.like_the_members(blend / task.unit),
         form="simplex" if fit.intercept is None else "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,15 @@ class Task:
     def m(self) -> int:
         """The number of members."""
         return len(self.predictions)
+
+    def part(self, rows: Ints) -> Task:
+        """The same of some of the rows."""
+        return dataclasses.replace(
+            self,
+            predictions=[prediction[rows] for prediction in self.predictions],
+            known=None if self.known is None else self.known[:, rows],
+            target=self.target[rows],
+        )
 
     def elements(self, rows: Ints) -> Floats:
         """(m, n, w) what the loss needs of the predictions, of rows in this order; zeros where there are none.
@@ -229,7 +239,7 @@ def _loss_of(answers: Array, predictions: Sequence[Array], quantiles: Any) -> st
     """The loss that answers and predictions are of: log loss of probabilities, root mean squares of numbers."""
     if quantiles is not None:
         return "pinball"
-    chances = all(_are_chances(prediction) for prediction in predictions)
+    chances = all(are_chances(prediction) for prediction in predictions)
     columns = predictions[0].shape[1]
     if answers.dtype.kind in "Ub":
         for member, prediction in enumerate(predictions if not chances else ()):
@@ -245,7 +255,8 @@ def _loss_of(answers: Array, predictions: Sequence[Array], quantiles: Any) -> st
     return "log_loss" if chances and len(np.unique(answers)) == 2 and np.isin(answers, (0, 1)).all() else "rmse"
 
 
-def _are_chances(prediction: Array) -> bool:
+def are_chances(prediction: Array) -> bool:
+    """Whether (n, c) predictions are probabilities, NaN in some rows aside."""
     known = prediction[~np.isnan(prediction).any(axis=1)]
     within = bool(((known >= -_OUTSIDE) & (known <= 1 + _OUTSIDE)).all())
     return within and (prediction.shape[1] == 1 or bool((np.abs(known.sum(axis=1) - 1) <= _OFF).all()))
@@ -253,7 +264,7 @@ def _are_chances(prediction: Array) -> bool:
 
 def _refuse_no_chances(member: int, prediction: Array, loss: str) -> None:
     """Refuse what is no probability, naming member and row."""
-    if _are_chances(prediction):
+    if are_chances(prediction):
         return
     with np.errstate(invalid="ignore"):
         outside = np.argwhere((prediction < -_OUTSIDE) | (prediction > 1 + _OUTSIDE))
