@@ -2124,6 +2124,8 @@ def combine(
     bags: int = ...,
     bag_share: float = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     record: Any = ...,
     out: str | Path | None = ...,
     only: str | Sequence[str] | None = ...,
@@ -2280,6 +2282,8 @@ def combine(
     n_neighbors: int | None = ...,
     standardize: bool = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2305,6 +2309,8 @@ def combine(
     bags: int = ...,
     bag_share: float = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2693,6 +2699,8 @@ def combine(
     final: Literal['simplex', 'varying', 'ridge', 'logistic'] | None = ...,
     penalty: float | None = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 

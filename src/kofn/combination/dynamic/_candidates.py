@@ -85,19 +85,23 @@ class Tried:
         """(rows,) what a blend of some of the rows loses."""
         return row_losses(self.task.loss, blend, self.task.target[index], self.task.levels)
 
+    def counted(self, index: Ints) -> Ints:
+        """Those of some rows that weigh anything; all of them where fewer than two do."""
+        weights = self.task.row_weights
+        heavy = index if weights is None else index[weights[index] > 0]
+        return heavy if len(heavy) > 1 else index
+
     def validated(self, index: Ints) -> tuple[Validated, Scale]:
         """Some of the rows as the validation rows of others, and their scale."""
         scale = Scale.of(self.X[index], standardize=self.standardize)
         truth = self.task.target[index, 0].astype(np.int64)
         return Validated(scale.applied(self.X[index]), self.chances[index], truth), scale
 
-    def blends(
-        self, candidates: Sequence[Candidate], others: Ints, inside: Ints, control: Control
-    ) -> Iterator[Floats]:
+    def blends(self, candidates: Sequence[Candidate], others: Ints, inside: Ints, control: Control) -> Iterator[Floats]:
         """For each candidate, fitted on some rows, its blend (rows, c) of others."""
         ways = [candidate.way for candidate in candidates if candidate.way is not None]
         fits = dict(zip(ways, fits_of(self.rows, others, ways), strict=True)) if ways else {}
-        validated, scale = self.validated(others)
+        validated, scale = self.validated(self.counted(others))
         most = max((candidate.n_neighbors for candidate in candidates), default=0)
         near = Neighbours(validated, scale.applied(self.X[inside]), self.chances[inside], max(most, 1))
         for candidate in candidates:
@@ -122,7 +126,7 @@ class Tried:
         """(m,) those of the best member, or of the greedy search, on some of the rows."""
         task = self.task.part(index)
         if candidate.name == _BEST:
-            alone = [float(task.row_losses(task.single(member)).mean()) for member in range(task.m)]
+            alone = [float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)]
             return task.single(int(np.argmin(alone)))
         search = Pool(task, np.arange(task.n), [0, task.n]).search()
         added = grow(search, np.arange(task.m), _ROUNDS, task.m, control).best()
@@ -143,9 +147,7 @@ def by_row(predictions: Sequence[Array], known: Mask | None, weights: Floats) ->
     return total
 
 
-def chosen_plan(
-    tried: Tried, chosen: Candidate, status: str, info: Mapping[str, Any], control: Control
-) -> Blend:
+def chosen_plan(tried: Tried, chosen: Candidate, status: str, info: Mapping[str, Any], control: Control) -> Blend:
     """The plan of a candidate fitted on all rows."""
     task, everything = tried.task, np.arange(tried.task.n)
     info = {"strategy": chosen.name, "n_neighbors": chosen.n_neighbors or None, **info}
@@ -156,14 +158,16 @@ def chosen_plan(
     if not chosen.n_neighbors:
         weights = tried.static_weights(chosen, everything, control)
         return blend_plan(task, weights, bound=None, status=status, info=info)
-    validated, scale = tried.validated(everything)
-    near = Neighbours(validated, validated.X, tried.chances, chosen.n_neighbors, everything)
+    counted = tried.counted(everything)
+    validated, scale = tried.validated(counted)
+    own = np.where(np.isin(everything, counted), np.searchsorted(counted, everything), -1)
+    near = Neighbours(validated, scale.applied(tried.X), tried.chances, chosen.n_neighbors, own)
     weights = near.row_weights(chosen.name, chosen.n_neighbors)
     blend = by_row(task.predictions, task.known, weights)
     mean = weights.mean(axis=0)
     return Blend(
         n=task.m,
-        value=task.loss_of(float(tried.losses(blend, everything).mean())),
+        value=task.loss_of(float(task.mean(tried.losses(blend, everything)))),
         sense="max" if task.loss == "accuracy" else "min",
         status=status,
         result=task.like_the_members(blend),

@@ -32,7 +32,15 @@ _UNCHOSEN, _NEIGHBORS = "knora_u", 11
     "loss",
     paper=(271, "ko2008", "cruz2015"),
     aliases=(
-        "knora", "knora_e", "knora_u", "ola", "lca", "des_knn", "meta_des", "autodes", "dynamic classifier selection",
+        "knora",
+        "knora_e",
+        "knora_u",
+        "ola",
+        "lca",
+        "des_knn",
+        "meta_des",
+        "autodes",
+        "dynamic classifier selection",
     ),
 )
 def dynamic_ensemble_selection(
@@ -46,6 +54,8 @@ def dynamic_ensemble_selection(
     n_neighbors: int | None = None,
     standardize: bool = True,
     folds: int = 5,
+    row_weights: Any = None,
+    blocks: Any = None,
     seed: int | None = None,
     **limits: Unpack[Limits],
 ) -> Blend:
@@ -76,6 +86,9 @@ def dynamic_ensemble_selection(
         n_neighbors: how many validation rows are near a row; by default chosen, too.
         standardize: divide every column of X by its standard deviation.
         folds: parts of the rows for the choice; 0 takes knora_u, or `strategy`, with 11 neighbours.
+        row_weights: (n,) how much each row counts in the loss, >= 0, all alike by default; rows of weight 0 are nobody's
+            neighbours, others count once.
+        blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
         seed: draws the folds.
 
     Returns:
@@ -115,7 +128,7 @@ def dynamic_ensemble_selection(
     """
     checks.flag(standardize, "standardize")
     parts = checks.count(folds, "folds", least=0)
-    task = read_task(members, y, loss, None, classes)
+    task = read_task(members, y, loss, None, classes, row_weights=row_weights, blocks=blocks)
     if task.loss not in OF_CLASSES:
         raise InputError(
             f"y holds numbers, of which nobody is right or wrong; give classes (and loss='log_loss'), or use "
@@ -134,7 +147,7 @@ def dynamic_ensemble_selection(
     order, bounds, repeated = folds_of(task, parts, rng) if parts else (np.arange(task.n), [0, task.n], 0)
     tried = Tried.of(task, rows, standardize=standardize)
     candidates = candidates_of(tried, strategy, n_neighbors)
-    alone = np.array([float(task.row_losses(task.single(member)).mean()) for member in range(task.m)])
+    alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
     with Control(title="dynamic_ensemble_selection", total=len(bounds), **limits) as control:
         losses = _cross_validated(tried, candidates, order, bounds, control)
         of_each: dict[str, float] = {}
@@ -142,7 +155,7 @@ def dynamic_ensemble_selection(
         if losses is None:
             chosen, held_out = _unchosen(tried, strategy, n_neighbors), None
         else:
-            means = losses.mean(axis=1)
+            means = task.mean(losses)
             chosen = candidates[int(np.argmin(means))]
             held_out = compared_candidates(task, losses, order, bounds)
             of_each = {

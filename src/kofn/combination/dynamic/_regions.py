@@ -78,7 +78,7 @@ def nearest(X: Floats, queries: Floats, count: int, own: Ints | None = None) -> 
         X: (n, d) rows.
         queries: (q, d) rows.
         count: how many, fewer than n.
-        own: (q,) the row that each query is itself, which is left out.
+        own: (q,) the row that each query is itself, which is left out; -1 where it is none.
     """
     from scipy.spatial.distance import cdist
 
@@ -87,7 +87,8 @@ def nearest(X: Floats, queries: Floats, count: int, own: Ints | None = None) -> 
     for low in range(0, len(queries), step):
         block = cdist(queries[low : low + step], X, "sqeuclidean")
         if own is not None:
-            block[np.arange(len(block)), own[low : low + step]] = np.inf
+            itself = own[low : low + step]
+            block[np.flatnonzero(itself >= 0), itself[itself >= 0]] = np.inf
         furthest = np.partition(block, count - 1, axis=1)[:, count - 1 : count]
         row, column = np.nonzero(block <= furthest)
         order = np.lexsort((column, block[row, column], row))
@@ -105,13 +106,14 @@ class Neighbours:
         X: (q, d) the queries, in the unit of the validation rows.
         chances: (q, m, c) what members predict for them.
         most: how many neighbours will be looked at.
-        own: (q,) the validation row that each query is itself.
+        own: (q,) the validation row that each query is itself, -1 where it is none.
     """
 
     def __init__(self, validated: Validated, X: Floats, chances: Floats, most: int, own: Ints | None = None) -> None:
         self.validated, self.X, self.chances, self.own = validated, X, chances, own
-        others = len(validated.X) - (own is not None)
-        self.most, self.n_profiles = min(most, others), min(PROFILES, others)
+        self.most = min(most, len(validated.X) - (own is not None))
+        # As many as the validation rows have among the others, from which META-DES learns.
+        self.n_profiles = min(PROFILES, len(validated.X) - 1)
         self.hits, self.votes = validated.hits, voted(chances)
 
     @cached_property
@@ -138,7 +140,10 @@ class Neighbours:
         near = self._near[:, :n_neighbors]
         m = self.hits.shape[1]
         out = np.empty((len(near), m))
+        if strategy == "meta_des" and not self.n_profiles:
+            return np.full_like(out, 1 / m)
         if strategy == "meta_des":
+            near = near[:, : len(self.validated.X) - 1]
             judge, of_queries = self._judge(near.shape[1]), self._features(near)
             for rows in _blocks(len(near), m * len(judge.slopes)):
                 out[rows] = judge.thinks_right(of_queries(rows))

@@ -20,7 +20,7 @@ __all__ = ["blend_predictions"]
 def blend_plan(task: Task, weights: Floats, *, bound: float | None, status: str, info: Mapping[str, Any]) -> Blend:
     """The plan of a weighted mean of the members."""
     blend = task.blended(weights)
-    mean = float(task.row_losses(weights).mean())
+    mean = float(task.mean(task.row_losses(weights)))
     value = task.loss_of(mean)
     sense = "max" if task.loss == "accuracy" else "min"
     return Blend(
@@ -46,7 +46,7 @@ def facts_of(task: Task) -> dict[str, Any]:
         "classes": None if task.classes is None else task.classes.tolist(),
         "rows": task.n,
         "missing": 0 if task.known is None else int((~task.known).sum()),
-        "plain_mean": task.loss_of(float(task.row_losses(np.full(task.m, 1 / task.m)).mean())),
+        "plain_mean": task.loss_of(float(task.mean(task.row_losses(np.full(task.m, 1 / task.m))))),
     }
 
 
@@ -58,7 +58,7 @@ def _selection(task: Task, weights: Floats, mean: float, value: float) -> Select
         for position, member in enumerate(picked.tolist()):
             others = weights.copy()
             others[member] = 0.0
-            gains[position] = (float(task.row_losses(others / others.sum()).mean()) - mean) / task.unit
+            gains[position] = (float(task.mean(task.row_losses(others / others.sum()))) - mean) / task.unit
     return Selection(n=task.m, indices=picked, gains=gains, weights=weights[picked], value=value)
 
 

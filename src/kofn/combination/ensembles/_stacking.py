@@ -47,6 +47,8 @@ def stacking(
     final: Literal["simplex", "varying", "ridge", "logistic"] | None = None,
     penalty: float | None = None,
     folds: int = 5,
+    row_weights: Any = None,
+    blocks: Any = None,
     seed: int | None = None,
     **limits: Unpack[Limits],
 ) -> Blend:
@@ -72,6 +74,8 @@ def stacking(
             log_loss).
         penalty: with `final`, how strongly its weights are drawn back, in units of the loss; then nothing is chosen.
         folds: parts of the rows for the choice; 0 fits the simplex, drawn a little towards equal weights.
+        row_weights: (n,) how much each row counts, >= 0; all alike by default.
+        blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
         seed: draws the folds.
 
     Returns:
@@ -109,7 +113,7 @@ def stacking(
     """
     checks.flag(by_column, "by_column")
     parts = checks.count(folds, "folds", least=0)
-    task = read_task(members, y, loss, quantiles, classes)
+    task = read_task(members, y, loss, quantiles, classes, row_weights=row_weights, blocks=blocks)
     if task.loss == "accuracy":
         raise InputError("loss='accuracy' has no slopes to fit weights by; say loss='log_loss', or ensemble_selection")
     if by_column and task.loss != "pinball":
@@ -129,7 +133,7 @@ def stacking(
         )
     rng = np.random.default_rng(seed)
     order, bounds, repeated = folds_of(task, parts, rng) if parts else (np.arange(task.n), [0, task.n], 0)
-    alone = np.array([float(task.row_losses(task.single(member)).mean()) for member in range(task.m)])
+    alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
     with Control(title="stacking", total=len(bounds), **limits) as control:
         losses = _cross_validated(rows, ways, order, bounds, control)
         stopped = control.stopped()
@@ -137,13 +141,13 @@ def stacking(
             chosen = next((way for way in ways if way == _UNCHOSEN), ways[-1])
             held_out = None
         else:
-            chosen = ways[int(np.argmin(losses.mean(axis=1)))]
+            chosen = ways[int(np.argmin(task.mean(losses)))]
             held_out = compared_candidates(task, losses, order, bounds)
         fit = fits_of(rows, np.arange(task.n), ways[: ways.index(chosen) + 1])[-1]
     tried = (
         {}
         if losses is None
-        else {str(way): task.loss_of(float(part.mean())) for way, part in zip(ways, losses, strict=True)}
+        else {str(way): task.loss_of(float(task.mean(part))) for way, part in zip(ways, losses, strict=True)}
     )
     info = {
         "single": np.array([task.loss_of(float(part)) for part in alone]),
@@ -204,7 +208,7 @@ def stacked_plan(task: Task, rows: Rows, fit: Fit, names: Array, status: str, in
     blend = applied(fit, rows.values, rows.groups, by_column=rows.by_column)
     # Constants are in the unit of the task, weights in none.
     intercept = None if fit.intercept is None else fit.intercept / task.unit
-    mean = float(row_losses(task.loss, blend, task.target, task.levels).mean())
+    mean = float(task.mean(row_losses(task.loss, blend, task.target, task.levels)))
     weights: Any = fit.weights
     if fit.by_group:
         width = rows.columns if rows.by_column else 1

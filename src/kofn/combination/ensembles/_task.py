@@ -32,6 +32,8 @@ class Task:
         classes: the classes in the order of the columns; None of numbers.
         unit: a power of two that brings numbers near 1, so that no square overflows.
         flat: the members were (n,) arrays.
+        row_weights: (n,) how much each row counts, of mean one; None where all count alike.
+        blocks: (n,) the number of the block of rows that each row is in; None where rows are on their own.
     """
 
     loss: str
@@ -42,6 +44,8 @@ class Task:
     classes: Array | None
     unit: float
     flat: bool
+    row_weights: Floats | None = None
+    blocks: Ints | None = None
 
     @property
     def n(self) -> int:
@@ -60,7 +64,16 @@ class Task:
             predictions=[prediction[rows] for prediction in self.predictions],
             known=None if self.known is None else self.known[:, rows],
             target=self.target[rows],
+            row_weights=None if self.row_weights is None else self.row_weights[rows],
+            blocks=None if self.blocks is None else self.blocks[rows],
         )
+
+    def mean(self, losses: Floats, rows: Ints | Mask | slice = slice(None)) -> Any:
+        """The weighted mean of the losses (..., rows) of some of the rows, over the last axis."""
+        weights = None if self.row_weights is None else self.row_weights[rows]
+        if weights is None or not weights.any():
+            return losses.mean(axis=-1)
+        return losses @ weights / weights.sum()
 
     def elements(self, rows: Ints) -> Floats:
         """(m, n, w) what the loss needs of the predictions, of rows in this order; zeros where there are none.
@@ -111,13 +124,35 @@ def read_task(
     loss: str | None,
     quantiles: Any = None,
     classes: Sequence[Any] | None = None,
+    *,
+    row_weights: Any = None,
+    blocks: Any = None,
 ) -> Task:
-    """Check predictions and answers, and settle the loss where none is named.
+    """Check predictions and answers, weights and blocks of rows, and settle the loss where none is named.
 
     Raises:
         InputError: see the methods that call this.
     """
     answers = checks.labels(y, "y")
+    task = _read_task(members, answers, loss, quantiles, classes)
+    shares, numbers = None, None
+    if row_weights is not None:
+        given = checks.weights(row_weights, "row_weights").astype(np.float64)
+        checks.same_length(task.n, "y", "row_weights", len(given))
+        shares = given / given.max()
+        shares *= task.n / shares.sum()
+    if blocks is not None:
+        names = checks.labels(blocks, "blocks")
+        checks.same_length(task.n, "y", "blocks", len(names))
+        found, numbers = np.unique(names, return_inverse=True)
+        if len(found) < 2:
+            raise InputError(f"blocks has one block ({checks.shown(found[0].item())}); folds need two, or folds=0")
+    return dataclasses.replace(task, row_weights=shares, blocks=numbers)
+
+
+def _read_task(
+    members: Sequence[Any], answers: Array, loss: str | None, quantiles: Any, classes: Sequence[Any] | None
+) -> Task:
     predictions, flat = _read_members(members, len(answers))
     known = _known(predictions)
     levels = _levels(quantiles, predictions[0].shape[1])

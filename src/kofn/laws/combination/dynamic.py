@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kofn.laws.case import Case, broken
+from kofn.laws.combination.ensembles import draw_row_words
 from kofn.laws.inputs import Draw, Drawer, seeded
 
 
@@ -69,6 +70,7 @@ def _draw_rows(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) ->
     if draw(st.booleans()):
         options["n_neighbors"] = draw(st.integers(1, n - 1))
     options["folds"] = draw(st.sampled_from((0, 2, 3)))
+    draw_row_words(draw, rng, n, options)
 
 
 BLENDS: dict[str, Callable[[Case], bool]] = {"predictions, row by row": _blended_by_row}
