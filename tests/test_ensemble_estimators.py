@@ -103,7 +103,7 @@ def test_weights_of_rows_reach_the_models_and_the_blend(kind: type) -> None:
     np.testing.assert_allclose(weighed.weights_[0], alone.weights_[0], atol=0.15 if kind is DynamicSelector else 1e-6)
     np.testing.assert_allclose(weighed.predict_proba(X), alone.predict_proba(X), atol=1e-6)
     assert weighed.plan_.value == pytest.approx(alone.plan_.value)
-    with pytest.raises(InputError, match="sample_weight is given, but 'near' .KNeighborsClassifier. does not take it"):
+    with pytest.raises(InputError, match=r"but 'near' \(KNeighborsClassifier\) does not take it"):
         kind([*CLASSIFIERS, ("near", KNeighborsClassifier())]).fit(X, y, sample_weight=heavy)
 
 

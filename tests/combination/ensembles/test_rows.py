@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_each_block_is_in_one_fold() -> None:
     blocks = np.random.default_rng(0).integers(0, 9, 60)
     task = read_task([np.random.default_rng(1).normal(size=60)], np.arange(60.0), "rmse", blocks=blocks)
     order, bounds, _ = folds_of(task, 4, np.random.default_rng(0))
-    of_fold = [set(blocks[order[low:high]]) for low, high in zip(bounds, bounds[1:], strict=False)]
+    of_fold = [set(blocks[order[low:high]]) for low, high in itertools.pairwise(bounds)]
     assert len(of_fold) == 4
     assert sum(map(len, of_fold)) == len(set.union(*of_fold)) == len(set(blocks))
 
@@ -92,7 +93,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "negative": ({"row_weights": [1, -1, 1, 1]}, "row_weights at row 1 is -1; weights must be >= 0"),
     "all zero": ({"row_weights": [0, 0, 0, 0]}, "row_weights are all zero"),
     "too few": ({"row_weights": [1, 1]}, "row_weights has 2 values, y has 4 rows"),
-    "one block": ({"blocks": ["a"] * 4}, "blocks has one block .'a'.; folds need two"),
+    "one block": ({"blocks": ["a"] * 4}, "blocks has one block .'a'.; leave blocks out"),
     "few blocks": ({"blocks": ["a", "b"]}, "blocks has 2 values, y has 4 rows"),
 }
 

@@ -86,15 +86,16 @@ def dynamic_ensemble_selection(
         n_neighbors: how many validation rows are near a row; by default chosen, too.
         standardize: divide every column of X by its standard deviation.
         folds: parts of the rows for the choice; 0 takes knora_u, or `strategy`, with 11 neighbours.
-        row_weights: (n,) how much each row counts in the loss, >= 0, all alike by default; rows of weight 0 are nobody's
+        row_weights: (n,) how much each row counts in the loss, >= 0, all alike by default; rows of weight 0 are no
             neighbours, others count once.
         blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
         seed: draws the folds.
 
     Returns:
         Blend of form "simplex", or "none" where stacking by a linear model was chosen. `result` is the blended
-        predictions of these rows, each by the neighbours that it has among the others; `blend_predictions(plan, members,
-        X=X)` blends other rows. `info["strategy"]` and `info["n_neighbors"]` are what was chosen, `info["tried"]` the
+        predictions of these rows, each by the neighbours that it has among the others; `blend_predictions(plan,
+        members, X=X)` blends other rows. `info["strategy"]` and `info["n_neighbors"]` are what was chosen,
+        `info["tried"]` the
         cross-validated loss of each candidate, `info["row_weights"]` (n, m) the members' weights for each row, of which
         `weights` (m,) are the means. `value` is the loss of `result`, `info["held_out"]` that on rows that chose
         neither members nor strategy, with those of the best model and the plain mean, as in `ensemble_selection`.

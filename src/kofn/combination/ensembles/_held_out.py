@@ -17,8 +17,8 @@ _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
 def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, list[int], int]:
     """The rows in a random order, fold by fold, where the folds begin and end, and how many rows repeat another.
 
-    Rows of one block stay in one fold. Without blocks, rows for which all members predict the same are one row given several times: they stay in one fold, since a blend
-    would else be judged on rows that it has seen.
+    Rows of one block stay in one fold. Without blocks, rows for which all members predict the same are one row given
+    several times: they stay in one fold, since a blend would else be judged on rows that it has seen.
     """
     n = task.n
     groups, repeated = _same_predictions(task)

@@ -76,8 +76,8 @@ def losses(
     out: NDArray[np.float64],
 ) -> None:  # pragma: no cover
     """The same for any loss, and where members lack predictions: P (m, n, c), `known` (m, n), sums (n, c) of `count`
-    (n,) members; `fallback` (n, c) is the blend where none of the members has a prediction, `weights` (n,) how much each
-    row counts."""
+    (n,) members; `fallback` (n, c) is the blend where none of the members has a prediction, `weights` (n,) say how much
+    each row counts."""
     width = P.shape[2]
     blend = np.empty(width)
     for position in range(low, high):

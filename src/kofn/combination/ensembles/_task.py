@@ -146,7 +146,9 @@ def read_task(
         checks.same_length(task.n, "y", "blocks", len(names))
         found, numbers = np.unique(names, return_inverse=True)
         if len(found) < 2:
-            raise InputError(f"blocks has one block ({checks.shown(found[0].item())}); folds need two, or folds=0")
+            raise InputError(
+                f"blocks has one block ({checks.shown(found[0].item())}); folds need two, leave blocks out"
+            )
     return dataclasses.replace(task, row_weights=shares, blocks=numbers)
 
 
