@@ -1,6 +1,6 @@
 """Ensemble strategies searched, static and dynamic, against each fixed one, on pools of bagged and of regional models.
 
-Real: four labelled sets (digits, breast cancer, diabetes, diamonds); simulated: two moons. A pool is 30 models: trees
+Real: three labelled sets (digits, diabetes, diamonds); simulated: two moons. A pool is 30 models: trees
 and logistic regressions on bootstrap samples, or each on the fifth of the rows nearest to a row of its own.
 """
 
@@ -20,7 +20,7 @@ from claims.harness.runs import derive, spread
 from kofn.combination import blend_predictions, dynamic_ensemble_selection, ensemble_selection, stacking
 
 Floats = NDArray[np.float64]
-SETS = ("digits", "breast_cancer", "diabetes", "diamonds", "moons")
+SETS = ("digits", "diabetes", "diamonds", "moons")
 POOLS = ("bagged", "regional")
 STRATEGIES = ("best_single", "stacking", "greedy", "knora_e", "knora_u", "searched")
 MODELS, ROWS, SHARE, FOLDS = 30, 500, 0.2, 3
@@ -111,7 +111,9 @@ def _cut(name: str, seed: int) -> list[tuple[Floats, NDArray[np.int64]]]:
     return [(X[part], y[part]) for part in parts]
 
 
-def _predictions(pool: str, cut: list[tuple[Floats, NDArray[np.int64]]], seed: int) -> tuple[list[Floats], list[Floats]]:
+def _predictions(
+    pool: str, cut: list[tuple[Floats, NDArray[np.int64]]], seed: int
+) -> tuple[list[Floats], list[Floats]]:
     """The pool's probabilities of the validation and the test rows, a column for every class of the training rows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.tree import DecisionTreeClassifier

@@ -30,6 +30,7 @@ HOMES = {
     "layer_swap": "task_vectors._layer_swap",
     "layerwise_barriers": "alignment._layerwise_mean",
     "layerwise_mean": "alignment._layerwise_mean",
+    "long_ballots": "panels._long_ballots",
     "lora_pairs": "adapters._stack_adapters",
     "measures_by_layer": "task_vectors._layer_swap",
     "merge_means": "averaging._weighted_mean",

@@ -23,6 +23,7 @@ from kofn.combination.task_vectors._layer_swap import layer_changes as layer_cha
 from kofn.combination.task_vectors._layer_swap import layer_swap as layer_swap
 from kofn.combination.alignment._layerwise_mean import layerwise_barriers as layerwise_barriers
 from kofn.combination.alignment._layerwise_mean import layerwise_mean as layerwise_mean
+from kofn.combination.panels._long_ballots import long_ballots as long_ballots
 from kofn.combination.adapters._stack_adapters import lora_pairs as lora_pairs
 from kofn.combination.task_vectors._layer_swap import measures_by_layer as measures_by_layer
 from kofn.combination.averaging._weighted_mean import merge_means as merge_means

@@ -205,7 +205,7 @@ def read_rows(members: Sequence[Any]) -> tuple[list[Array], Mask | None, bool]:
     """Predictions of rows whose answers are not known: (n, c) arrays, which of them there are, and whether they came
     as vectors."""
     n = len(checks.as_array(members[0], name_of(0))) if len(members) else 0
-    predictions, flat = _read_members(members, n)
+    predictions, flat = _read_members(members, n, of=name_of(0) if len(members) else "")
     return predictions, _known(predictions, some_silent=True), flat
 
 
@@ -214,8 +214,14 @@ def name_of(member: int) -> str:
     return f"member {checks.item_key(member)}"
 
 
-def _read_members(members: Sequence[Any], n: int) -> tuple[list[Array], bool]:
-    """The members as (n, c) arrays of floats, and whether they came as vectors."""
+def _read_members(members: Sequence[Any], n: int, *, of: str = "y") -> tuple[list[Array], bool]:
+    """The members as (n, c) arrays of floats, and whether they came as vectors.
+
+    Args:
+        members: the arrays.
+        n: how many rows each must have.
+        of: what has so many.
+    """
     arrays = []
     for member, value in enumerate(members):
         if isinstance(value, str | os.PathLike):
@@ -227,8 +233,10 @@ def _read_members(members: Sequence[Any], n: int) -> tuple[list[Array], bool]:
             raise InputError(f"{name_of(member)} has shape {array.shape}; give (n,) predictions, or (n, classes)")
         if len(array) != n:
             turned = array.ndim == 1 and len(members) == n
-            remedy = "give their transpose, one member a row" if turned else "give one prediction and one answer a row"
-            raise InputError(f"{name_of(member)} has {len(array)} predictions, y has {n} values; {remedy}")
+            remedy = "give one prediction and one answer a row" if of == "y" else "give predictions of the same rows"
+            count = " values" if of == "y" else ""
+            remedy = "give their transpose, one member a row" if turned else remedy
+            raise InputError(f"{name_of(member)} has {len(array)} predictions, {of} has {n}{count}; {remedy}")
         arrays.append(array)
     for member, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
