@@ -14,7 +14,15 @@ import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_long import in_long_form, widened
-from kofn.cli.combine_rules import answer_rules, groups_of, missing_line, rule_lines, with_rules
+from kofn.cli.combine_rules import (
+    answer_cycles,
+    answer_rules,
+    cycle_lines,
+    groups_of,
+    missing_line,
+    rule_lines,
+    with_rules,
+)
 from kofn.cli.combine_votes import parts_apart, rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
@@ -147,6 +155,7 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
         "spread": plan.spread,
         "missing": int(len(judges) * plan.n - np.sum(plan.info.get("rated", 0))),
         **answer_rules(plan, judges),
+        **answer_cycles(plan),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
     }
@@ -205,7 +214,7 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     ]
     if "rank_low" in ranking.columns:
         lines.append(f"ranks: where each stands in 95% of {RESAMPLES:,} panels of as many judges, drawn from these")
-    lines += [*rule_lines(plan, judges), *missing_line(plan, judges)]
+    lines += [*rule_lines(plan, judges), *cycle_lines(plan), *missing_line(plan, judges)]
     falling = [judge for judge in judges if _FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
         lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")

@@ -23,6 +23,7 @@ HOMES = {
     "fisher_merging": "averaging._fisher_merging",
     "fold_adapter": "adapters._fold_adapter",
     "fold_adapters": "adapters._fold_adapter",
+    "general_preference": "preferences._general_preference",
     "greedy_soup": "soups._greedy_soup",
     "group_ballots": "rankings._sensitivity",
     "kemeny": "rankings._kemeny",

@@ -16,6 +16,7 @@ from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
 from kofn.combination.averaging import fisher_merging as fisher_merging
 from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
 from kofn.combination.adapters._fold_adapter import fold_adapters as fold_adapters
+from kofn.combination.preferences._general_preference import general_preference as general_preference
 from kofn.combination.soups._greedy_soup import greedy_soup as greedy_soup
 from kofn.combination.rankings._sensitivity import group_ballots as group_ballots
 from kofn.combination.rankings._kemeny import kemeny as kemeny

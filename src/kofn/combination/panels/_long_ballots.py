@@ -138,6 +138,6 @@ def _refuse_twice(columns: Mapping[str, Any], names: Sequence[Array], numbers: S
     )
     remedy = "average them" if "item" in columns else "average them, or say what tells them apart by item"
     raise InputError(
-        f"score at row {rows[position]} is a second one of {named} (the first is at row {rows[first[inverse][position]]}); "
-        f"{remedy}"
+        f"score at row {rows[position]} is a second one of {named} (the first is at row "
+        f"{rows[first[inverse][position]]}); {remedy}"
     )
