@@ -131,8 +131,9 @@ def _verdict(task: Task, gains: Floats) -> str:
     Rows of a block are no independent evidence, so the error is of the sums of blocks.
     """
     mean = float(task.mean(gains))
-    parts = (gains - mean) * (1.0 if task.row_weights is None else task.row_weights)
-    parts = parts if task.blocks is None else np.bincount(task.blocks, parts)
+    parts: Floats = (gains - mean) * (1.0 if task.row_weights is None else task.row_weights)
+    if task.blocks is not None:
+        parts = np.bincount(task.blocks, parts).astype(np.float64)
     n = len(parts)
     error = float(np.sqrt(np.square(parts).sum() * n / (n - 1))) / len(gains)
     if abs(mean) <= 2 * error:

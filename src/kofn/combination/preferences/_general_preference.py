@@ -231,6 +231,7 @@ def _lottery(likely: Floats) -> Floats:
         bounds=[(0, 1)] * n + [(None, None)],
         method="highs",
     )
+    assert found.x is not None
     shares = np.maximum(found.x[:n], 0.0)
     out: Floats = shares / shares.sum()
     return out
