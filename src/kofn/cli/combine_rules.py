@@ -129,9 +129,10 @@ def cycle_lines(plan: Blend) -> list[str]:
     if cycles["gain"] is None:
         return ["cycles were not held against Bradley and Terry's model: too few votes or judges to hold some out"]
     verdict = "supported" if cycles["supported"] else "not supported"
+    sign = "more" if cycles["gain"] >= 0 else "less"
     lines = [
         f"cycles are {verdict}: a held-out vote is {abs(cycles['gain']):.3g} nats (standard error "
-        f"{cycles['error']:.1g}) {'more' if cycles['gain'] >= 0 else 'less'} likely than under Bradley and Terry's model"
+        f"{cycles['error']:.1g}) {sign} likely than under Bradley and Terry's model"
     ]
     if cycles["supported"] and cycles["strongest"] is not None:
         names = [str(key) for key in plan.keys(np.array(cycles["strongest"], int)).tolist()]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 
 from kofn.laws.case import Case, broken
+from kofn.laws.inputs import Draw, Drawer
 from kofn.laws.words import Recount, agree
 
 
@@ -47,4 +51,10 @@ def _preference_likelihood(case: Case) -> None:
         raise broken(case, "recount", f"the ranking's points do not fall: {ranked}")
 
 
+def _draw_prior(draw: Draw, _given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Some prior, without which small tables seldom have strengths."""
+    options["prior"] = draw(st.sampled_from((0.1, 0.5, 2.0)))
+
+
 RECOUNTS: dict[str, Recount] = {"preference_likelihood": _preference_likelihood}
+OPTIONS: dict[str, Drawer] = {"prior": _draw_prior}
