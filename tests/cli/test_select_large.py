@@ -95,7 +95,7 @@ def test_a_pool_that_does_not_fit_is_read_in_parts_unasked(
     with monkeypatch.context() as patched:
         patched.setattr(Parquet, "_read", watched)
         patched.setattr("kofn.cli.select_large._ROOM", 1 << 20)
-        patched.setattr("kofn.io.pool._RUN_ROWS", 500)
+        patched.setattr("kofn.io.decoded_rows._RUN_ROWS", 500)
         code, out, err = run(capsys, "select", source, "-k", K, "--seed", 1)
     assert code == 0, err
     assert "two_round_greedy" in out

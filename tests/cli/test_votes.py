@@ -288,3 +288,31 @@ def test_a_winner_that_is_one_side_by_name_and_the_other_by_column_is_refused(
 def test_a_tie_that_cannot_be_read_is_no_win(cell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("v.csv").write_text(f"winner,loser,tie\nb,c,\na,b,{cell}\n")
     assert f"tie at row 1 is '{cell}'; say 1, true or tie" in refused(capsys, "combine", "v.csv")
+
+
+def test_votes_and_scores_of_several_files_are_those_of_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = VOTES.splitlines(keepends=True)
+    Path("all.csv").write_text(VOTES)
+    for part in range(3):
+        Path(f"votes-{part}.csv").write_text(head + "".join(rows[2 * part : 2 * part + 2]))
+    whole, parts = answer(capsys, "all.csv"), answer(capsys, "votes-*.csv")
+    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
+    assert parts["votes"] == 6
+    Path("votes-1.csv").write_text("question,left,right,winner\n1,x,y,left\n")
+    assert "votes-1.csv has no column 'model_a', which votes-0.csv has" in refused(capsys, "combine", "votes-*.csv")
+    for part, models in enumerate((["a", "b"], ["c", "d"])):
+        pl.DataFrame({"model": models, "mmlu": [float(part), 3.0], "arc": [2.0, part + 0.5]}).write_csv(
+            f"scores-{part}.csv"
+        )
+    joined = pl.concat([pl.read_csv(f"scores-{part}.csv") for part in range(2)])
+    joined.write_csv("joined.csv")
+    whole, parts = (answer(capsys, name, "--id", "model") for name in ("joined.csv", "scores-*.csv"))
+    assert parts["ranking"] == whole["ranking"]
+    assert len(parts["ranking"]) == 4
+    assert "name the column of alternatives with --id" in refused(capsys, "combine", "scores-0.csv", "scores-1.csv")
+    joined.head(1).write_csv("scores-1.csv")
+    message = refused(capsys, "combine", "scores-*.csv", "--id", "model")
+    assert "row 0 is row 0 of scores-0.csv, row 2 is row 0 of scores-1.csv" in message
+    assert "--wins is of one table, and 2 were given" in refused(
+        capsys, "combine", "scores-0.csv", "scores-1.csv", "--id", "model", "--wins"
+    )

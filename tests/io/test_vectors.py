@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 from kofn import datasets
 from kofn.core.checks import InputError
 from kofn.io import Table, column_vectors, pool_vectors, text_vectors, write_table
-from kofn.io import vectors as module
-from kofn.io.vectors import tfidf
+from kofn.io import words as module
+from kofn.io.words import tfidf
 
 
 @pytest.fixture(scope="module")

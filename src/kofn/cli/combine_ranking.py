@@ -32,7 +32,8 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable
 from kofn.io.lm_eval import MODEL, is_results, score_table
-from kofn.io.tables import Table
+from kofn.io.many import open_tables
+from kofn.io.tables import Table, located
 from kofn.tables.long_form import refuse_long_form
 from kofn.tables.read import read_judges
 from kofn.tables.votes import votes_in
@@ -49,10 +50,11 @@ _ASSUMED = (
 
 
 def rank(members: Sequence[str], arguments: CombineArguments) -> None:
-    """Rank the rows of a table by the judges in its columns, or the models in results of lm-eval by its tasks."""
+    """Rank the rows of a table by the judges in its columns, or the models in results of lm-eval by its tasks.
+
+    The rows of several tables stand below one another.
+    """
     measured = all(map(is_results, members))
-    if len(members) > 1 and not measured:
-        raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
     if arguments.summed is not None:
         raise InputError("--sum and --mean are of checkpoints and adapters; judges' points are averaged")
     notes: list[str] = []
@@ -69,12 +71,21 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
             lower=arguments.lower or tuple(name for name in results.lower if name in judges) or None,
         )
     else:
-        table = Table.open(members[0], arguments.reading)
-    long = None if measured else in_long_form(table, arguments)
-    if long is not None:
-        table, arguments, note = widened(table, long, arguments)
-        notes.append(note)
-    arguments = arguments.named_in(table)
+        table = open_tables(members, arguments.reading)
+    with located(table):
+        long = None if measured else in_long_form(table, arguments)
+        if long is not None:
+            table, arguments, note = widened(table, long, arguments)
+            notes.append(note)
+        _rank_rows(table, members, arguments.named_in(table), notes, measured=measured)
+
+
+def _rank_rows(
+    table: Table, members: Sequence[str], arguments: CombineArguments, notes: list[str], *, measured: bool
+) -> None:
+    """Rank the rows of a table, which are votes or alternatives; `measured` says that lm-eval made their scores."""
+    if arguments.wins and len(members) > 1:
+        raise InputError(f"--wins is of one table, and {len(members)} were given; add up their counts first")
     columns = None if measured or arguments.columns or arguments.wins else votes_in(table)
     if columns is not None or arguments.wins:
         if arguments.judge_groups:
@@ -83,6 +94,12 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
         return
     if arguments.columns is None:
         refuse_long_form(table)
+    if len(members) > 1 and not measured and arguments.id_column is None:
+        # One alternative that stands in two tables would be ranked twice.
+        raise InputError(
+            f"{len(members)} tables of scores are ranked as one, row below row; name the column of alternatives with "
+            "--id, or join the tables first where each has scores of the same alternatives"
+        )
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.columns is None and not measured and _may_be_predictions(table, arguments):
         click.echo(_ASSUMED, err=True)

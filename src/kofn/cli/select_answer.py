@@ -144,7 +144,7 @@ def report_context(plan: Selection, pool: Pool, arguments: SelectArguments) -> d
         "scores": pool.values.get("scores"),
         "repeats": None if pool.duplicates is None else repeats_shown(pool, pool.duplicates, arguments),
         "labels": None if hoped is None else Labels(hoped.points, hoped.measured, hoped.verdict),
-        **seen_in_report(pool.table, arguments, pool.rows),
+        **seen_in_report(pool.table, arguments, pool.rows, pool.items),
     }
 
 

@@ -9,7 +9,9 @@ import polars as pl
 
 from kofn.cli.printing import first_of
 from kofn.cli.write import free_name, rows_with
-from kofn.io.atomic import write_lines, write_table
+from kofn.core.pools import is_pool
+from kofn.io.atomic import write_lines, write_parts, write_table
+from kofn.io.parquet import Parquet
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_dedupe import rows_kept
@@ -17,7 +19,10 @@ from kofn.tables.select_dedupe import rows_kept
 
 def write_kept(pool: Pool, arguments: SelectArguments) -> None:
     """Write the rows that stay, and which were dropped for which."""
-    if arguments.output:
+    if arguments.output and is_pool(pool.X) and isinstance(pool.table, Parquet):
+        runs = pool.table.take_by_runs(rows_kept(pool))
+        write_parts((rows.drop(arguments.drop or ()) for rows in runs), arguments.output)
+    elif arguments.output:
         made = rows_with(pool.table, rows_kept(pool), {}, arguments)
         if isinstance(made, pl.DataFrame):
             write_table(made, arguments.output)

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.checks import InputError, names_a_file, regular, shown
 from kofn.core.lazy import polars as pl
+from kofn.core.pools import SomeRows, is_pool
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
+from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
+from kofn.io.vectors import PoolVectors, by_model, pool_vectors
+from kofn.io.words import reduced, tfidf
 from kofn.tables.arguments import RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -105,7 +108,7 @@ class Pool:
         return dataclasses.replace(
             self,
             rows=self.rows[kept],
-            X=None if self.X is None else self.X[kept],
+            X=SomeRows(self.X, kept) if is_pool(self.X) else None if self.X is None else self.X[kept],
             matrix=self.matrix if self.matrix is None or self.entries else self.matrix[kept],
             ids=None if self.ids is None else self.ids[kept],
             values={name: _kept(column, kept) for name, column in self.values.items()},
@@ -439,10 +442,22 @@ def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
     return np.array([[row_of[a], row_of[b]] for a, b in named], np.int64).reshape(-1, 2)
 
 
-def seen_in_report(table: Table, arguments: RowArguments, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """What people see of each row in a report: its text and its picture, where the command names them."""
+def seen_in_report(
+    table: Table, arguments: RowArguments, rows: NDArray[np.int64], items: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
+    """What people see of each row in a report: its text and its picture, where the command names them.
+
+    Args:
+        table: the file.
+        arguments: what was typed.
+        rows: row numbers of the pool's items, rising.
+        items: the items that the report shows, rising; of a pool that is read in parts the other texts are not read.
+    """
     seen: dict[str, Any] = {}
-    if arguments.text:
+    if arguments.text and items is not None:
+        seen["text"] = np.full(len(rows), "", object)
+        seen["text"][items] = texts_at(table, arguments.text, rows[items]).to_list()
+    elif arguments.text:
         seen["text"] = table.texts(arguments.text).to_numpy()[rows]
     if arguments.images:
         seen["images"] = images_of(table, arguments.images)[rows]
