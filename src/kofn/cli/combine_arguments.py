@@ -71,6 +71,13 @@ JUDGES = Section(
             help="Judges' columns that are ranked by first and count once together (repeatable); each other judge "
             "counts once.",
         ),
+        flag(
+            "--long",
+            metavar="A,B,[C,]D",
+            type=COLUMNS,
+            help="Columns of a table of one score a row: what is ranked, who judges, the item judged (for a ranking "
+            "in two levels), and the score; recognised where they are called so.",
+        ),
         flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),
 )
@@ -126,6 +133,7 @@ class CombineArguments(VerbArguments):
     group_column: str | None = None
     apply: tuple[str, ...] = ()
     judge_groups: tuple[str, ...] = ()
+    long: tuple[str, ...] | None = None
 
 
 def output_of(arguments: CombineArguments) -> str:
