@@ -642,7 +642,7 @@ def select(
     seed: int | None = None,
     engine: str | None = None,
     device: str | None = None,
-    queries: ArrayLike | None = ...,
+    queries: Any = ...,
     tasks: ArrayLike | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
