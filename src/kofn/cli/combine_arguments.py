@@ -56,7 +56,7 @@ JUDGES = Section(
     "What is ranked",
     (
         flag("--id", "--ids", "id_column", metavar="COL", help="Column that names the alternatives of a table."),
-        words.columns("The judges' columns of a table, default every numeric one."),
+        words.columns("The judges' columns of a table, or the parameters' of draws, default every numeric one."),
         flag(
             "--lower",
             metavar="A,B",
@@ -103,7 +103,8 @@ PREDICTED = Section(
     ),
 )
 ANSWER = words.method_section(
-    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out"
+    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy; for draws .npz too.",
+    "--out",
 )
 
 
@@ -112,7 +113,7 @@ class CombineArguments(VerbArguments):
     """What `kofn combine` was asked."""
 
     VERB: ClassVar[str] = "combine"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "lower")
 
     base: str | None
     weights: list[float] | None
@@ -123,7 +124,6 @@ class CombineArguments(VerbArguments):
     dtype: str | None
     vocabulary: str | None
     force: bool
-    device: str | None
     id_column: str | None
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None

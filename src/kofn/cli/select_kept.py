@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kofn.cli.printing import first_of
 from kofn.cli.write import free_name, rows_with
@@ -51,17 +52,21 @@ def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
 
 def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The answer for machines."""
-    kept = rows_kept(pool)
-    keys = dict(zip(pool.rows.tolist(), pool.keys.tolist(), strict=True))
+    keys = _keys_kept(pool)
     return {
         "method": "near_duplicates",
         "pool": pool.table.n,
         "dropped": pool.dropped,
-        "kept": len(kept),
+        "kept": len(keys),
         "repeat_private": _repeats_of_private(pool),
         "output": arguments.output,
-        "rows": [keys[row] for row in kept.tolist()],
+        "rows": keys.tolist(),
     }
+
+
+def _keys_kept(pool: Pool) -> NDArray[Any]:
+    """What the user calls each row that stays."""
+    return pool.keys[np.searchsorted(pool.rows, rows_kept(pool))]
 
 
 def _repeats_of_private(pool: Pool) -> int | None:
@@ -72,12 +77,12 @@ def _repeats_of_private(pool: Pool) -> int | None:
 
 def render_kept(pool: Pool, arguments: SelectArguments) -> str:
     """The answer for people."""
-    kept = answer_kept(pool, arguments)
-    lines = [f"kept {kept['kept']:,} of {pool.table.n:,} rows", *pool.notes]
+    keys = _keys_kept(pool)
+    lines = [f"kept {len(keys):,} of {pool.table.n:,} rows", *pool.notes]
     if arguments.output:
         lines.append(f"kept -> {arguments.output}")
     else:
-        lines.append(f"first: {first_of(kept['rows'])}  (-o FILE writes them all)")
+        lines.append(f"first: {first_of(keys.tolist())}  (-o FILE writes them all)")
     if arguments.dropped:
         lines.append(f"dropped -> {arguments.dropped}")
     return "\n".join(lines)

@@ -13,12 +13,14 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.dispatch import methods_of
 from kofn.core.pools import is_pool
+from kofn.engines.devices import names_a_device
 from kofn.engines.speed import pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.many import files_of
 from kofn.io.pool import Pool as Parts
 from kofn.io.tables import Table, reading_file
+from kofn.io.text_memory import bytes_by_words
 from kofn.io.vectors import only_vectors
 from kofn.io.words import DIMS
 from kofn.objectives._estimates import pairs_of_search
@@ -40,8 +42,8 @@ _ROOM, _ROW_BYTES = 4 * 2**30, 300
 _BASE_BYTES, _PART_BYTES, _PART_ROW_BYTES = 160 * 2**20, 310 * 2**20, 20
 # Rows that stand for the pool in the report, and bytes a second that one core reads of Parquet.
 _SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
-# Bytes that a word takes where all texts are compared by their words at once, and texts that stand for all of them.
-_WORD_BYTES, _TEXTS_LOOKED_AT = 60, 2_000
+# Texts whose words stand for those of all.
+_TEXTS_LOOKED_AT = 2_000
 # Short texts whose vectors are made in a second.
 _TEXTS_A_SECOND = 30_000
 
@@ -120,8 +122,7 @@ def _bytes_of_work(table: Table, arguments: SelectArguments, n: int, d: int, ite
     if arguments.text is None:
         return size
     first = next(table.text_blocks(arguments.text, _TEXTS_LOOKED_AT)).head(_TEXTS_LOOKED_AT)
-    words, length = (float(per_text.mean()) for per_text in (first.str.count_matches(r"\w+"), first.str.len_bytes()))
-    return size + int(n * (_WORD_BYTES * words + 2 * length))
+    return size + bytes_by_words(first, n / max(1, len(first)))[1]
 
 
 def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> tuple[SelectArguments, Parts]:
@@ -195,6 +196,7 @@ def _refusals(arguments: SelectArguments) -> list[str]:
         "--drop-empty": arguments.drop_empty or None,
         "--images": arguments.images,
         "--model": arguments.model,
+        f"--device {arguments.device}": arguments.device if names_a_device(arguments.device) else None,
     }
     return [flag for flag, value in given.items() if value is not None]
 
@@ -262,13 +264,13 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
 
 def duplicates_of_parts(rows: int, d: int, item: int, threads: int) -> dict[str, str]:
     """What finding near-duplicates among so many vectors would take, of which nothing is read beforehand."""
-    pairs, held = pairs_of_cells(rows), bytes_of_cells(rows, d, item, threads)
+    pairs, size = pairs_of_cells(rows), bytes_of_cells(rows, d, item, threads)
     seconds = 2 * rows * d * item / (_READ_SPEED * threads) + pairs / (pairs_a_second(d) * threads)
     return {
         "method": "near_duplicates_by_cells",
         "rows": f"{rows:,} x {d:,}",
         "seconds": f"about {seconds:.2g}, by the files' layout; nothing was read",
-        "bytes": f"about {(_BASE_BYTES + held) / 1e6:,.0f} MB, and {rows * d * item / 1e9:,.3g} GB of disk",
+        "bytes": f"about {(_BASE_BYTES + size) / 1e6:,.0f} MB, and {rows * d * item / 1e9:,.3g} GB of disk",
         "exact": "every pair is verified; how many are missed is measured",
     }
 

@@ -25,8 +25,9 @@ from kofn.engines.threads import cores, spread
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
 # Words whose texts are paths of files.
 _PATHS = ("members", "base")
-# Objectives that never make a sparse X dense.
-_OF_ENTRIES = ("feature_based", "weighted_coverage")
+# Objectives that never make a sparse X dense: by its entries, and by the cosines of its rows.
+_OF_ENTRIES = ("feature_based", "weighted_coverage", "log_determinant")
+_OF_COSINES = ("facility_location", "graph_cut", "saturated_coverage")
 # The spreads of a table's columns are compared where there are at most so many; a ratio beyond this is said.
 _MOST_COLUMNS, _UNLIKE = 1_000, 30.0
 # Bytes of a pool's rows that are read into memory without a `max_memory`.
@@ -97,7 +98,7 @@ def build(
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
         elif name == "X" and verb in ("select", "assign") and checks.is_sparse(value):
             if not (_reads_entries(given.get("objective")) or (sparse and (cosine or _by_cosine(given)))):
-                of_objective = " (of facility_location)" if verb == "select" else ""
+                of_objective = f" (of {', '.join(_OF_COSINES)})" if verb == "select" else ""
                 as_is = f", or metric='cosine'{of_objective}, which takes sparse rows as they are"
                 raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")
             checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
@@ -281,13 +282,21 @@ def columns_by_number(options: Mapping[str, Any], judges: Sequence[str]) -> dict
 
 def _reads_entries(objective: Any) -> bool:
     """Whether an objective given as text is built from the entries of a sparse X alone."""
+    terms = _terms(objective)
+    return bool(terms) and all(term in _OF_ENTRIES for term in terms)
+
+
+def _terms(objective: Any) -> list[str]:
+    """The names of the objectives that are added up in a text."""
     terms = re.sub(r"\([^)]*\)", "", objective).split("+") if isinstance(objective, str) else []
-    return bool(terms) and all(term.split("*")[-1].strip() in _OF_ENTRIES for term in terms)
+    return [term.split("*")[-1].strip() for term in terms]
 
 
 def _by_cosine(given: Mapping[str, Any]) -> bool:
-    """Whether rows are compared by their cosines, in facility location where there is a choice."""
-    return given.get("metric") == "cosine" and given.get("objective") in (None, "facility_location")
+    """Whether rows are compared by their cosines, by an objective that takes them so where there is a choice."""
+    terms = ["facility_location"] if given.get("objective") is None else _terms(given["objective"])
+    readable = bool(terms) and all(term in (*_OF_ENTRIES, *_OF_COSINES) for term in terms)
+    return given.get("metric") == "cosine" and readable
 
 
 def _join_quotas(checked: dict[str, Any], *, of_budget: bool) -> None:

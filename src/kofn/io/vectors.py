@@ -46,6 +46,10 @@ def pool_vectors(
     cache: bool = True,
     progress: Progress = None,
     stand_in: bool = False,
+    max_memory: int | str | None = None,
+    in_parts: str | None = None,
+    times: float = 1.0,
+    device: str | None = None,
     dims: int = DIMS,
     seed: int = 0,
 ) -> PoolVectors:
@@ -61,6 +65,10 @@ def pool_vectors(
         cache: keep what the model gives, and use what it gave before.
         progress: True shows how far the model is; a callable is told each step.
         stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
+        max_memory: bytes that comparing texts by their words may take.
+        in_parts: the method that reads texts in parts, where there is one.
+        times: how many times as many rows the whole has, where the table is its beginning.
+        device: as in `embed_texts`.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
 
@@ -70,7 +78,8 @@ def pool_vectors(
         `X`, (n, d), and `how` it was made, in one line.
 
     Raises:
-        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used.
+        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used; texts
+            that take more than `max_memory`.
     """
     given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
     if len(given) > 1:
@@ -83,8 +92,11 @@ def pool_vectors(
         texts = table.texts(text)
         model = model_for(texts, embedder)
         if model is not None:
-            embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in)
+            embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in, device=device)
             return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None))
+        from kofn.io.text_memory import refuse_texts_over
+
+        refuse_texts_over(texts, text, max_memory, times, in_parts)
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
@@ -112,11 +124,17 @@ def compared_columns(table: Table, columns: Sequence[str], categories: Sequence[
 
 
 def by_model(
-    texts: pl.Series, model: str, *, cache: bool = True, progress: Progress = None, stand_in: bool = False
+    texts: pl.Series,
+    model: str,
+    *,
+    cache: bool = True,
+    progress: Progress = None,
+    stand_in: bool = False,
+    device: str | None = None,
 ) -> Embedded:
     """Texts embedded by a model, or vectors that stand in for these; arguments as in `pool_vectors`."""
     if not stand_in:
-        return embedded(texts, model, cache=cache, progress=progress)
+        return embedded(texts, model, cache=cache, progress=progress, device=device)
     embedder = open_embedder(model)
     words = text_vectors(texts)
     X = np.zeros((len(texts), max(embedder.dims, words.shape[1])), np.float32)

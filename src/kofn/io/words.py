@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 DIMS = 64
 MAX_TERMS = 1 << 18
-_BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
+BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
 _CHUNK_TEXTS = 16_384
 _CHUNK_WORDS = 2_000_000
 # Scripts written without spaces have no words to split at: each of their characters stands for itself, and the pairs
 # of neighbours that follow are their words in good part.
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
+WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 _POWER = 4
 _LOST = 1e-4  # a row that keeps less of its unit length than this has a direction made of rounding errors
 
@@ -136,7 +136,7 @@ def learnt(texts: Sequence[str] | pl.Series) -> tuple[Terms, csr_matrix]:
     if not len(words):
         raise InputError("texts hold no word in any row; name another column")
     n = len(series)
-    pairs = len(words) <= _BIGRAM_WORDS
+    pairs = len(words) <= BIGRAM_WORDS
     rows, terms, counts = _count_terms(words, starts, len(vocabulary), pairs)
     known, columns, in_texts = np.unique(terms, return_inverse=True, return_counts=True)
     keep = np.ones(len(known), bool)
@@ -169,7 +169,7 @@ def _split(texts: pl.Series) -> tuple[pl.Series, list[pl.Series], Ints]:
     chunks = []
     lengths = [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _CHUNK_TEXTS):
-        chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(_WORDS)
+        chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(WORDS)
         lengths.append(chunk.list.len().to_numpy().astype(np.int64))
         chunks.append(chunk.filter(chunk.list.len() > 0).explode())
     starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))

@@ -23,6 +23,7 @@ from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
 from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
+from kofn.io.text_memory import refuse_texts_over
 from kofn.io.vectors import PoolVectors, by_model, pool_vectors
 from kofn.io.words import reduced, tfidf
 from kofn.tables.arguments import RowArguments
@@ -148,7 +149,16 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         cache=not arguments.no_cache,
         progress=arguments.progress,
         stand_in=arguments.dry_run,
+        max_memory=arguments.max_memory,
+        in_parts="two_round_greedy" if arguments.VERB == "select" else None,
+        times=_times(table, arguments),
+        device=arguments.device,
     )
+
+
+def _times(table: Table, arguments: RowArguments) -> float:
+    """How many times as many rows as the table the whole has."""
+    return 1.0 if arguments.rows_of_whole is None else arguments.rows_of_whole / max(table.n, 1)
 
 
 def read_vectors_together(
@@ -180,11 +190,14 @@ def read_vectors_together(
     model = model_for(every, arguments.embedder)
     if model is not None:
         cache, progress = not arguments.no_cache, arguments.progress
-        embedded = by_model(every, model, cache=cache, progress=progress, stand_in=arguments.dry_run)
+        embedded = by_model(
+            every, model, cache=cache, progress=progress, stand_in=arguments.dry_run, device=arguments.device
+        )
         X = embedded.X
         how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
         return PoolVectors(parts[0], how), dict(zip(files, parts[1:], strict=True))
+    refuse_texts_over(every, name, arguments.max_memory, _times(table, arguments))
     A = tfidf(every)
     how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
     if not whole_words:

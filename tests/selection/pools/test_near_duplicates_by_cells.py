@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from refusals import refused
 from scipy.stats import binomtest
 
 from kofn.core.pools import ArrayPool, Fragment
+from kofn.core.runtime import Control
 from kofn.engines.local import Local
 from kofn.laws.engines import Shuffled
 from kofn.selection import near_duplicates, near_duplicates_by_cells
@@ -183,3 +185,39 @@ def test_without_a_row_that_counts_nothing_is_dropped() -> None:
 )
 def test_what_cannot_be_is_refused(how: dict[str, Any], says: str) -> None:
     refused(lambda: near_duplicates_by_cells(rows(), **how), says)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1.0, 1e-300, 1e150, 1e300])
+def test_ties_few_rows_and_any_scale(scale: float) -> None:
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        n, d = int(rng.integers(1, 40)), int(rng.integers(1, 5))
+        X = scale * (rng.integers(-2, 3, (n, d)) if seed % 2 else rng.normal(size=(n, d)))
+        X[seed % n :] = X[seed % n] if seed % 7 == 0 else X[seed % n :]
+        threshold, metric = float(rng.choice([0.0, 0.3, 0.9, 1.0])), str(rng.choice(sorted(THRESHOLDS)))
+        include = rng.choice(n, int(rng.integers(0, min(4, n) + 1)), replace=False)
+        asked: dict[str, Any] = {"metric": metric, "include": include}
+        whole = near_duplicates(X, threshold, **asked)
+        parts = near_duplicates_by_cells(X, threshold, cells=1 + seed % 5, probes=9, n_threads=1, **asked)
+        np.testing.assert_array_equal(parts.keep, whole.keep)
+        assert parts.keep[parts.of[~parts.keep]].all()
+
+
+@pytest.mark.parametrize("step", [1, 9, 20, 30])
+def test_it_can_be_interrupted_anywhere_and_leaves_no_file(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def pressed(_control: Control, _done: int) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Control, "step", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        near_duplicates_by_cells(rows(), 0.97, cells=9, probes=1, work=tmp_path, n_threads=1)
+    assert steps == step
+    assert not list(tmp_path.iterdir())

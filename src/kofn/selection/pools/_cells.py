@@ -8,23 +8,38 @@ from __future__ import annotations
 import hashlib
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.pools import Fragment, Pool
+from kofn.core.runtime import Control
 from kofn.engines.base import Engine
 from kofn.io.stored_rows import temporary, writing
 from kofn.selection.training_data._near_vectors import Spread, nearness_of
 
+T = TypeVar("T")
 # Rows that are compared with the centres at once, and steps of k-means.
 _BLOCK, _STEPS = 2_048, 6
 # Of so many rows a cell of the sample the centres are means; a cell may hold so many times the rows it should, and the
 # centres of larger ones are so often split.
 SAMPLE_A_CELL, _LARGEST, _SPLITS = 32, 16, 3
+
+
+def watched(results: Iterable[T], control: Control) -> Iterator[T]:
+    """The results of tasks, each a step, until the work is interrupted.
+
+    Raises:
+        KeyboardInterrupt: it was.
+    """
+    for done, result in enumerate(results, 1):
+        if control.interrupted:
+            raise KeyboardInterrupt
+        control.step(done)
+        yield result
 
 
 @dataclass(frozen=True)
@@ -215,6 +230,7 @@ def bring_together(
     *,
     seed: int,
     work: str | os.PathLike[str] | None,
+    control: Control,
 ) -> tuple[CellFile, Array]:
     """The cells of a pool in a file, and their centres; those of cells that are far too large are split.
 
@@ -228,12 +244,13 @@ def bring_together(
         centres: of the cells.
         seed: draws the rows of large cells whose means are new centres.
         work: the folder of the file.
+        control: asked whether to go on.
     """
     most = max(4 * _BLOCK, _LARGEST * len(first) // len(centres))
     for attempt in range(_SPLITS + 1):
         file = CellFile(pool.width, pool.dtype, len(centres), work)
         shared = (engine.share(pool), engine.share(first), metric, spread, engine.share(centres))
-        file.write(engine.map(sort_rows, fragments, shared=shared))
+        file.write(watched(engine.map(sort_rows, fragments, shared=shared), control))
         large = np.flatnonzero(file.sizes > most)
         if not len(large) or attempt == _SPLITS:
             break

@@ -27,6 +27,7 @@ from kofn.selection.pools._cells import (
     learn_centres,
     look_at,
     spread_of_looks,
+    watched,
 )
 from kofn.selection.pools._settling import Ask, Sample, Settling, kept_rows, most_missed, near_sample
 from kofn.selection.training_data._near_vectors import refuse_metric
@@ -168,12 +169,12 @@ def near_duplicates_by_cells(
     preference = Preference.of(run.pool.n, scores, include, exclude, costs, groups, quotas)
     run.refuse_memory(max_memory, n_threads)
     with opened(engine, n_threads) as ran, Control(progress=progress, title="near-duplicates") as control:
-        run.prepare(ran, preference.open)
+        run.prepare(ran, preference.open, control)
         try:
             keep, of, similarity = preference.duplicates(
                 lambda order, forced: run.near_in_order(order, forced, ran, control)
             )
-            recall = run.recall(keep, ran)
+            recall = run.recall(keep, ran, control)
         finally:
             run.close()
         return CellDuplicates(keep, of, similarity, recall, {**run.facts(), "engine": ran.facts()})
@@ -210,13 +211,13 @@ class _Run:
                 f"in parts, over {limit / 1e6:,.3g} MB; raise it, or drop near-duplicates of each file by itself first"
             )
 
-    def prepare(self, engine: Engine, open_: Mask) -> None:
+    def prepare(self, engine: Engine, open_: Mask, control: Control) -> None:
         """Read the pool: its spread, the rows that are equal, its cells, and the rows of each of these together."""
         pool, fragments = self.pool, self.pool.fragments(_fragment_rows(self.pool.width, self.pool.dtype.itemsize))
         size = min(pool.n, max(_AT_ONCE, SAMPLE_A_CELL * _cells_of(pool.n, self.cells)))
         sample = np.sort(np.random.default_rng([self.seed, 0]).choice(pool.n, size, replace=False))
         shared = (engine.share(pool), engine.share(open_), engine.share(sample))
-        looks = list(engine.map(look_at, fragments, shared=shared))
+        looks = list(watched(engine.map(look_at, fragments, shared=shared), control))
         spread = spread_of_looks(looks)
         self.first, self.different = different_rows(np.concatenate([look.digests for look in looks]), open_)
         cells = _cells_of(len(self.first), self.cells)
@@ -227,7 +228,16 @@ class _Run:
         else:
             centres = learn_centres(sampled, self.metric, spread, cells, self.seed)
         self.file, centres = bring_together(
-            engine, pool, fragments, self.first, self.metric, spread, centres, seed=self.seed, work=self.work
+            engine,
+            pool,
+            fragments,
+            self.first,
+            self.metric,
+            spread,
+            centres,
+            seed=self.seed,
+            work=self.work,
+            control=control,
         )
         self.ask = Ask(self.threshold, self.metric, spread, centres, self.probes)
 
@@ -260,7 +270,7 @@ class _Run:
         of[rows], similarity[rows] = stands[kinds], np.where(dropped[kinds], likeness[kinds], 1.0)
         return of, similarity
 
-    def recall(self, keep: Mask, engine: Engine) -> Recall:
+    def recall(self, keep: Mask, engine: Engine, control: Control) -> Recall:
         """How many of the rows that stay are near one that is preferred to them, on a sample compared with all."""
         settling, file = self.settling, self.file
         dropped = int((~keep).sum())
@@ -271,7 +281,7 @@ class _Run:
         rows = np.sort(np.random.default_rng([self.seed, 1]).choice(stay, looked, replace=False))
         sample = Sample(rows, file.vectors(rows))
         shared = (engine.share(sample), engine.share(self.ask))
-        pairs = list(engine.map(near_sample, kept_rows(file, settling.kept), shared=shared))
+        pairs = list(watched(engine.map(near_sample, kept_rows(file, settling.kept), shared=shared), control))
         left, right = (np.concatenate([pair[side] for pair in pairs]) for side in (0, 1))
         late = (settling.rank[left] > settling.rank[right]) & ~settling.forced[left]
         missed = len(np.unique(left[late]))

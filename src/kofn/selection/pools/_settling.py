@@ -20,8 +20,15 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
-from kofn.selection.pools._cells import CellFile
-from kofn.selection.training_data._near_vectors import Spread, near_pairs, near_vectors, nearness_of, reach_of
+from kofn.selection.pools._cells import CellFile, watched
+from kofn.selection.training_data._near_vectors import (
+    Spread,
+    near_pairs,
+    near_vectors,
+    nearness_of,
+    reach_of,
+    rounding_of,
+)
 
 # Centres whose distances to rows are looked at together, and how much further a row may visit for rounding.
 _BLOCK, _ROUNDING = 2_048, 1e-4
@@ -99,19 +106,24 @@ def _visits(X: Array, cell: int, ask: Ask) -> tuple[NDArray[np.int32], int]:
     two centres, from which x is ((|x - other|^2 - |x - own|^2) / 2) / |other - own| away.
     """
     visits, cut = np.full((len(X), ask.probes), -1, np.int32), 0
-    centres = ask.centres.astype(np.float64)
+    centres = ask.centres
     if len(centres) == 1:
         return visits, cut
     reach = reach_of(ask.threshold, ask.metric) * (1 + _ROUNDING) + _ROUNDING
     nearness, empty = nearness_of(X, ask.threshold, ask.metric, ask.spread)
     apart = np.linalg.norm(centres - centres[cell], axis=1)
     apart[apart == 0] = np.inf
-    halves = np.einsum("ij,ij->i", centres, centres) / 2
+    squares = np.einsum("ij,ij->i", centres, centres)
+    # What two products of a row of length 1 may be off by, as a distance.
+    slack = 2 * rounding_of(X.shape[1]) * float(np.sqrt(squares.max()) / apart.min())
     for low in range(0, len(X), _BLOCK):
         block = np.arange(low, min(low + _BLOCK, len(X)))
         rows = nearness.rows(block)
-        beyond = halves - rows @ centres.T
-        beyond = (beyond - beyond[:, [cell]]) / apart
+        within = reach + slack * np.linalg.norm(rows, axis=1)[:, None]
+        beyond = rows.astype(np.float32) @ centres.T
+        np.subtract(squares / 2, beyond, out=beyond)
+        beyond -= beyond[:, [cell]]
+        beyond /= apart
         beyond[:, cell] = np.inf
         beyond[empty[block]] = np.inf
         count = min(ask.probes, len(centres) - 1)
@@ -119,8 +131,8 @@ def _visits(X: Array, cell: int, ask: Ask) -> tuple[NDArray[np.int32], int]:
         margin = np.take_along_axis(beyond, nearest, axis=1)
         order = np.argsort(margin, axis=1, kind="stable")
         nearest, margin = np.take_along_axis(nearest, order, axis=1), np.take_along_axis(margin, order, axis=1)
-        visits[block, :count] = np.where(margin <= reach, nearest, -1)
-        cut += int(((beyond <= reach).sum(axis=1) > count).sum())
+        visits[block, :count] = np.where(margin <= within, nearest, -1)
+        cut += int(((beyond <= within).sum(axis=1) > count).sum())
     return visits, cut
 
 
@@ -210,22 +222,16 @@ class Settling:
         cells = np.flatnonzero(self.file.sizes)
         while len(cells):
             self.passes += 1
-            searched = self.engine.map(search_cell, self._cells(cells), shared=shared)
-            for done, (cell, result) in enumerate(zip(cells.tolist(), searched, strict=True)):
+            searched = watched(self.engine.map(search_cell, self._cells(cells), shared=shared), self.control)
+            for cell, result in zip(cells.tolist(), searched, strict=True):
                 self.of[result.rows], self.similarity[result.rows] = result.of, result.similarity
                 self._visits[result.rows[result.of < 0]] = result.visits
                 self._cut[cell] = result.cut
-                self._go_on(done)
-            pairs = [self._pairs, *self.engine.map(meet, self._meetings(), shared=shared)]
+            meetings = watched(self.engine.map(meet, self._meetings(), shared=shared), self.control)
+            pairs = [self._pairs, *meetings]
             self._met = self.kept  # what is not kept now meets all others once it is
             self._pairs = Pairs(*(np.concatenate(part) for part in zip(*pairs, strict=True)))
-            self._go_on(len(cells))
             cells = self._settle()
-
-    def _go_on(self, done: int) -> None:
-        if self.control.interrupted:
-            raise KeyboardInterrupt
-        self.control.step(done)
 
     def _cells(self, cells: Ints) -> Iterator[CellRows]:
         for cell in cells.tolist():

@@ -129,7 +129,7 @@ def near_pairs(nearness: Nearness, left: Array, right: Array, d: int) -> tuple[A
     if not len(left) or not len(right):
         return left[:0], right[:0]
     i, j = [left[:0]], [right[:0]]
-    slack = _rounding(d)
+    slack = rounding_of(d)
     cut = np.float32(nearness.least - (slack if nearness.angular else 0))
     for low in range(0, len(right), _KEPT):
         rivals = right[low : low + _KEPT]
@@ -175,7 +175,7 @@ def _near(nearness: Nearness, n: int, d: int, compared: Array, forced: int) -> N
             i, j = _candidates(bounds, cut)
             if nearness.angular and features.shape[1] < d and len(i) > _DENSE * len(rows) * len(rivals):
                 full = nearness.rows(rows).astype(np.float32) @ nearness.rows(rivals).astype(np.float32).T
-                i, j = _candidates(full, np.float32(nearness.least - _rounding(d)))
+                i, j = _candidates(full, np.float32(nearness.least - rounding_of(d)))
             near = nearness.exact(rows[i], rivals[j], d) >= nearness.least
             near &= rows[i] >= forced
             # A row's candidates are listed from the earliest kept row on, and unique takes the first.
@@ -208,7 +208,7 @@ def _candidates(products: Array, cut: Any) -> tuple[Array, Array]:
     return positions // products.shape[1], positions % products.shape[1]
 
 
-def _rounding(width: int) -> float:
+def rounding_of(width: int) -> float:
     """The largest rounding error of a float32 product of unit rows of this width."""
     return (width + 4) * float(np.finfo(np.float32).eps)
 
@@ -300,7 +300,7 @@ def _features(nearness: Nearness, n: int, d: int) -> tuple[Array, Array, float]:
             inside = block @ P
             features[part, :r] = inside
             features[part, r] = np.linalg.norm(block - inside @ P.T, axis=1)
-    return features, halves, _rounding(width)
+    return features, halves, rounding_of(width)
 
 
 def _leading(sample: Array, d: int) -> Array:
