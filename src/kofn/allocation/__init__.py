@@ -6,13 +6,16 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "InfluenceMixture": "mixtures._influence_mixture",
     "LearningCurves": "scaling_laws._learning_curves",
     "MeasuredAdditivity": "programs._additivity",
+    "OnlineDataMixing": "mixtures._online_data_mixing",
     "Utility": "scaling_laws._fit_utility",
     "adams": "apportionment._adams",
     "additivity": "programs._additivity",
     "allocate_checkpoint": "checkpoints._allocate_checkpoint",
     "apply_plan": "checkpoints._apply_plan",
+    "balans": "programs._balans",
     "constrained_knapsack": "knapsack._constrained_knapsack",
     "dean": "apportionment._dean",
     "dhondt": "apportionment._dhondt",
@@ -23,6 +26,7 @@ HOMES = {
     "export_plan": "checkpoints._export_plan",
     "fit_learning_curves": "scaling_laws._learning_curves",
     "fit_utility": "scaling_laws._fit_utility",
+    "group_influence": "mixtures._influence_mixture",
     "hull_greedy": "knapsack._hull_greedy",
     "huntington_hill": "apportionment._huntington_hill",
     "largest_remainder": "apportionment._largest_remainder",
