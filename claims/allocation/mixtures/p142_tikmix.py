@@ -30,8 +30,8 @@ SETTINGS = [(radius, around) for radius in (0.1, 0.3, 1.0, 3.0) for around in ("
 
 @claim(
     paper=142,
-    says="Group influence ranks groups as small steps on them do, a mixture re-solved by it ten times in a run ends with "
-    "a lower target loss than equal and proportional shares and than the best fixed mixture, and its shares drift",
+    says="Group influence ranks groups as small steps on them do, a mixture re-solved by it ten times in a run ends "
+    "with a lower target loss than equal and proportional shares and the best fixed mixture, and its shares drift",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """Paired runs on fresh draws; broken: the target's gradient is taken of a random direction instead."""
@@ -77,7 +77,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
 
 
 def _fixed() -> list[Floats]:
-    """Equal and proportional shares, and mixtures of a grid between them and the two groups that are like the target."""
+    """Equal and proportional shares, and mixtures of a grid towards the two groups that are like the target."""
     sizes = np.array([len(text) for text in groups().values()], np.float64)
     equal, target = np.full(5, 0.2), np.array([0.5, 0.5, 0.0, 0.0, 0.0])
     grid = [(1 - share) * equal + share * target for share in (0.3, 0.6, 0.9, 1.0)]
@@ -96,7 +96,7 @@ class _Run:
         # The target's first half is looked at while training, its second half judges.
         self.seen, self.judged = (
             [(text, self.rng.integers(low(len(text)), high(len(text)), HELD_OUT)) for text in targets]
-            for low, high in ((lambda n: ORDER, lambda n: n // 2), (lambda n: n // 2, lambda n: n))
+            for low, high in ((lambda _n: ORDER, lambda n: n // 2), (lambda n: n // 2, lambda n: n))
         )
 
     def loss(self, model: CharacterModel) -> float:
@@ -116,9 +116,7 @@ class _Run:
         return group_influence(slopes, target, curvature=np.sqrt(model.squares).ravel()), slopes, target
 
     def train(self, choose: Any) -> float:
-        return trained(
-            self.texts, self.places, choose, steps=STEPS, rng=self.rng, judge=self.loss, every=STEPS
-        )[-1]
+        return trained(self.texts, self.places, choose, steps=STEPS, rng=self.rng, judge=self.loss, every=STEPS)[-1]
 
     def under(self, shares: Floats) -> float:
         return self.train(lambda _step, _model: int(self.rng.choice(len(shares), p=shares)))

@@ -80,10 +80,10 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(criteria.values()),
         criteria=criteria,
         measured=measured,
-        expected="lower 95% limits of paired differences above 0 for steps saved and for the loss at the end, against "
-        "each of three fixed mixtures; a log-log slope of the regret below 0.65; shares at or above the floor",
-        baseline="equal shares, shares in proportion to size, and the best of 8 fixed mixtures, chosen on another seed as "
-        "the bandit's options are from as many",
+        expected="lower 95% limits of paired differences above 0 for steps saved and for the loss at the end, "
+        "against each of three fixed mixtures; a log-log slope of the regret below 0.65; shares at or above the floor",
+        baseline="equal shares, shares in proportion to size, and the best of 8 fixed mixtures, chosen on another "
+        "seed, as the bandit's options are from as many",
         kind="reduced",
     )
 

@@ -47,9 +47,7 @@ def test_bids_are_those_of_dual_descent_written_out(coordination: str) -> None:
         else:
             pacing.tell(-1)
         left = [m - p for m, p in zip(left, paid, strict=True)]
-        pace = [
-            max(0.0, x + 0.2 * (p / (b / rounds) - 1)) for x, p, b in zip(pace, paid, budgets, strict=True)
-        ]
+        pace = [max(0.0, x + 0.2 * (p / (b / rounds) - 1)) for x, p, b in zip(pace, paid, budgets, strict=True)]
     assert pacing.plan.info["multipliers"] == pytest.approx(pace)
     assert pacing.left == pytest.approx(left)
 
