@@ -17,8 +17,8 @@ from time_budget import (  # noqa: F401 - pytest finds its hooks here
     pytest_terminal_summary,
 )
 
-# The counts of the attack, printed below the tests.
-pytest_plugins = ["attack"]
+# The counts of the attack, printed below the tests, and the clock that ends a test which hangs.
+pytest_plugins = ["attack", "hang_guard"]
 os.environ.setdefault("COLUMNS", "200")
 # No test looks into the user's cache, or leaves something there.
 os.environ["KOFN_CACHE"] = "off"

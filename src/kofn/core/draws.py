@@ -49,6 +49,7 @@ class Draw:
         plain: a valid value of a word or an option, where the usual one does not do or none is known.
         options: what to draw an option from: the values themselves (half of the draws leave the default), or the name
             of a drawer in the family's file of the laws, where one name means two things in a family.
+        long: options that are drawn in every call, because one with their default takes long.
         members: how many members it takes, where that is fixed.
         distinct_rows: True where k is at most the number of different rows.
         signed_weights: False where weights are shares, which are not negative.
@@ -66,6 +67,7 @@ class Draw:
     kinds: Mapping[str, str] = field(default_factory=dict)
     plain: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, tuple[Any, ...] | str] = field(default_factory=dict)
+    long: tuple[str, ...] = ()
     members: int | None = None
     distinct_rows: bool = False
     signed_weights: bool = True

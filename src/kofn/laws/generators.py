@@ -78,7 +78,7 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
         values = declared.options.get(name, name)
         if isinstance(values, tuple):
             # As often as not the default, which no method can be without.
-            if draw(st.booleans()):
+            if name in declared.long or draw(st.booleans()):
                 options[name] = draw(st.sampled_from(values))
         elif values in drawers:
             drawers[values](draw, given, options)

@@ -31,11 +31,12 @@ _DRAWS, _SWITCHES = 20, 3
     draws=Draw(
         plain={"score": sum},
         options={
-            "generations": (0, 3),
+            "generations": (0, 3, 10),
             "offspring": (5, 8),
             "survivors": ((1,), (3, 1)),
             "begin": ("knapsack", "even"),
         },
+        long=("generations",),
         silent=("duality",),
     ),
     cost="offspring + the survivors of each round, for each generation: so many calls of score",
