@@ -139,7 +139,8 @@ class CharacterModel:
         """A copy that took a step against a gradient, each weight at its own rate."""
         other = CharacterModel(float(self.rate))
         step = direction.reshape(self.weights.shape) / np.sqrt(self.squares)
-        other.weights, other.squares = self.weights - np.float32(size) * step, self.squares
+        other.weights = (self.weights - np.float32(size) * step).astype(np.float32)
+        other.squares = self.squares
         return other
 
 

@@ -123,12 +123,13 @@ def _best_constant(table: Floats) -> float:
     from scipy.optimize import minimize
 
     m = table.shape[1]
+    on_the_simplex: Any = {"type": "eq", "fun": lambda mix: mix.sum() - 1}
     answer = minimize(
         lambda mix: -np.log(np.maximum(table @ mix, 1e-12)).mean(),
         np.full(m, 1 / m),
         jac=lambda mix: -(table / np.maximum(table @ mix, 1e-12)[:, None]).mean(axis=0),
         bounds=[(0, 1)] * m,
-        constraints={"type": "eq", "fun": lambda mix: mix.sum() - 1},
+        constraints=on_the_simplex,
         method="SLSQP",
         options={"ftol": 1e-14, "maxiter": 300},
     )

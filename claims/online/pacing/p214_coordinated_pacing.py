@@ -154,7 +154,7 @@ def _offline(values: Floats, outside: Floats, money: Floats) -> float:
 
     rows, clients = np.nonzero(values > outside[:, None])
     entry = np.arange(len(rows))
-    limits = vstack(
+    limits: Any = vstack(
         [
             coo_array((np.ones(len(rows)), (rows, entry)), (ROUNDS, len(rows))),
             coo_array((outside[rows], (clients, entry)), (CLIENTS, len(rows))),

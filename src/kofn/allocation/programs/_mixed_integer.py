@@ -126,6 +126,7 @@ class Program:
         from scipy.optimize import Bounds, LinearConstraint, milp
 
         self.calls[0] += 1
+        given: Any = options or {}
         least, most = (self.least, self.most) if bounds is None else bounds
         limits = [(self.A, self.low, self.high)] if rows is None else rows
         return milp(
@@ -133,7 +134,7 @@ class Program:
             integrality=np.asarray(whole, np.int64),
             bounds=Bounds(least, most),
             constraints=[LinearConstraint(A, low, high) for A, low, high in limits if A.shape[0]],
-            options=options or {},
+            options=given,
         )
 
 

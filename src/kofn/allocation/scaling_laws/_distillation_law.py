@@ -165,8 +165,8 @@ class DistillationLaw:
     ) -> tuple[float, float, float, float]:
         """Parameters of the teacher, the student's tokens, the teacher's tokens, and the student's loss."""
         if teacher is not None:
-            seen = flops / (_TRAINING * size + _FORWARD * teacher[0])
-            return teacher[0], seen, 0.0, float(self.loss(size, seen, teacher[1])[0])
+            tokens = flops / (_TRAINING * size + _FORWARD * teacher[0])
+            return teacher[0], tokens, 0.0, float(self.loss(size, tokens, teacher[1])[0])
         # Of a teacher's size and the share of the compute that its training takes.
         sizes, shares = np.geomspace(size / 30, size * 300, _GRID), np.linspace(0.005, 0.95, _GRID)
         for _ in range(_REFINED):
