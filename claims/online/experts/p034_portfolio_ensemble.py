@@ -124,7 +124,8 @@ def _best_constant(table: Floats) -> float:
 
     m = table.shape[1]
     on_the_simplex: Any = {"type": "eq", "fun": lambda mix: mix.sum() - 1}
-    answer = minimize(
+    solver: Any = minimize
+    answer = solver(
         lambda mix: -np.log(np.maximum(table @ mix, 1e-12)).mean(),
         np.full(m, 1 / m),
         jac=lambda mix: -(table / np.maximum(table @ mix, 1e-12)[:, None]).mean(axis=0),

@@ -162,4 +162,4 @@ def _offline(values: Floats, outside: Floats, money: Floats) -> float:
     )
     gain = values[rows, clients] - outside[rows]
     solution = linprog(-gain, A_ub=limits.tocsr(), b_ub=np.append(np.ones(ROUNDS), money), bounds=(0, 1))
-    return -float(solution.fun)
+    return -float(solution.fun or 0.0)
