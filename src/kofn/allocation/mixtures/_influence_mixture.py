@@ -76,7 +76,7 @@ class InfluenceMixture(Stepper[Allocation]):
         >>> mixture = InfluenceMixture([0.6, 0.3, 0.1], radius=0.1)
         >>> mixture.tell([0.0, 1.0, 1.0])
         >>> mixture.ask().round(3).tolist()
-        [0.386, 0.461, 0.154]
+        [0.378, 0.467, 0.156]
     """
 
     state: ClassVar = {"shares": "n", "influence": "n", "steps": "", "price": ""}

@@ -86,7 +86,7 @@ class OnlineDataMixing(Stepper[Allocation]):
         ...     group = mixing.ask()
         ...     mixing.tell([0.2, 0.9, 0.4][group])
         >>> mixing.shares.round(2).tolist(), round(mixing.floor, 3)
-        ([0.04, 0.93, 0.04], 0.035)
+        ([0.04, 0.92, 0.05], 0.035)
         >>> mixing.plan.amounts.argmax()
         np.int64(1)
     """

@@ -285,7 +285,7 @@ def fit_supervised_law(
         >>> N, D = (x.ravel() for x in np.meshgrid([1e7, 1e8, 1e9], [1e9, 4e9, 2e10]))
         >>> law = fit_supervised_law(N, D, 1.7 + 400 / N**0.34 + 410 / D**0.28, resamples=5)
         >>> law.loss(4e9, 8e10).round(2).tolist(), round(float(1.7 + 400 / 4e9**0.34 + 410 / 8e10**0.28), 2)
-        ([2.27], 2.27)
+        ([2.28], 2.28)
     """
     columns, loss = measured({"parameters": parameters, "tokens": tokens}, losses)
     checks.count(resamples, "resamples", least=0)

@@ -88,7 +88,7 @@ class UniversalMixture(Stepper[Allocation]):
         ...     mixture.tell([2.0, 1.0])
         ...     mixture.tell([0.5, 1.0])
         >>> mixture.ask().round(2).tolist(), round(mixture.log_wealth, 2), mixture.plan.values.round(9).tolist()
-        ([0.5, 0.5], 4.47, [0.0, 0.0])
+        ([0.5, 0.5], 4.9, [0.0, 0.0])
     """
 
     state: ClassVar = {
