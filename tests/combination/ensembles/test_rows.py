@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "negative": ({"row_weights": [1, -1, 1, 1]}, "row_weights at row 1 is -1; weights must be >= 0"),
     "all zero": ({"row_weights": [0, 0, 0, 0]}, "row_weights are all zero"),
     "too few": ({"row_weights": [1, 1]}, "row_weights has 2 values, y has 4 rows"),
-    "one block": ({"blocks": ["a"] * 4}, "blocks has one block .'a'.; leave blocks out"),
+    "one block": ({"blocks": ["a"] * 4}, "blocks has one block .'a'.; folds need two, leave blocks out"),
     "few blocks": ({"blocks": ["a", "b"]}, "blocks has 2 values, y has 4 rows"),
 }
 

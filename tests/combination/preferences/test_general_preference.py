@@ -44,7 +44,7 @@ def test_a_cycle_is_told_and_has_no_best() -> None:
 
 
 def test_the_penalised_likelihood_is_at_its_maximum() -> None:
-    """Against a general optimiser over all entries of the scores, whose nuclear norm is smooth away from rank changes."""
+    """Against a general optimiser over all entries of the scores."""
     rng = np.random.default_rng(0)
     n = 5
     wins = _votes(rng, _planted(rng, n, 1.0), 40)

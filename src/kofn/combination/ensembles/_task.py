@@ -144,10 +144,10 @@ def read_task(
     if blocks is not None:
         names = checks.labels(blocks, "blocks")
         checks.same_length(task.n, "y", "blocks", len(names))
-        found, numbers = np.unique(names, return_inverse=True)
-        if len(found) < 2:
+        different, numbers = np.unique(names, return_inverse=True)
+        if len(different) < 2:
             raise InputError(
-                f"blocks has one block ({checks.shown(found[0].item())}); folds need two, leave blocks out"
+                f"blocks has one block ({checks.shown(different[0].item())}); folds need two, leave blocks out"
             )
     return dataclasses.replace(task, row_weights=shares, blocks=numbers)
 

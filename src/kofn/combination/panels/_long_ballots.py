@@ -105,9 +105,9 @@ def _ranked(table: Floats, judge: str, method: str, options: Mapping[str, Any] |
 def _numbered(value: Any, name: str) -> tuple[Array, Ints]:
     """The different names of a column, in the order in which they first appear, and the number of each row's."""
     labels = checks.labels(value, name)
-    found, first, numbers = np.unique(labels, return_index=True, return_inverse=True)
+    names, first, numbers = np.unique(labels, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
-    return found[order], np.argsort(order)[numbers]
+    return names[order], np.argsort(order)[numbers]
 
 
 def _scores(value: Any) -> Floats:

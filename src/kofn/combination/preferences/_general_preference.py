@@ -107,8 +107,9 @@ def general_preference(
     inside = np.ix_(heard, heard)
     others = 1 - np.eye(len(heard))
     shares = _SHARES if penalty is None else (float(penalty),)
-    held = _held_out(Electorate(ballots), given, heard, shares, prior, parts, np.random.default_rng(seed))
-    scores, chosen = _fit(pairs[inside] + prior / 2 * others, shares, held)
+    rng = np.random.default_rng(seed)
+    losses, evidence = _held_out(Electorate(ballots), given, heard, shares, prior, parts, rng)
+    scores, chosen = _fit(pairs[inside] + prior / 2 * others, shares, losses)
     table = np.full((n, n), np.nan)
     table[inside] = scores.table
     likely = chance(scores.table)
@@ -133,18 +134,28 @@ def general_preference(
             "scores": table,
             "embedding": embedding,
             "lottery": lottery,
-            "cycles": {**held, "penalty": chosen, "planes": (embedding.shape[1] - 2) // 2, **_strongest(likely, heard)},
+            "cycles": {
+                **evidence,
+                "penalty": chosen,
+                "planes": (embedding.shape[1] - 2) // 2,
+                **_strongest(likely, heard),
+            },
             **comparisons(ballots, given),
             "never_compared": np.flatnonzero(np.isnan(points)).tolist(),
         },
     )
 
 
-def _fit(wins: Floats, shares: Sequence[float], held: dict[str, Any]) -> tuple[Scores, float]:
-    """The scores under the penalty that lost least, and that penalty as a share of the one that leaves no cycle."""
+def _fit(wins: Floats, shares: Sequence[float], losses: Sequence[float]) -> tuple[Scores, float]:
+    """The scores under the penalty that lost least, and that penalty as a share of the one that leaves no cycle.
+
+    Args:
+        wins: (n, n) how often the row won.
+        shares: the penalties, falling.
+        losses: what held-out votes lost without cycles and under each penalty; empty where none were held out.
+    """
     if len(wins) < 2:
         return Scores(np.zeros(len(wins)), np.zeros((len(wins), len(wins)))), 1.0
-    losses = held.pop("losses")
     start, most = least_penalty(wins)
     best = int(np.argmin(losses)) if losses else 1 + (shares.index(0.3) if 0.3 in shares else 0)
     if losses and len(shares) == 1:
@@ -163,8 +174,8 @@ def _held_out(
     prior: float,
     folds: int,
     rng: np.random.Generator,
-) -> dict[str, Any]:
-    """How much likelier held-out votes are than under Bradley and Terry's model, and the loss of each penalty.
+) -> tuple[list[float], dict[str, Any]]:
+    """The mean loss of held-out votes without cycles and under each penalty, and how much likelier cycles make them.
 
     For each fold the penalty is the one that is best on the others.
     """
@@ -182,7 +193,7 @@ def _held_out(
         gains.append([log - logs[0] for log in logs[1:]])
         counts.append(wins)
     if len(likelihoods) < 2:
-        return {"losses": [], "gain": None, "error": None, "supported": None}
+        return [], {"gain": None, "error": None, "supported": None}
     table = np.array(likelihoods)
     chosen = [int(np.argmax(np.delete(table, fold, axis=0).sum(axis=0)[1:])) for fold in range(len(table))]
     total = float(sum(wins.sum() for wins in counts))
@@ -190,8 +201,7 @@ def _held_out(
     mean = sum(float((wins * gain).sum()) for wins, gain in each) / total
     spread = sum(float((wins * np.square(gain - mean)).sum()) for wins, gain in each) / total
     error = float(np.sqrt(spread / total))
-    return {
-        "losses": (-table.sum(axis=0) / total).tolist(),
+    return (-table.sum(axis=0) / total).tolist(), {
         "gain": mean,
         "error": error,
         "supported": bool(mean > 2 * error and mean > 0),
@@ -213,7 +223,7 @@ def _parts(electorate: Electorate, given: Floats, folds: int, rng: np.random.Gen
 
 
 def _lottery(likely: Floats) -> Floats:
-    """(n,) the mixture that none beats in more than half of the cases: the row player's strategy in the zero-sum game."""
+    """(n,) the mixture that none beats in more than half of the cases, by linear programming."""
     from scipy.optimize import linprog
 
     n = len(likely)
@@ -222,7 +232,7 @@ def _lottery(likely: Floats) -> Floats:
     game = likely - 0.5
     np.fill_diagonal(game, 0.0)
     # Shares q and the least lead v: the most v with q @ game >= v.
-    found = linprog(
+    solution = linprog(
         np.append(np.zeros(n), -1.0),
         A_ub=np.column_stack([-game.T, np.ones(n)]),
         b_ub=np.zeros(n),
@@ -231,8 +241,8 @@ def _lottery(likely: Floats) -> Floats:
         bounds=[(0, 1)] * n + [(None, None)],
         method="highs",
     )
-    assert found.x is not None
-    shares = np.maximum(found.x[:n], 0.0)
+    assert solution.x is not None
+    shares = np.maximum(solution.x[:n], 0.0)
     out: Floats = shares / shares.sum()
     return out
 
@@ -242,15 +252,15 @@ def _strongest(likely: Floats, heard: Any) -> dict[str, Any]:
     n = len(likely)
     if not 3 <= n <= _CYCLES:
         return {"strongest": None, "each": None}
-    best, found = 0.5 + 1e-9, None
+    best, cycle = 0.5 + 1e-9, None
     for first in range(n):
         least = np.minimum(np.minimum(likely[first][:, None], likely), likely[:, first][None, :])
         least[first], least[:, first] = 0.0, 0.0
         np.fill_diagonal(least, 0.0)
         position = int(np.argmax(least))
         if least.ravel()[position] > best:
-            best, found = float(least.ravel()[position]), (first, *divmod(position, n))
+            best, cycle = float(least.ravel()[position]), (first, *divmod(position, n))
     return {
-        "strongest": None if found is None else [int(heard[i]) for i in found],
-        "each": None if found is None else best,
+        "strongest": None if cycle is None else [int(heard[i]) for i in cycle],
+        "each": None if cycle is None else best,
     }

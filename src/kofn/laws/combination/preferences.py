@@ -1,4 +1,4 @@
-"""Scores of pairs: their likelihood by definition, antisymmetry, and the ranking by chances against an average other."""
+"""Scores of pairs: their likelihood by definition, antisymmetry, and points as the mean chance against the others."""
 
 from __future__ import annotations
 
