@@ -95,6 +95,18 @@ def test_a_file_of_votes_is_counted(folder: Path, capsys: pytest.CaptureFixture[
     assert json.loads(run(capsys, "combine", "votes.csv", "--dry-run", "--json")[1])["alternatives"] == 3
 
 
+def test_a_winner_who_is_neither_side_is_told_however_few_rows_there_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("model_a,model_b,winner\ngpt,llama,mistral\n", "left,right,winner\nx,y,z\ny,x,w\n"):
+        Path("few.csv").write_text(text)
+        told = refused(capsys, "combine", "few.csv")
+        assert "which is neither" in told
+        assert "name one of them, or say tie" in told
+    Path("few.csv").write_text("model_a,model_b,winner\ngpt,llama,tie\n")
+    assert answer(capsys, "few.csv", "-m", "borda")["ties"] == 1
+
+
 def test_winners_losers_and_ties(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("games.csv").write_text("winner,loser,tie\nx,y,0\nz,y,1\nz,x,0\nx,z,\n")
     ranked = answer(capsys, "games.csv")
@@ -105,10 +117,9 @@ def test_winners_losers_and_ties(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_tables_that_are_neither_votes_nor_judges_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("long.csv").write_text("system,judge,score\nx,j1,3\nx,j2,4\ny,j1,2\ny,j2,1\n")
-    for more in ((), ("--id", "system")):
-        told = refused(capsys, "combine", "long.csv", *more)
-        assert "one score a row: 'score' of each 'system' by each 'judge'" in told
-        assert "frame.pivot('judge', index='system', values='score')" in told
+    told = refused(capsys, "combine", "long.csv", "--id", "system")
+    assert "one score a row: 'score' of each 'system' by each 'judge'" in told
+    assert "--long system,judge,score" in told
     wide = pl.read_csv("long.csv").pivot("judge", index="system", values="score")
     wide.write_csv("wide.csv")
     assert answer(capsys, "wide.csv", "--id", "system")["ranking"] == ["x", "y"]

@@ -106,7 +106,7 @@ def build(
             checked[name] = value
         elif name not in late and name != "costs":
             checked[name] = vocabulary.argument(name, value)
-    source = next((name for name in INPUTS if name in checked), None)
+    source = _source_of(checked)
     if source is None:
         raise InputError(f"nothing to {verb} from: give one of {', '.join(INPUTS)}")
     n = _length(checked[source])
@@ -137,7 +137,7 @@ def build(
     if len(checked.get("bounds", ())) > 1:
         checks.same_length(n, source, "bounds", len(checked["bounds"]))
     _join_quotas(checked, of_budget=verb == "allocate")
-    for name in INPUTS:
+    for name in INPUTS if verb != "combine" else ():
         if name in checked and name != source and name not in ("members", "rankings"):
             checks.same_length(n, source, name, _length(checked[name]))
     if verb == "combine" and "weights" in checked:
@@ -166,6 +166,11 @@ def build(
         at_most_k,
         judges,
     )
+
+
+def _source_of(given: Mapping[str, Any]) -> str | None:
+    """The input that has an item of the pool in each row: the members where X are the rows that they predict."""
+    return next((name for name in ("members", *INPUTS) if name in given), None)
 
 
 def _rows_of(pool: Pool, max_memory: Any) -> NDArray[Any]:
@@ -314,7 +319,7 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...),
     and those of a pool of files are of the column that it was opened with.
     """
-    source = next((name for name in INPUTS if name in given), "X")
+    source = _source_of(given) or "X"
     with checks.reading(source, given.get(source), vocabulary.VOCABULARY[source].help):
         return _with_frame_ids(source, given, ids)
 

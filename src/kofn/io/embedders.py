@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
-from kofn.engines.devices import resolve_device
+from kofn.core.devices import resolve_device
 from kofn.io.embedding_cache import cache_folder
 
 MINILM = "minilm"
@@ -113,7 +113,9 @@ def open_embedder(model: str, device: str | None = None) -> Embedder:
 
 
 def _sentence_transformers(model: str, shown: str, folder: Path | None, device: str | None) -> Embedder:
-    chosen = None if device in (None, "auto") else "cpu" if device == "cpu" else str(resolve_device(device))
+    # Without a name the library takes a GPU where torch sees one.
+    named = device not in (None, "auto")
+    chosen = {"device": "cpu" if device == "cpu" else str(resolve_device(device))} if named else {}
 
     @functools.cache
     def network() -> Any:
@@ -126,7 +128,7 @@ def _sentence_transformers(model: str, shown: str, folder: Path | None, device: 
                     f"embedder={model!r} needs sentence-transformers; pip install 'kofn[text]', or leave it out for "
                     "TF-IDF"
                 ) from None
-            return _loaded(model, lambda: SentenceTransformer(model, device=chosen))
+            return _loaded(model, lambda: SentenceTransformer(model, **chosen))
 
     def encode(texts: Sequence[str]) -> NDArray[Any]:
         loaded = network()
