@@ -642,7 +642,7 @@ def select(
     seed: int | None = None,
     engine: str | None = None,
     device: str | None = None,
-    queries: ArrayLike | None = ...,
+    queries: Any = ...,
     tasks: ArrayLike | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
@@ -2206,6 +2206,8 @@ def combine(
     bags: int = ...,
     bag_share: float = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     record: Any = ...,
     out: str | Path | None = ...,
     only: str | Sequence[str] | None = ...,
@@ -2291,6 +2293,7 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    device: str | None = None,
     precision: Literal['full', 'diagonal', 'uniform'] = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
@@ -2355,6 +2358,7 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    device: str | None = None,
     densities: Sequence[Any],
     draws: int | None = ...,
     branching: int = ...,
@@ -2384,6 +2388,32 @@ def combine(
 def combine(
     members: Iterable[Any],
     *,
+    method: Literal["dynamic_ensemble_selection"],
+    X: ArrayLike,
+    y: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    loss: Literal['log_loss', 'brier', 'accuracy'] | None = ...,
+    classes: Sequence[Any] | None = ...,
+    strategy: Literal['knora_e', 'knora_u', 'ola', 'lca', 'des_knn', 'meta_des'] | None = ...,
+    n_neighbors: int | None = ...,
+    standardize: bool = ...,
+    folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
     method: Literal["ensemble_selection"],
     y: ArrayLike,
     ids: ArrayLike | str | None = None,
@@ -2403,6 +2433,8 @@ def combine(
     bags: int = ...,
     bag_share: float = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2475,7 +2507,30 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    device: str | None = None,
     draws: int | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: None = None,
+    *,
+    method: Literal["general_preference"],
+    rankings: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    lower: str | Sequence[int] | Sequence[str] | None = ...,
+    prior: float = ...,
+    penalty: float | None = ...,
+    folds: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2537,6 +2592,7 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    device: str | None = None,
     kernel: Literal['semiparametric', 'nonparametric'] = ...,
     draws: int | None = ...,
     sweeps: int = ...,
@@ -2765,6 +2821,7 @@ def combine(
     n_threads: int | None = None,
     seed: int | None = None,
     engine: str | None = None,
+    device: str | None = None,
     inputs: Any,
     components: int | None = ...,
     restarts: int = ...,
@@ -2861,6 +2918,8 @@ def combine(
     final: Literal['simplex', 'varying', 'ridge', 'logistic'] | None = ...,
     penalty: float | None = ...,
     folds: int = ...,
+    row_weights: Any = ...,
+    blocks: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -3017,7 +3076,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "consensus_monte_carlo", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "difficulty_aware_trials", "divide_and_conquer_fusion", "dowdall", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gaussian_product", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "kernel_product", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reduce_mixtures", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold_greedy", "threshold_rule", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "consensus_monte_carlo", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "difficulty_aware_trials", "divide_and_conquer_fusion", "dowdall", "dynamic_ensemble_selection", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gaussian_product", "general_preference", "generalized_assignment", "gist", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "kernel_product", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reduce_mixtures", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold_greedy", "threshold_rule", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 def compare(

@@ -15,12 +15,14 @@ from kofn.combination.rankings._votes import count_votes as count_votes
 from kofn.combination.task_vectors import dare as dare
 from kofn.combination.posteriors._divide_and_conquer_fusion import divide_and_conquer_fusion as divide_and_conquer_fusion
 from kofn.combination.rankings._dowdall import dowdall as dowdall
+from kofn.combination.dynamic._dynamic_ensemble_selection import dynamic_ensemble_selection as dynamic_ensemble_selection
 from kofn.combination.ensembles._ensemble_selection import ensemble_selection as ensemble_selection
 from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
 from kofn.combination.averaging import fisher_merging as fisher_merging
 from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
 from kofn.combination.adapters._fold_adapter import fold_adapters as fold_adapters
 from kofn.combination.posteriors._gaussian_product import gaussian_product as gaussian_product
+from kofn.combination.preferences._general_preference import general_preference as general_preference
 from kofn.combination.soups._greedy_soup import greedy_soup as greedy_soup
 from kofn.combination.rankings._sensitivity import group_ballots as group_ballots
 from kofn.combination.rankings._kemeny import kemeny as kemeny
@@ -29,6 +31,7 @@ from kofn.combination.task_vectors._layer_swap import layer_changes as layer_cha
 from kofn.combination.task_vectors._layer_swap import layer_swap as layer_swap
 from kofn.combination.alignment._layerwise_mean import layerwise_barriers as layerwise_barriers
 from kofn.combination.alignment._layerwise_mean import layerwise_mean as layerwise_mean
+from kofn.combination.panels._long_ballots import long_ballots as long_ballots
 from kofn.combination.adapters._stack_adapters import lora_pairs as lora_pairs
 from kofn.combination.task_vectors._layer_swap import measures_by_layer as measures_by_layer
 from kofn.combination.averaging._weighted_mean import merge_means as merge_means
