@@ -13,12 +13,12 @@ float32 without TF32, 67 of float64 on its tensor cores, 4.8 TB/s), by arithmeti
                               rows on the processor: about 0.8 ms; 10,000 picks: 16 s
 
 How many looks it takes in all is counted by this benchmark: 3.3 with distances and 4.3 with cosines for 8,000 rows and
-80 picks of 50 Gaussians. First gains are one of them with distances, and follow from
-sums with cosines and squared distances; the first pick changes every item, which is another; all later picks look
-again at what changed, for the candidates in question. So the products alone take 38 to 50 s at the peak, bounds
-another 44 to 58 s: 60 s are not attainable by this arithmetic in float32 with PyTorch's kernels. A kernel that adds up
-bounds within the product would come to 54 to 66 s at the peak. Memory: 2 n d numbers of 4 bytes for rows and rows
-around their mean, 96 bytes a row, and blocks: 3.7 GB.
+80 picks of 50 Gaussians. First gains are one of them with distances, and follow from sums with cosines and squared
+distances; the first pick changes every item, which is another; all later picks look again at what changed, for the
+candidates in question. So the products alone take 38 to 50 s at the peak, bounds another 44 to 58 s: 60 s are not
+attainable by this arithmetic in float32 with PyTorch's kernels. A kernel that adds up bounds within the product would
+come to 54 to 66 s at the peak. Memory: 2 n d numbers of 4 bytes for rows and rows around their mean, 96 bytes a row,
+and blocks: 3.7 GB.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ def run(*, quick: bool, rounds: int) -> dict[str, Any]:
     from kofn.selection import farthest_first, lazy_greedy
 
     gpu = torch.cuda.is_available()
+    if not gpu:
+        torch.set_num_threads(1)
     device = "cuda" if gpu else "torch:cpu"
     name = torch.cuda.get_device_name() if gpu else "torch's processor: seconds say nothing about a GPU"
     print(f"\nfacility location, farthest first, FasterPAM on {name}; float32")

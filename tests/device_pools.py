@@ -7,6 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    import torch
+
+    # Pools are small: threads that wait for each other would take most of the time.
+    torch.set_num_threads(1)
+except ModuleNotFoundError:
+    pass
+
 DEVICE = "torch:cpu"
 KINDS = ("gaussian", "grid", "tiny", "huge", "copies far away", "zeros", "close together", "whole numbers")
 

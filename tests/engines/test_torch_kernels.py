@@ -8,7 +8,7 @@ from device_pools import KINDS, drawn
 
 torch = pytest.importorskip("torch")
 
-from kofn.engines.devices import Room  # noqa: E402
+from kofn.core.devices import Room  # noqa: E402
 from kofn.engines.torch_kernels import HIGH, LOW, Blocks, Changes, CostRule, Points, Served, savings  # noqa: E402
 from kofn.objectives.similarity import geometry  # noqa: E402
 

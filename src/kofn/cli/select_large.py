@@ -11,9 +11,9 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.devices import names_a_device
 from kofn.core.dispatch import methods_of
 from kofn.core.pools import is_pool
-from kofn.engines.devices import names_a_device
 from kofn.engines.speed import pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.formats import Arrays, Npy, SparseNpz

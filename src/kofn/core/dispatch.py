@@ -13,11 +13,11 @@ from typing import Any
 from kofn._index import entries
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
+from kofn.core.devices import names_a_device, resolve_device
 from kofn.core.pools import is_pool
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import DERIVE, VERBS, Entry, Spec, execute
 from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, argument, meant
-from kofn.engines.devices import names_a_device, resolve_device
 from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats
-from kofn.engines.devices import Room, wait_for
+from kofn.core.devices import Room, wait_for
 
 LOW, HIGH = -1, 1
 # Pairs of a block: on a GPU a few of them stay in its cache, on a processor in that of a core.
@@ -135,7 +135,7 @@ class Points:
         return self.rows[run]
 
     def product(self, left: Any, right: Any) -> Any:
-        """-2xy of rows and rows; to be taken inside `kofn.engines.devices.full_precision`."""
+        """-2xy of rows and rows; to be taken inside `kofn.core.devices.full_precision`."""
         product = self.coordinates(left) @ self.coordinates(right).T
         self.pairs += product.numel()
         return product.mul_(-2.0)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints, Reals
-from kofn.engines.devices import full_precision, room_on
+from kofn.core.devices import full_precision, room_on
 from kofn.engines.torch_kernels import LOW, Blocks, CostRule, Points, unit_roundoff
 
 # Bytes that each item takes on the device beside its coordinates, and as many again as there are medoids.

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
-from kofn.engines.devices import resolve_device
+from kofn.core.devices import resolve_device
 from kofn.io.embedding_cache import cache_folder
 
 MINILM = "minilm"

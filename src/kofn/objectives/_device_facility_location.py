@@ -10,8 +10,8 @@ import torch
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
+from kofn.core.devices import device_with_float64, full_precision, room_on
 from kofn.core.objective import best_of_rivals
-from kofn.engines.devices import device_with_float64, full_precision, room_on
 from kofn.engines.torch_kernels import HIGH, LOW, Blocks, Changes, CostRule, Points, Served, savings
 from kofn.objectives._sources import Rows
 from kofn.objectives.facility_location import FacilityLocation

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kofn.core.checks import InputError, nearest, reading
+from kofn.core.devices import resolve_device
 from kofn.core.objective import Objective, as_objective
-from kofn.engines.devices import resolve_device
 from kofn.objectives._table import GREEDY, OBJECTIVES, Known, load
 from kofn.objectives._text import Term, named, parse
 from kofn.objectives.mixtures import Mixture

@@ -190,7 +190,7 @@ def test_what_cannot_be_is_refused(how: dict[str, Any], says: str) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("scale", [1.0, 1e-300, 1e150, 1e300])
 def test_ties_few_rows_and_any_scale(scale: float) -> None:
-    for seed in range(40):
+    for seed in range(20):
         rng = np.random.default_rng(seed)
         n, d = int(rng.integers(1, 40)), int(rng.integers(1, 5))
         X = scale * (rng.integers(-2, 3, (n, d)) if seed % 2 else rng.normal(size=(n, d)))

@@ -8,6 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "MeasuredAdditivity": "_additivity",
     "additivity": "_additivity",
+    "balans": "_balans",
     "evopress": "_evopress",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "annotation_split": "_annotation_split",
     "difficulty_aware_trials": "_difficulty_aware_trials",
     "equitable_collection": "_equitable_collection",
     "rollout_knapsack": "_rollout_knapsack",

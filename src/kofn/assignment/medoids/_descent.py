@@ -11,9 +11,9 @@ from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import finish
 from kofn.assignment.medoids._sources import Init
 from kofn.core import checks
+from kofn.core.devices import device_with_float64
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
-from kofn.engines.devices import device_with_float64
 
 # Without max_memory, distances from X are kept as a matrix up to this size and computed row by row beyond.
 DEFAULT_MEMORY = 2**30

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.members import Pool, Tensor
 from kofn.combination._sweep.weights import relative_weights
 from kofn.core.checks import InputError
+from kofn.core.devices import resolve_device
 from kofn.core.plans import Blend
-from kofn.engines.devices import resolve_device
 
 
 class Span(NamedTuple):

@@ -40,7 +40,7 @@ def kernel_product(
     *,
     kernel: Literal["semiparametric", "nonparametric"] = "semiparametric",
     draws: int | None = None,
-    sweeps: int = 10,
+    sweeps: int = 100,
     seed: int | None = None,
 ) -> Blend:
     """The product of kernel estimates of sub-posteriors, plain or around their Gaussian fits.

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Ints, Mask
-from kofn.engines.devices import full_precision, room_on
+from kofn.core.devices import full_precision, room_on
 from kofn.engines.torch_kernels import HIGH, LOW, Blocks, Points, outward
 from kofn.objectives.kcenter import distances_of_pairs, distances_to
 from kofn.objectives.similarity import geometry

@@ -13,11 +13,11 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker, finish, pick_in_turn
+from kofn.core.devices import device_with_float64
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Metric, Progress, Where
-from kofn.engines.devices import device_with_float64
 from kofn.engines.threads import cores, spread
 from kofn.objectives._sparse_rows import chords, unit_rows
 from kofn.objectives.kcenter import distances_to, lengths

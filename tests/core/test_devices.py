@@ -14,7 +14,7 @@ from device_pools import DEVICE
 from refusals import refused
 
 import kofn
-from kofn.engines import devices
+from kofn.core import devices
 
 X = np.random.default_rng(0).normal(size=(30, 3))
 

@@ -1,0 +1,211 @@
+"""Mixed-integer programs as neighbourhood searches see them: solved whole, relaxed, or with most variables fixed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kofn.core import checks
+from kofn.core.arrays import Floats, Mask
+from kofn.core.checks import InfeasibleError, InputError
+
+# How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
+_FEASIBLE, _WHOLE = 1e-6, 1e-5
+# What HiGHS says of a program that no point keeps.
+_INFEASIBLE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Minimise c @ x subject to low <= A @ x <= high and least <= x <= most, x whole where `whole`.
+
+    Attributes:
+        c: (n,) costs.
+        A: (rows, n) sparse.
+        low, high: (rows,) limits of the rows, infinite where there is none.
+        least, most: (n,) bounds of the variables.
+        whole: (n,) which variables are integers.
+        calls: how often HiGHS was called, in a list of one.
+    """
+
+    c: Floats
+    A: Any
+    low: Floats
+    high: Floats
+    least: Floats
+    most: Floats
+    whole: Mask
+    calls: list[int] = field(default_factory=lambda: [0])
+
+    @property
+    def n(self) -> int:
+        """How many variables."""
+        return len(self.c)
+
+    @property
+    def binary(self) -> Mask:
+        """(n,) which variables are 0 or 1."""
+        return self.whole & (self.least == 0) & (self.most == 1)
+
+    def value(self, x: Floats) -> float:
+        """The cost of a point."""
+        return math.fsum((self.c * x).tolist())
+
+    def rounded(self, x: Floats) -> Floats | None:
+        """The point with its integers whole, or None where it does not keep the program then."""
+        point = np.where(self.whole, np.round(x), x)
+        if np.abs(point - x).max(initial=0.0) > _WHOLE:
+            return None
+        point = np.clip(point, self.least, self.most)
+        rows = self.A @ point
+        slack = _FEASIBLE * (1 + abs(self.A) @ np.abs(point))
+        return point if (rows >= self.low - slack).all() and (rows <= self.high + slack).all() else None
+
+    def relaxed(self) -> tuple[Floats, float]:
+        """The optimum of the linear relaxation, and its cost, which no point of the program is below.
+
+        Raises:
+            InfeasibleError: no point keeps even the relaxation.
+            InputError: the relaxation has no least cost.
+        """
+        answer = self._solve(self.c, np.zeros(self.n))
+        if answer.status == _INFEASIBLE:
+            raise InfeasibleError("A: no values within bounds keep all rows, not even fractions; widen bounds or rows")
+        if answer.x is None:
+            raise InputError(f"c: the program has no least cost ({answer.message}); give bounds to what is unbounded")
+        return answer.x, float(answer.fun)
+
+    def solved(
+        self,
+        *,
+        free: Mask | None = None,
+        around: Floats | None = None,
+        costs: Floats | None = None,
+        extra: tuple[Floats, float] | None = None,
+        seconds: float = math.inf,
+        nodes: int | None = None,
+    ) -> tuple[Floats | None, float]:
+        """The best point that HiGHS finds within its limits, or None, and the bound it proves of this program.
+
+        Args:
+            free: (n,) which variables may move; the others keep their value in `around`. Default all.
+            around: (n,) the values that are kept.
+            costs: (n,) what is minimised, default `c`.
+            extra: a row (n,) and the most it may come to.
+            seconds: limit of one call.
+            nodes: limit of branch and bound.
+        """
+        minimised = self.c if costs is None else costs
+        options: dict[str, Any] = {} if nodes is None else {"node_limit": nodes}
+        if math.isfinite(seconds):
+            options["time_limit"] = max(seconds, 1e-3)
+        rows = [(self.A, self.low, self.high)]
+        if extra is not None:
+            rows.append((extra[0][None], np.array([-np.inf]), np.array([extra[1]])))
+        if free is None or around is None:
+            answer = self._solve(minimised, self.whole, rows=rows, options=options)
+            return (None if answer.x is None else self.rounded(answer.x)), _bound(answer)
+        if not free.any():
+            return around, self.value(around)
+        kept = np.where(free, 0.0, around)
+        part = [(_columns(A, free), low - A @ kept, high - A @ kept) for A, low, high in rows]
+        answer = self._solve(
+            minimised[free], self.whole[free], rows=part, bounds=(self.least[free], self.most[free]), options=options
+        )
+        if answer.x is None:
+            return None, _bound(answer)
+        point = kept
+        point[free] = answer.x
+        return self.rounded(point), _bound(answer)
+
+    def _solve(self, c: Floats, whole: Any, *, rows: Any = None, bounds: Any = None, options: Any = None) -> Any:
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        self.calls[0] += 1
+        given: Any = options or {}
+        least, most = (self.least, self.most) if bounds is None else bounds
+        limits = [(self.A, self.low, self.high)] if rows is None else rows
+        return milp(
+            c,
+            integrality=np.asarray(whole, np.int64),
+            bounds=Bounds(least, most),
+            constraints=[LinearConstraint(A, low, high) for A, low, high in limits if A.shape[0]],
+            options=given,
+        )
+
+
+def _columns(A: Any, free: Mask) -> Any:
+    return A[:, free] if isinstance(A, np.ndarray) else A[:, np.flatnonzero(free)]
+
+
+def _bound(answer: Any) -> float:
+    bound = getattr(answer, "mip_dual_bound", None)
+    return -math.inf if bound is None or not math.isfinite(bound) else float(bound)
+
+
+def program(c: Any, A: Any, low: Any, high: Any, bounds: Any, integrality: Any) -> Program:
+    """The program of these words, checked.
+
+    Raises:
+        InputError: shapes that do not fit, NaN, limits the wrong way round.
+    """
+    from scipy.sparse import csc_array
+
+    costs = checks.vector(c, "c").astype(np.float64)
+    n = len(costs)
+    table = A if checks.is_sparse(A) else checks.matrix(A, "A")
+    if table.shape[1] != n:
+        raise InputError(f"A has {table.shape[1]} columns, c has {n} values; give one column for each variable")
+    rows = csc_array(table, dtype=np.float64)
+    if not np.isfinite(rows.data).all():
+        raise InputError("A has an entry that is not finite; give numbers, and leave out a row that limits nothing")
+    lowest, highest = (
+        _limits(side, name, rows.shape[0], open_end)
+        for side, name, open_end in ((low, "low", -np.inf), (high, "high", np.inf))
+    )
+    _ordered(lowest, highest, "low", "high")
+    least, most = _ends(bounds, n)
+    _ordered(least, most, "least of bounds", "most")
+    return Program(costs, rows, lowest, highest, least, most, _which_whole(integrality, n))
+
+
+def _limits(side: ArrayLike | None, name: str, rows: int, open_end: float) -> Floats:
+    if side is None:
+        return np.full(rows, open_end)
+    limits = checks.as_float(checks.as_array(side, name), name).astype(np.float64)
+    if limits.ndim > 1 or limits.size not in (1, rows):
+        raise InputError(f"{name} has shape {limits.shape}, A has {rows} rows; give one limit a row")
+    if np.isnan(limits).any():
+        raise InputError(
+            f"{name} at row {int(np.isnan(limits).argmax())} is NaN; give a number, or infinity for no limit"
+        )
+    return np.broadcast_to(limits, (rows,)).copy()
+
+
+def _ends(bounds: Any, n: int) -> tuple[Floats, Floats]:
+    ends = checks.as_float(checks.as_array(bounds, "bounds"), "bounds").astype(np.float64)
+    if ends.shape not in ((2,), (n, 2)):
+        raise InputError(
+            f"bounds has shape {ends.shape}; give (least, most), or one such pair for each of {n} variables"
+        )
+    if np.isnan(ends).any():
+        raise InputError("bounds has a NaN; give numbers, or infinity where there is no bound")
+    pairs = np.broadcast_to(ends, (n, 2))
+    return pairs[:, 0].copy(), pairs[:, 1].copy()
+
+
+def _ordered(low: Floats, high: Floats, name: str, other: str) -> None:
+    if (low > high).any():
+        row = int((low > high).argmax())
+        raise InfeasibleError(f"{name} at row {row} is {low[row]:g}, {other} is {high[row]:g}; give {name} <= {other}")
+
+
+def _which_whole(integrality: Any, n: int) -> Mask:
+    whole = checks.as_array(integrality, "integrality")
+    if whole.ndim > 1 or whole.size not in (1, n) or not np.isin(whole, (0, 1)).all():
+        raise InputError(f"integrality: give 1 for whole numbers and 0 for others, once or for each of {n} variables")
+    return np.broadcast_to(whole.astype(bool), (n,)).copy()

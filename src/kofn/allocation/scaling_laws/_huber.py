@@ -1,0 +1,155 @@
+"""Scaling laws fitted to logs of losses by Huber's loss, from many starts, with intervals by resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kofn.core import checks
+from kofn.core.arrays import Floats
+from kofn.core.checks import InputError
+
+# Logs of losses that are farther off than this count by their size, no longer by their square (Hoffmann et al.).
+_DELTA = 1e-3
+# Evaluations of one fit, and of a fit to resampled runs, which starts at the law of all.
+_EVALUATIONS, _FEWER = 300, 40
+# Ends of the interval that is stated.
+_ENDS = (5.0, 95.0)
+# Predictions this many times beyond the largest that was measured are told.
+FAR = 10.0
+
+# The log of the loss of each run, from (parameters,) and the columns of the runs.
+Predict = Callable[[Floats, Mapping[str, Floats]], Floats]
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A law's parameters, and those of the same law fitted to resampled runs.
+
+    Attributes:
+        predict: the log of the losses, from the parameters and columns of runs.
+        parameters: (p,) of the best fit.
+        resampled: (R, p) of fits to runs drawn with replacement.
+        reach: the largest of each column that was measured.
+        error: root mean square of the relative errors of the fit.
+    """
+
+    predict: Predict
+    parameters: Floats
+    resampled: Floats
+    reach: Mapping[str, float]
+    error: float
+
+    def losses(self, columns: Mapping[str, Floats], parameters: Floats | None = None) -> Floats:
+        """The loss of each run."""
+        return np.asarray(np.exp(self.predict(self.parameters if parameters is None else parameters, columns)))
+
+    def interval(self, columns: Mapping[str, Floats]) -> tuple[Floats, Floats]:
+        """What the loss of each run is between, for nine of ten resampled fits."""
+        drawn = np.stack([self.losses(columns, parameters) for parameters in self.resampled])
+        low, high = np.percentile(drawn, _ENDS, axis=0)
+        return np.asarray(low), np.asarray(high)
+
+    def beyond(self, point: Mapping[str, float]) -> list[str]:
+        """A sentence for each column in which a point is far beyond what was measured."""
+        return [
+            f"{name}={point[name]:.3g} is {point[name] / most:.0f} times the largest measured, {most:.3g}: the law is "
+            "a guess there; measure nearer, and fit again"
+            for name, most in self.reach.items()
+            if name in point and point[name] > FAR * most
+        ]
+
+
+def fitted(
+    predict: Predict,
+    columns: Mapping[str, Floats],
+    losses: Floats,
+    starts: Sequence[Floats],
+    *,
+    names: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> Fit:
+    """The law of least Huber loss over all starts.
+
+    Raises:
+        InputError: fewer runs than parameters, or columns with too few different values to tell them apart.
+    """
+    needed = len(starts[0]) + 1
+    if len(losses) < needed:
+        raise InputError(
+            f"losses has {len(losses)} runs, the law has {needed - 1} parameters ({', '.join(names)}); measure at "
+            f"least {needed} runs, or these data support no law"
+        )
+    log_loss = np.log(losses)
+    best, cost = starts[0], np.inf
+    for start in starts:
+        parameters, reached = _descend(predict, columns, log_loss, start, _EVALUATIONS)
+        if reached < cost * (1 - 1e-9):
+            best, cost = parameters, reached
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        rows = rng.integers(0, len(losses), len(losses))
+        part = {name: column[rows] for name, column in columns.items()}
+        drawn.append(_descend(predict, part, log_loss[rows], best, _FEWER)[0])
+    off = np.expm1(predict(best, columns) - log_loss)
+    reach = {name: float(column.max()) for name, column in columns.items()}
+    return Fit(predict, best, np.array(drawn), reach, float(np.sqrt((off * off).mean())))
+
+
+def _descend(
+    predict: Predict, columns: Mapping[str, Floats], log_loss: Floats, start: Floats, evaluations: int
+) -> tuple[Floats, float]:
+    from scipy.optimize import least_squares
+
+    def residuals(parameters: Floats) -> Floats:
+        with np.errstate(over="ignore", invalid="ignore"):
+            off = predict(parameters, columns) - log_loss
+        return np.clip(np.nan_to_num(off, nan=1e3, posinf=1e3, neginf=-1e3), -1e3, 1e3)
+
+    answer = least_squares(residuals, start, loss="huber", f_scale=_DELTA, x_scale="jac", max_nfev=evaluations)
+    return np.asarray(answer.x), float(answer.cost)
+
+
+def measured(columns: Mapping[str, object], losses: object) -> tuple[dict[str, Floats], Floats]:
+    """Columns of runs and their losses, all above 0 and of one length.
+
+    Raises:
+        InputError: another length, a value that is not above 0, or a column with fewer than three different values.
+    """
+    loss = _positive(losses, "losses")
+    read = {}
+    for name, column in columns.items():
+        read[name] = _positive(column, name)
+        checks.same_length(len(loss), "losses", name, len(read[name]))
+    return read, loss
+
+
+def differing(columns: Mapping[str, Floats], names: Sequence[str], least: int = 3) -> None:
+    """Refuse columns that hold too few different values to tell a power law."""
+    for name in names:
+        count = len(np.unique(columns[name]))
+        if count < least:
+            raise InputError(
+                f"{name} has {count} different values; a power law takes {least}: these data do not support one, "
+                "measure more"
+            )
+
+
+def _positive(value: object, name: str) -> Floats:
+    column = checks.vector(value, name).astype(np.float64)
+    if column.min() <= 0:
+        row = int(column.argmin())
+        raise InputError(f"{name} at row {row} is {column[row]:g}; give numbers above 0")
+    return column
+
+
+def log_sum(*logs: Floats) -> Floats:
+    """The log of a sum of exponentials."""
+    out = logs[0]
+    for more in logs[1:]:
+        out = np.logaddexp(out, more)
+    return out

@@ -1,0 +1,133 @@
+"""Neighbourhood search over mixed-integer programs, against optima that HiGHS proves and by enumeration."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from refusals import refused
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+
+from kofn.allocation import balans
+from kofn.allocation.programs._mixed_integer import program
+from kofn.allocation.programs._neighborhoods import NEIGHBORHOODS, Search
+from kofn.core.checks import InfeasibleError
+
+# Answers are those of any machine where no second ends a call.
+EXACT: Any = {"seconds_each": float("inf"), "seed": 0}
+
+
+def knapsack(seed: int, n: int = 40, rows: int = 5) -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(seed)
+    weight = rng.integers(1, 100, (rows, n))
+    return -rng.integers(50, 150, n).astype(np.float64), weight.astype(np.float64), weight.sum(axis=1) // 2
+
+
+def test_the_optimum_is_reached_where_the_solver_proves_it() -> None:
+    c, A, high = knapsack(3, n=30, rows=3)
+    best = milp(c, integrality=np.ones(30), bounds=Bounds(0, 1), constraints=LinearConstraint(A, -np.inf, high)).fun
+    # From nothing in the knapsack, so that all of it is the search's.
+    plan = balans(c, A, high=high, start=np.zeros(30), iterations=15, nodes_each=50, **EXACT)
+    assert plan.value == pytest.approx(best)
+    assert plan.bound <= best + 1e-9
+    assert (A @ plan.amounts <= high).all()
+    assert plan.amounts.dtype == np.int64
+    assert plan.info["path"] == sorted(plan.info["path"], reverse=True)
+    assert sum(plan.info["uses"].values()) == len(plan.info["path"]) - 1
+    again = balans(c, csr_array(A), high=high, start=np.zeros(30), iterations=15, nodes_each=50, **EXACT)
+    assert again.amounts.tolist() == plan.amounts.tolist()
+
+
+def test_integers_equalities_and_continuous_variables() -> None:
+    rng = np.random.default_rng(5)
+    c, A = np.append(rng.integers(-5, 6, 4), 0.3), np.array([[2.0, 3, 1, 2, 1], [1.0, -1, 1, 0, 0]])
+    low, high = np.array([11.5, 0.0]), np.array([11.5, np.inf])
+    bounds = np.array([[0, 3]] * 4 + [[0, 2]])
+    choices = []
+    for whole in itertools.product(range(4), repeat=4):
+        rest = 11.5 - A[0, :4] @ whole
+        if 0 <= rest <= 2 and A[1, :4] @ whole >= 0:
+            choices.append(float(c @ [*whole, rest]))
+    plan = balans(c, A, low=low, high=high, bounds=bounds, integrality=[1, 1, 1, 1, 0], iterations=30, **EXACT)
+    assert plan.value == pytest.approx(min(choices))
+    assert plan.amounts.dtype == np.float64
+    assert not set(plan.info["uses"]) & {"local_branching_10", "proximity_1"}
+
+
+@pytest.mark.parametrize("name", list(NEIGHBORHOODS))
+def test_each_neighborhood_gives_points_of_the_program_near_the_point(name: str) -> None:
+    c, A, high = knapsack(8, n=30, rows=3)
+    model = program(c, A, None, high, (0, 1), 1)
+    point, other = np.zeros(30), np.zeros(30)
+    point[:4], other[2:6] = 1.0, 1.0
+    relaxed, bound = model.relaxed()
+    neighborhood, share = NEIGHBORHOODS[name]
+    search = Search(model, point, relaxed, [other, point], np.random.default_rng(1), {"nodes": 100})
+    reached = neighborhood(search, share)
+    assert reached is not None
+    assert (A @ reached <= high).all()
+    assert set(reached.tolist()) <= {0.0, 1.0}
+    assert model.value(reached) >= bound - 1e-6
+    assert model.value(reached) < model.value(point)
+    changed = int((reached != point).sum())
+    if name.startswith("mutation"):
+        assert changed <= np.ceil(share * 30)
+    elif name.startswith("local_branching"):
+        assert changed <= share * 30
+    elif name.startswith("proximity"):
+        assert model.value(reached) <= model.value(point) * (1 + share) + 1e-6
+    elif name.startswith("crossover"):
+        assert (reached != point)[(point != other)].sum() >= changed - np.ceil(share * 26)
+
+
+def test_the_bandit_takes_what_improves_and_the_uniform_one_does_not_learn() -> None:
+    c, A, high = knapsack(4, n=60)
+    names = ["mutation_10", "crossover_5"]
+    plans = {
+        bandit: balans(c, A, high=high, start=np.zeros(60), iterations=12, neighborhoods=names, bandit=bandit, **EXACT)
+        for bandit in ("thompson", "softmax", "uniform")
+    }
+    for plan in plans.values():
+        assert list(plan.info["uses"]) == names
+        assert all(plan.info["successes"][name] <= plan.info["uses"][name] for name in names)
+        assert plan.value < plan.info["start_value"] == 0
+    annealed = balans(c, A, high=high, iterations=5, acceptance="simulated_annealing", **EXACT)
+    assert annealed.info["path"] == sorted(annealed.info["path"], reverse=True)
+
+
+def test_what_is_stopped_is_a_point_of_the_program() -> None:
+    c, A, high = knapsack(6, n=200, rows=10)
+    plan = balans(c, A, high=high, start=np.zeros(200), iterations=10**6, time_limit=0.3, seconds_each=0.1)
+    assert plan.status == "stopped"
+    assert plan.bound < plan.value
+    assert (A @ plan.amounts <= high).all()
+
+
+def test_refusals() -> None:
+    c, A = [1.0, 2.0], [[1.0, 1.0]]
+    for call, says in (
+        (lambda: balans(c, [[1.0]]), "A has 1 columns, c has 2 values"),
+        (lambda: balans(c, csr_array([[1.0, np.inf]])), "A has an entry that is not finite"),
+        (lambda: balans(c, A, high=[1.0, 2.0]), "high has shape (2,), A has 1 rows"),
+        (lambda: balans(c, A, low=np.nan), "low at row 0 is NaN"),
+        (lambda: balans(c, A, bounds=[0, 1, 2]), "bounds has shape (3,)"),
+        (lambda: balans(c, A, bounds=[0, np.nan]), "bounds has a NaN"),
+        (lambda: balans(c, A, integrality=[1, 2]), "integrality: give 1 for whole numbers"),
+        (lambda: balans([-1.0, 0.0], A, bounds=[0, np.inf]), "c: the program has no least cost"),
+        (lambda: balans(c, A, low=1, start=[0, 0]), "start does not keep the program"),
+        (lambda: balans(c, A, start=[0.5, 0]), "start does not keep the program"),
+        (lambda: balans(c, A, neighborhoods=[]), "neighborhoods is empty"),
+        (lambda: balans(c, A, neighborhoods=["mutation_9"]), "neighborhoods='mutation_9'"),
+        (lambda: balans(c, A, bounds=(0, 3), neighborhoods=["proximity_1"]), "neighborhoods has 'proximity_1', which"),
+        (lambda: balans(c, A, bandit="ucb"), "bandit='ucb'"),
+    ):
+        refused(call, says)
+    for call, says in (
+        (lambda: balans(c, A, low=2, high=1), "low at row 0 is 2, high is 1"),
+        (lambda: balans(c, A, low=3), "A: no values within bounds keep all rows, not even fractions"),
+        (lambda: balans(c, [[2.0, 4.0]], low=3, high=3), "A: no whole point within bounds keeps all rows"),
+    ):
+        refused(call, says, InfeasibleError)
