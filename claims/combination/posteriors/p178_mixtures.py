@@ -35,7 +35,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     runs = 10 if scale == "small" else 30
     rows = spread(functools.partial(_simulated, broken=broken), derive(seed, runs))
     real = spread(functools.partial(_diamonds, broken=broken), derive(seed, runs, stream=1))
-    criteria, measured = {}, {}
+    criteria: dict[str, bool] = {}
+    measured: dict[str, Any] = {}
     for name, table in (("simulated", rows), ("diamonds", real)):
         gap = difference([row["global"] for row in table], [row["reduced"] for row in table])
         above = {
