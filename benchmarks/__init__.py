@@ -34,11 +34,13 @@ def peak() -> int:
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
-def in_fresh_process(module: str, arguments: dict[str, Any], timeout: float = 900) -> dict[str, Any]:
-    """Run `module.work(**arguments)` in a process of its own, so that its peak memory is its own; returns its JSON."""
+def in_fresh_process(
+    module: str, arguments: dict[str, Any], timeout: float = 900, function: str = "work"
+) -> dict[str, Any]:
+    """Run `module.function(**arguments)` in a fresh process, so that its peak memory is its own; returns its JSON."""
     code = (
-        f"import json, sys; from benchmarks import peak; from {module} import work; "
-        "out = work(**json.loads(sys.argv[1])); out['peak_bytes'] = peak(); print('\\n' + json.dumps(out))"
+        f"import json, sys; from benchmarks import peak; from {module} import {function}; "
+        f"out = {function}(**json.loads(sys.argv[1])); out['peak_bytes'] = peak(); print('\\n' + json.dumps(out))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps(arguments)], capture_output=True, text=True, timeout=timeout

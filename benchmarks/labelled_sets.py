@@ -16,7 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn import datasets
-from kofn.io.vectors import column_vectors, text_vectors
+from kofn.io.vectors import column_vectors
+from kofn.io.words import text_vectors
 from kofn.selection.labels._accuracy import Judge, column_judges, dense_judges, text_judges
 
 # Rows that are read of a set at most: a large pool, what judges it, and some more for the pools to differ.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import kofn
 from kofn.io import embed_texts
 from kofn.io.embedders import has_minilm
-from kofn.io.vectors import text_vectors, tfidf
+from kofn.io.words import text_vectors, tfidf
 
 ROWS, K = 60_000, 10
 ALIKE = 0.8

@@ -30,7 +30,7 @@ from benchmarks.labelled_sets import SETS, Labelled
 from benchmarks.usefulness import POOLS, ROWS_A_CLASS, TEST
 from kofn.io import embed_texts
 from kofn.io.embedders import has_minilm
-from kofn.io.vectors import DIMS, _principal, text_vectors, tfidf
+from kofn.io.words import DIMS, _principal, text_vectors, tfidf
 from kofn.selection.labels._accuracy import Judge, bayes, ridge
 
 SIZE, DRAWS = 2_000, 10

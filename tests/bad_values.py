@@ -51,6 +51,7 @@ PLAIN: dict[str, Any] = {
     "n_threads": 1,
     "progress": False,
     "engine": "local",
+    "device": "cpu",
 }
 # Three small networks, for methods that must know how units hang together.
 NETWORKS = [
@@ -68,6 +69,13 @@ PLAIN |= {
     "base adapters": {"w.weight": np.ones((4, 3))},
     # What each of six models predicted of the classes in "y".
     "members predictions": list(np.random.default_rng(0).dirichlet(np.ones(3), (6, N))),
+    # Mixtures of two linear experts of two inputs.
+    "members mixtures of experts": [
+        {"gates": np.zeros((2, 3)), "experts": np.array([[0.0, 1, 1], [i, -1, 0]]), "variances": np.ones(2)}
+        for i in range(3)
+    ],
+    # Draws of two parameters of three shards.
+    "members draws": list(np.random.default_rng(0).normal(size=(3, 40, 2))),
 }
 PARTNERS = {"budget": ("costs",), "costs": ("budget",), "quotas": ("groups",), "groups": ("quotas",)}
 
@@ -343,6 +351,12 @@ HOSTILE: dict[str, Bad] = {
         "list": (lambda v: ["local"], "@=['local']: choose one of"),
         "true": (lambda v: True, "@=True: choose one of"),
     },
+    "device": {
+        "nothing": (lambda v: "", "@='': give 'cpu', 'auto', or a device of torch"),
+        "number": (lambda v: 0, "@=0: give 'cpu', 'auto', or a device of torch"),
+        "list": (lambda v: ["cuda"], "@=['cuda']: give"),
+        "true": (lambda v: True, "@=True: give"),
+    },
     "time_limit": {
         "nothing": (lambda v: 0, "@=0: give a positive number of seconds"),
         "negative": (lambda v: -1.0, "@=-1.0"),
@@ -468,6 +482,60 @@ HOSTILE["members predictions"] = {
         "y has 3 classes (a, b, c), members have one",
     ),
     "another number of classes": (lambda v: [np.full((N, 4), 0.25)] * 2, "y has 3 classes (a, b, c), members have 4 c"),
+}
+HOSTILE["members mixtures of experts"] = {
+    **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
+    "arrays": (lambda v: [np.ones(3)] * 3, "member 0 is ndarray; give a mapping with gates, experts, variances"),
+    "a part less": (
+        lambda v: [v[0], {"gates": v[1]["gates"], "experts": v[1]["experts"]}],
+        "member 1: part 'variances' is missing or unknown",
+    ),
+    "a part more": (lambda v: [v[0], {**v[1], "bias": np.ones(2)}], "member 1: part 'bias' is missing or unknown"),
+    "NaN": (
+        lambda v: [{**v[0], "gates": put(v[0]["gates"], (1, 2), np.nan)}],
+        "member 0: gates at row 1, column 2 is NaN",
+    ),
+    "no variance": (
+        lambda v: [{**v[0], "variances": np.array([1.0, 0.0])}],
+        "member 0: variances at 1 is 0; give posi",
+    ),
+    "other inputs": (
+        lambda v: [{**v[0], "experts": np.ones((2, 4))}],
+        "member 0: experts has shape (2, 4); give (2, 3)",
+    ),
+    "other gates": (lambda v: [{**v[0], "gates": np.ones((3, 3))}], "member 0: gates has shape (3, 3); give (2, 3)"),
+    "no components": (
+        lambda v: [{"gates": np.ones((0, 3)), "experts": np.ones((0, 3)), "variances": np.ones(0)}],
+        "member 0: variances has shape (0,)",
+    ),
+}
+HOSTILE["members draws"] = {
+    **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},
+    "NaN": (lambda v: [v[0], put(v[1], (2, 0), np.nan), v[2]], "member 1 at row 2, column 0 is NaN"),
+    "infinite": (lambda v: [v[0], put(v[1], (2, 0), np.inf), v[2]], "member 1 at row 2, column 0 is infinite"),
+    "other parameters": (
+        lambda v: [v[0], v[1][:, :1], v[2]],
+        "member 1 has shape (40, 1), member 0 (40, 2); give every",
+    ),
+    "few draws": (lambda v: [v[0], v[1][:2], v[2]], "member 1 has 2 draws of 2 parameters; give more draws"),
+    "no draws": (lambda v: [v[0], v[1][:0], v[2]], "member 1 has shape (0, 2); give (draws, parameters)"),
+    "constant": (lambda v: [v[0], v[1] * [0, 1], v[2]], "member 1: parameter 'x0' is the same in all 40 draws"),
+    "dependent": (lambda v: [v[0], v[1][:, [0, 0]], v[2]], "member 1: parameters 'x0' and 'x1' depend on each other"),
+    "deep": (lambda v: [np.ones((N, 2, 2))] * len(v), "member 0 has shape (6, 2, 2); give (draws, parameters)"),
+    "text in an array": (lambda v: [np.array(["a"] * N)] * len(v), "member 0 has dtype <U1; give numbers"),
+    "ragged": (lambda v: [[[1.0, 2.0], [1.0]]] * len(v), "member 0 is ragged"),
+    "paths": (lambda v: ["/nowhere/a.npy"] * len(v), "member 0 is a path"),
+    "mixed": (lambda v: [{"a": v[0][:, 0]}, v[1], v[2]], "member 1 and member 0 are not both mappings of parameters"),
+    "other names": (
+        lambda v: [{"a": v[0][:, 0]}, {"b": v[0][:, 0]}, {"a": v[0][:, 0]}],
+        "member 1 and member 0 do not both have parameter 'a'",
+    ),
+    "unlike lengths": (
+        lambda v: [{"a": v[0][:, 0], "b": v[0][:7, 1]}] * 3,
+        "member 0: parameter 'b' has 7 draws, parameter 'a' 40",
+    ),
+    "no parameters": (lambda v: [{}] * 3, "member 0 has no parameters"),
+    "a parameter without draws": (lambda v: [{"a": 1.0}] * 3, "member 0: parameter 'a' has shape (); give (draws,)"),
 }
 HOSTILE["base adapters"] = {
     "a number": (lambda v: 3, "@ is int; give a checkpoint's path or a mapping"),

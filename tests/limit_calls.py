@@ -71,6 +71,11 @@ MAKERS: dict[str, Make] = {
     "members layers": _networks,
     "members adapters": _adapters,
     "members predictions": _predictions,
+    "members mixtures of experts": lambda n, rng: [
+        {"gates": rng.normal(size=(4, 3)), "experts": rng.normal(size=(4, 3)), "variances": np.ones(4)}
+        for _ in range(MEMBERS)
+    ],
+    "members draws": lambda n, rng: [rng.normal(size=(max(n, 8), 2)) for _ in range(3)],
     "base": lambda n, rng: rng.normal(size=n).astype(np.float32),
     "base layers": lambda n, rng: _networks(n, rng)[0],
     "base adapters": lambda n, rng: {"w.weight": rng.normal(size=(max(4, n // 32),) * 2).astype(np.float32)},

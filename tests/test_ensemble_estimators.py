@@ -1,4 +1,4 @@
-"""`EnsembleSelector` and `Stacker` against scikit-learn's own checks, and on data of its own."""
+"""`EnsembleSelector`, `Stacker` and `DynamicSelector` against scikit-learn's own checks, and on data of its own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, QuantileRegressor, Ridge, RidgeClassifier
-from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
-from sklearn.neighbors import KNeighborsRegressor
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
-from kofn import EnsembleSelector, Stacker
+from kofn import DynamicSelector, EnsembleSelector, Stacker
 from kofn.core.checks import InputError
 
 CLASSIFIERS = [("bayes", GaussianNB()), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
@@ -22,12 +22,22 @@ REGRESSORS = [("ridge", Ridge()), ("linear", LinearRegression())]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("models", [CLASSIFIERS, REGRESSORS], ids=["classifiers", "regressors"])
-@pytest.mark.parametrize("kind", [EnsembleSelector, Stacker])
+@pytest.mark.parametrize(
+    ("kind", "models"),
+    [
+        *((kind, models) for kind in (EnsembleSelector, Stacker) for models in (CLASSIFIERS, REGRESSORS)),
+        (DynamicSelector, CLASSIFIERS),
+    ],
+)
 def test_scikit_learns_checks(kind: type, models: list) -> None:
     # Few folds, since the checks fit hundreds of times.
-    ensemble = kind(models, cv=2, options={"folds": 0 if kind is EnsembleSelector else 2})
-    bad = [row for row in check_estimator(ensemble, on_fail=None) if row["status"] == "failed"]
+    ensemble = kind(models, cv=2, options={"folds": 2 if kind is Stacker else 0})
+    # A neighbour is one neighbour whatever it weighs.
+    expected = {"check_sample_weight_equivalence_on_dense_data": "neighbours are counted"}
+    checked = check_estimator(
+        ensemble, on_fail=None, expected_failed_checks=expected if kind is DynamicSelector else None
+    )
+    bad = [row for row in checked if row["status"] == "failed"]
     assert not bad, [(row["check_name"], row["exception"]) for row in bad]
 
 
@@ -77,6 +87,58 @@ def test_quantiles_and_splitters() -> None:
     splits = list(GroupKFold(4).split(X, y, groups))
     assert Stacker(REGRESSORS, cv=splits).fit(X, y).score(X, y) > 0.4
     assert cross_val_score(EnsembleSelector(REGRESSORS, random_state=0), X, y, cv=3).mean() > 0.4
+
+
+@pytest.mark.parametrize("kind", [EnsembleSelector, Stacker, DynamicSelector])
+def test_weights_of_rows_reach_the_models_and_the_blend(kind: type) -> None:
+    X, y = load_iris(return_X_y=True)
+    folds = list(StratifiedKFold(3, shuffle=True, random_state=0).split(X, y))
+    heavy = np.random.default_rng(0).integers(0, 2, len(y))
+    kept = np.flatnonzero(heavy)
+    number = np.cumsum(heavy) - 1
+    of_kept = [(number[train[heavy[train] > 0]], number[test[heavy[test] > 0]]) for train, test in folds]
+    options = {"folds": 0}
+    weighed = kind(CLASSIFIERS, cv=folds, options=options, random_state=0).fit(X, y, sample_weight=heavy)
+    alone = kind(CLASSIFIERS, cv=of_kept, options=options, random_state=0).fit(X[kept], y[kept])
+    np.testing.assert_allclose(weighed.weights_[0], alone.weights_[0], atol=0.15 if kind is DynamicSelector else 1e-6)
+    np.testing.assert_allclose(weighed.predict_proba(X), alone.predict_proba(X), atol=1e-6)
+    assert weighed.plan_.value == pytest.approx(alone.plan_.value)
+    with pytest.raises(InputError, match=r"but 'near' \(KNeighborsClassifier\) does not take it"):
+        kind([*CLASSIFIERS, ("near", KNeighborsClassifier())]).fit(X, y, sample_weight=heavy)
+
+
+@pytest.mark.parametrize("models", [CLASSIFIERS, REGRESSORS], ids=["classifiers", "regressors"])
+def test_groups_stay_in_one_fold(models: list) -> None:
+    """Each row is given three times: who saw a copy knows the answer, and must not be asked for it."""
+    rng = np.random.default_rng(0)
+    X, y = np.repeat(rng.normal(size=(40, 3)), 3, axis=0), np.repeat(rng.integers(0, 2, 40), 3)
+    groups = np.repeat([f"patient {code}" for code in range(40)], 3)
+    knower = DecisionTreeClassifier(random_state=0) if models is CLASSIFIERS else DecisionTreeRegressor(random_state=0)
+    words = {"loss": "brier" if models is CLASSIFIERS else "rmse", "random_state": 0}
+    models = [*models, ("knower", knower)]
+    leaking, kept = (
+        EnsembleSelector(models, **words).fit(X, y),
+        EnsembleSelector(models, **words).fit(X, y, groups=groups),
+    )
+    assert leaking.weights_[2] > 0.9
+    assert kept.weights_[2] < 0.4
+    assert kept.plan_.info["held_out"]["blend"] > 2 * leaking.plan_.info["held_out"]["blend"]
+    with pytest.raises(InputError, match="groups has one group"):
+        EnsembleSelector(models).fit(X, y, groups=np.zeros(120))
+
+
+def test_a_dynamic_selector_asks_all_that_may_serve() -> None:
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    blend = DynamicSelector(CLASSIFIERS, strategy="ola", n_neighbors=5, random_state=0).fit(X, names)
+    assert list(blend.estimators_) == ["bayes", "tree"]
+    assert blend.score(X, names) > 0.93
+    static = DynamicSelector([*CLASSIFIERS, ("useless", DummyClassifier())], random_state=0).fit(X, names)
+    assert (static.plan_.info["n_neighbors"] is None) == ("useless" not in static.estimators_)
+    with pytest.raises(InputError, match="estimators are regressors"):
+        DynamicSelector(REGRESSORS).fit(X, y)
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        DynamicSelector(CLASSIFIERS).fit(np.array([["a"], ["b"]] * 10), [0, 1] * 10)
 
 
 REFUSED = {

@@ -54,7 +54,7 @@ def classifiers(seed: int) -> dict[str, Any]:
     }
 
 
-def _rows(name: str) -> Labelled:
+def rows_of(name: str) -> Labelled:
     from kofn import datasets
 
     if name == "digits":
@@ -73,7 +73,7 @@ def sheet(name: str, seed: int) -> Sheet:
     from sklearn.model_selection import train_test_split
     from sklearn.preprocessing import StandardScaler
 
-    data = _rows(name)
+    data = rows_of(name)
     rows = np.random.default_rng(seed).permutation(len(data))[:MOST_ROWS]
     X, y = data.X[rows], data.y[rows]
     train, test, y_train, y_test = train_test_split(X, y, test_size=0.5, random_state=seed % 2**32, stratify=y)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kofn.core.plans import Assignment as Assignment
     from kofn.core.plans import Blend as Blend
     from kofn.core.plans import Selection as Selection
+    from kofn.ensemble_estimators import DynamicSelector as DynamicSelector
     from kofn.ensemble_estimators import EnsembleSelector as EnsembleSelector
     from kofn.ensemble_estimators import Stacker as Stacker
     from kofn.estimators import Assigner as Assigner
@@ -48,7 +49,7 @@ _HOMES = {
     **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),
     **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "core.plans"),
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),
-    **dict.fromkeys(("EnsembleSelector", "Stacker"), "ensemble_estimators"),
+    **dict.fromkeys(("DynamicSelector", "EnsembleSelector", "Stacker"), "ensemble_estimators"),
     "find": "finding",
     "Pool": "io.pool",
 }

@@ -2,69 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import KFold, StratifiedKFold, check_cv
-from sklearn.utils import Tags, _safe_indexing, check_random_state, get_tags, indexable
+from sklearn.utils import Tags, check_array, check_random_state, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _num_samples, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_samples,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
 
 from kofn.combination import blend_predictions
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.ensemble_models import check_prefit, fitted, models_of, out_of_fold, predicted, refuse_shape, splits_of
 from kofn.verbs import combine
 
 
 def _classifies(ensemble: Any) -> bool:
-    return bool(is_classifier(_models(ensemble.estimators)[0][1]))
-
-
-def _models(estimators: Any) -> list[tuple[str, Any]]:
-    """The models with their names: as they are given, or after their classes.
-
-    Raises:
-        InputError: none, two of one name, what is no estimator, or classifiers beside regressors.
-    """
-    if isinstance(estimators, str) or not isinstance(estimators, Sequence) or not len(estimators):
-        raise InputError("estimators: give a list of models, or of (name, model)")
-    pairs = [item if isinstance(item, tuple) and len(item) == 2 else ("", item) for item in estimators]
-    models: list[tuple[str, Any]] = [(name, model) for name, model in pairs if isinstance(name, str) and name]
-    if len(models) < len(pairs):
-        names = [type(item).__name__.lower() for item in estimators]
-        models = [
-            (name if names.count(name) == 1 else f"{name}-{names[: position + 1].count(name)}", model)
-            for position, (name, model) in enumerate(zip(names, estimators, strict=True))
-        ]
-    for name, model in models:
-        if [other for other, _ in models].count(name) > 1:
-            raise InputError(f"estimators has the name {name!r} twice; give each model its own")
-        if not hasattr(model, "fit") or not hasattr(model, "predict"):
-            raise InputError(f"estimators: {name!r} is {type(model).__name__}, which cannot fit and predict")
-    kinds = [is_classifier(model) for _, model in models]
-    if any(kind != kinds[0] for kind in kinds):
-        odd = models[kinds.index(not kinds[0])][0]
-        raise InputError(f"estimators mixes classifiers and regressors: {odd!r} is unlike {models[0][0]!r}")
-    return models
-
-
-def _refuse_shape(X: Any) -> None:
-    """Refuse, in scikit-learn's words, rows that are no rows, or have nothing in them; the models check the rest."""
-    shape: Any = getattr(X, "shape", ())
-    if len(shape) == 1:
-        raise InputError(
-            f"X: expected 2D array, got one of shape {shape} instead. Reshape your data by X.reshape(1, -1)"
-        )
-    if len(shape) == 2 and not shape[0]:
-        raise InputError(f"X: 0 sample(s) (shape={tuple(shape)}) while a minimum of 1 is required.")
-    if len(shape) == 2 and not shape[1]:
-        raise InputError(f"X: 0 feature(s) (shape={tuple(shape)}) while a minimum of 1 is required.")
+    return bool(is_classifier(models_of(ensemble.estimators)[0][1]))
 
 
 class _Ensemble(_BaseComposition, BaseEstimator):
@@ -83,6 +49,10 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         """The words of the method that the estimator's own parameters stand for."""
         return {}
 
+    def _features(self, _X: Any) -> Floats | None:
+        """(n, d) the rows as numbers, where members are chosen by them."""
+        return None
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters, with those of named models as `name__parameter`."""
         params: dict[str, Any] = self._get_params("estimators", deep=deep)
@@ -98,7 +68,7 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         tags: Tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         try:
-            models = [get_tags(model) for _, model in _models(self.estimators)]
+            models = [get_tags(model) for _, model in models_of(self.estimators)]
         except InputError:
             return tags
         first = models[0]
@@ -109,13 +79,19 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         tags.input_tags.categorical = all(model.input_tags.categorical for model in models)
         return tags
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, groups: Any = None) -> Self:
         """Predict every row by models that were not fitted on it, weigh them, and fit those of weight on all rows.
 
         With `prefit` the models are taken as they are, and X, y must be rows that they were not fitted on.
+
+        Args:
+            X: (n, d) the rows.
+            y: (n,) their answers.
+            sample_weight: (n,) how much each row counts, for the models, whose `fit` must take it, and for the blend.
+            groups: (n,) the group of each row, such as its patient or day: rows of one group stay in one fold.
         """
-        models = _models(self.estimators)
-        _refuse_shape(X)
+        models = models_of(self.estimators)
+        refuse_shape(X)
         (X,) = indexable(X)
         X, y = validate_data(self, X, y, skip_check_array=True)
         n = _num_samples(X)
@@ -130,12 +106,21 @@ class _Ensemble(_BaseComposition, BaseEstimator):
                 raise InputError(f"y has one class ({self.classes_[0]!r}); give rows of at least two classes")
         elif answers.dtype.kind not in "biuf":
             answers = answers.astype(np.float64)
+        weights = None
+        if sample_weight is not None:
+            weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if groups is not None:
+            groups = column_or_1d(groups, warn=True)
+            check_consistent_length(X, groups)
+        features = self._features(X)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
         if self.prefit:
             for name, model in models:
-                _check_prefit(name, model)
-            predictions = [_predicted(name, model, X, classes=self._classes()) for name, model in models]
+                check_prefit(name, model)
+            predictions = [predicted(name, model, X, classes=self._classes()) for name, model in models]
         else:
-            predictions = self._out_of_fold(models, X, answers, n)
+            splits = splits_of(self.cv, X, answers, groups, int(seed), classifies=classifies)
+            predictions = out_of_fold(models, X, self._targets(answers), self._classes(), weights, splits)
         words: dict[str, Any] = {"loss": self.loss} if self.loss is not None else {}
         if self.quantile is not None:
             words["quantiles"] = [self.quantile]
@@ -145,21 +130,24 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         else:
             words.setdefault("loss", "rmse")
         names = np.array([name for name, _ in models])
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        of_rows = {"row_weights": weights, "blocks": groups}
+        options = {name: value for name, value in of_rows.items() if value is not None}
+        if features is not None:
+            words["X"] = features
         self.plan_: Blend = combine(
             predictions,
             y=answers,
             ids=names,
             seed=int(seed),
             method=self._method,
-            options=self.options,
+            options={**(self.options or {}), **options},
             **words,
             **self._words(),
         )
         self.weights_: Floats = _average_weights(self.plan_)
         used = self._used()
         self.estimators_ = {
-            name: model if self.prefit else clone(model).fit(X, self._targets(answers))
+            name: model if self.prefit else fitted(name, model, X, self._targets(answers), weights)
             for name, model in models
             if used is None or name in used
         }
@@ -180,49 +168,18 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         """What models are fitted to: classes by their own names."""
         return self.classes_[answers] if hasattr(self, "classes_") else answers
 
-    def _out_of_fold(self, models: list[tuple[str, Any]], X: Any, answers: Array, n: int) -> list[Floats]:
-        """Predictions of every row by models that were fitted on other rows."""
-        targets = self._targets(answers)
-        classes = self._classes()
-        width = () if classes is None else (len(classes),)
-        out = [np.full((n, *width), np.nan) for _ in models]
-        for train, test in self._splits(X, answers, n):
-            rows, known = _safe_indexing(X, train), targets[train]
-            for predicted, (name, model) in zip(out, models, strict=True):
-                if classes is not None and len(np.unique(known)) < 2:
-                    raise InputError(
-                        f"a fold of cv={self.cv!r} has rows of one class alone; give fewer folds, or more rows"
-                    )
-                fitted = clone(model).fit(rows, known)
-                predicted[test] = _predicted(name, fitted, _safe_indexing(X, test), classes)
-        return out
-
-    def _splits(self, X: Any, answers: Array, n: int) -> Any:
-        if not isinstance(self.cv, int | np.integer) or isinstance(self.cv, bool):
-            return check_cv(self.cv, answers, classifier=_classifies(self)).split(X, answers)
-        if n < 2 or self.cv < 2:
-            raise InputError(f"n_samples={n}, cv={self.cv}: give at least 2 rows and 2 folds")
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        if not _classifies(self):
-            return KFold(min(self.cv, n), shuffle=True, random_state=seed).split(X)
-        fewest = int(np.bincount(answers).min())
-        folds = max(2, min(int(self.cv), fewest))
-        if fewest < 2:
-            return KFold(min(folds, n), shuffle=True, random_state=seed).split(X)
-        return StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(n), answers)
-
     def _blended(self, X: Any) -> Floats:
         check_is_fitted(self)
-        _refuse_shape(X)
+        refuse_shape(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         n, classes = _num_samples(X), self._classes()
         # Of what has no weight nothing is asked, nor read of its predictions.
         empty = np.zeros((n,) if classes is None else (n, len(classes)))
         members = [
-            _predicted(name, self.estimators_[name], X, classes) if name in self.estimators_ else empty
+            predicted(name, self.estimators_[name], X, classes) if name in self.estimators_ else empty
             for name in self._names()
         ]
-        return blend_predictions(self.plan_, members)
+        return blend_predictions(self.plan_, members, X=self._features(X))
 
     @available_if(_classifies)
     def predict_proba(self, X: Any) -> Floats:
@@ -360,39 +317,84 @@ class Stacker(_Ensemble):
         return {} if self.final is None else {"final": self.final}
 
 
+class DynamicSelector(_Ensemble):
+    """Fit classifiers, and blend for each row those that were right on the rows near it (`dynamic_ensemble_selection`).
+
+    Without a strategy the one that loses least by cross-validation is taken, among them blends that are the same for
+    all rows. Rows are compared by all columns of X, which must be numbers.
+
+    Args:
+        estimators: a list of classifiers with probabilities, or of (name, classifier).
+        strategy: only this one: "knora_e", "knora_u", "ola", "lca", "des_knn" or "meta_des".
+        n_neighbors: how many rows are near a row; by default chosen, too.
+        loss: "log_loss", "brier" or "accuracy"; default log_loss.
+        cv: how many folds predict one another, or a splitter of scikit-learn; each row must be in one test fold.
+        prefit: the classifiers are fitted already, on other rows than those of `fit`.
+        options: other options of `dynamic_ensemble_selection`, such as {"standardize": False}.
+        random_state: None, a whole number or a RandomState.
+
+    Attributes:
+        plan_: the `Blend`; `plan_.info["strategy"]` was chosen, `plan_.info["held_out"]` compares.
+        weights_: (m,) the models' weights, the mean over rows.
+        estimators_: {name: model} those that may be asked, fitted on all rows.
+        classes_: the classes.
+        n_features_in_: number of columns seen.
+
+    Examples:
+        >>> from sklearn.datasets import make_moons
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.tree import DecisionTreeClassifier
+        >>> from kofn import DynamicSelector
+        >>> X, y = make_moons(200, noise=0.2, random_state=0)
+        >>> models = [LogisticRegression(), DecisionTreeClassifier(max_depth=2, random_state=0)]
+        >>> blend = DynamicSelector(models, strategy="knora_u", random_state=0).fit(X, y)
+        >>> blend.score(X, y) > 0.9, blend.plan_.info["n_neighbors"]
+        (True, 23)
+    """
+
+    _method = "dynamic_ensemble_selection"
+    quantile = None
+
+    def __init__(
+        self,
+        estimators: Any,
+        *,
+        strategy: str | None = None,
+        n_neighbors: int | None = None,
+        loss: str | None = None,
+        cv: Any = 5,
+        prefit: bool = False,
+        options: Mapping[str, Any] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.estimators = estimators
+        self.strategy = strategy
+        self.n_neighbors = n_neighbors
+        self.loss = loss
+        self.cv = cv
+        self.prefit = prefit
+        self.options = options
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Tags:
+        """Those of the models; rows without a distance between them are not taken."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = tags.input_tags.allow_nan = False
+        return tags
+
+    def _words(self) -> dict[str, Any]:
+        own = {"strategy": self.strategy, "n_neighbors": self.n_neighbors}
+        return {name: value for name, value in own.items() if value is not None}
+
+    def _features(self, X: Any) -> Floats:
+        if not _classifies(self):
+            raise InputError("estimators are regressors, of which none is right or wrong; use EnsembleSelector")
+        return np.asarray(check_array(X, dtype=np.float64, estimator=self))
+
+    def _used(self) -> set[str] | None:
+        return None if "row_weights" in self.plan_.info else super()._used()
+
+
 def _average_weights(plan: Blend) -> Floats:
     weights = plan.weights
     return np.mean(list(weights.values()), axis=0) if isinstance(weights, Mapping) else np.asarray(weights)
-
-
-def _check_prefit(name: str, model: Any) -> None:
-    """Refuse a model that is not fitted, by name."""
-    try:
-        check_is_fitted(model)
-    except Exception as error:
-        raise InputError(f"prefit=True, but {name!r} is not fitted ({type(error).__name__}); fit it first") from None
-
-
-def _predicted(name: str, model: Any, X: Any, classes: Array | None) -> Floats:
-    """A model's predictions: numbers, or the probability of each of the classes, none for one that it never saw.
-
-    Raises:
-        InputError: a classifier without probabilities, or one of classes that y does not have.
-    """
-    if classes is None:
-        if not is_regressor(model) and is_classifier(model):
-            raise InputError(f"estimators: {name!r} is a classifier among regressors; leave it out")
-        return np.asarray(model.predict(X), np.float64).reshape(-1)
-    if not hasattr(model, "predict_proba"):
-        raise InputError(
-            f"estimators: {name!r} ({type(model).__name__}) has no predict_proba; wrap it in CalibratedClassifierCV"
-        )
-    chances = np.asarray(model.predict_proba(X), np.float64)
-    strange = [label for label in model.classes_.tolist() if label not in set(classes.tolist())]
-    if strange:
-        raise InputError(
-            f"estimators: {name!r} was fitted on class {strange[0]!r}, which y does not have; leave it out"
-        )
-    out = np.zeros((len(chances), len(classes)))
-    out[:, np.searchsorted(classes, model.classes_)] = chances
-    return out

@@ -162,3 +162,24 @@ def test_the_report_is_of_models_and_held_out_rows(folder: Path, run: Call) -> N
         assert said in text
     assert "member 0" not in text
     assert "over all tensors" not in text
+
+
+def test_a_table_that_may_hold_predictions_says_what_it_is_taken_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "rows are ranked and columns taken as judges; if columns are what models predicted"
+    assert note in ran(capsys, "combine", "oof.csv")[2]
+    pl.DataFrame({name: np.arange(120.0) for name in "ab"}).write_csv("bare.csv")
+    assert note in ran(capsys, "combine", "bare.csv", "--json")[2]
+    pl.DataFrame({"model": ["u", "v"], "arc": [0.1, 0.2], "mmlu": [0.3, 0.1]}).write_csv("board.csv")
+    for words in (("board.csv",), ("oof.csv", "--columns", "a,b"), ("oof.csv", "--label", "label")):
+        assert note not in ran(capsys, "combine", *words)[2]
+
+
+def test_predictions_of_unlike_lengths_to_apply_to_are_told_by_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("test_c.npy", np.zeros(9))
+    applied = [word for name in "abc" for word in ("--apply", f"test_{name}.npy")]
+    told = refused(capsys, "combine", *ARRAYS, "--label", "y.npy", *applied, "-o", "blend.npy")
+    assert "member 'c' has 9 predictions, member 'a' has 7; give predictions of the same rows" in told

@@ -14,6 +14,7 @@ from command_line import run
 
 import kofn
 from kofn.cli import estimate
+from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
 from kofn.io.tables import Table
 from kofn.selection.pools._sizes import handed_by_a_part, pairs_of_rounds
 
@@ -129,13 +130,13 @@ def test_what_is_loaded_on_a_later_sample_is_no_time_of_the_rows_either(monkeypa
     assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
 
 
-@pytest.mark.parametrize(("most", "told"), [(300, "about 1 to 7.5 "), (40, "about 1 ")])
+@pytest.mark.parametrize(("most", "told"), [(300, "about 1, between 1 and 1.8 "), (40, "about 1 ")])
 def test_rounds_are_counted_apart_from_what_one_takes(monkeypatch: pytest.MonkeyPatch, most: int, told: str) -> None:
     clock = [0.0]
 
-    def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
+    def sampled(_verb: Any, _method: Any, options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
         # Another number on each sample, which is no growth of the time that one takes.
-        rounds = {300: 10, 800: 80, 2_500: 20}.get(size, 40)
+        rounds = min({300: 10, 800: 80, 2_500: 20}.get(size, 40), options["max_iter"] if size > 5_000 else 80)
         clock[0] += rounds * size / 4e6
         return SimpleNamespace(method="constrained_kmeans", objective=None, info={"rounds": rounds})
 
@@ -145,7 +146,33 @@ def test_rounds_are_counted_apart_from_what_one_takes(monkeypatch: pytest.Monkey
     words, _ = estimate._timed(
         "assign", "constrained_kmeans", {"max_iter": most}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000
     )
-    assert words == f"{told}(measured on 5,000 rows: 40 rounds there, {most} at the most)"
+    assert words == f"{told}(a round measured on 100,000 rows: 40 rounds on 5,000, {most} at the most)"
+
+
+def test_rounds_grow_where_those_of_samples_do() -> None:
+    # Of normal rows in 20 groups of bounded size: 21, 28 and 52 rounds on samples, 150 on 20,000 and 300 on 60,000.
+    loose = rounds_ahead({300: 12, 800: 21, 2_500: 28, 5_000: 52}, 300, 20_000)
+    assert loose.low < loose.about < 150 <= 1.15 * loose.high
+    assert rounds_ahead({300: 12, 800: 21, 2_500: 28, 5_000: 52}, 300, 300_000).high == 300
+    # With groups 9, 11 and 6, and 5 on 20,000.
+    tight = rounds_ahead({300: 40, 800: 9, 2_500: 11, 5_000: 6}, 300, 20_000)
+    assert (tight.low, tight.about) == (6, 6)
+    assert tight.high < 10
+    assert rounds_ahead({300: 7}, 5, 9_000) == (7, 7, 7)
+
+
+def test_a_round_is_timed_on_more_rows_than_were_seen() -> None:
+    asked: list[tuple[int, int]] = []
+
+    def run(rows: Any, most: int) -> None:
+        asked.append((len(rows["X"]), most))
+        assert len(np.unique(rows["X"], axis=0)) == len(rows["X"])
+
+    X = np.random.default_rng(0).normal(size=(500, 2))
+    size, each, before = round_of_many(run, X, 4_000, 1e-9) or (0, 0.0, 0.0)
+    assert asked == [(4_000, 1), (4_000, 4)]
+    assert (size, each > 0, before >= 0) == (4_000, True, True)
+    assert round_of_many(run, X, 4_000, 1.0) is None
 
 
 def test_a_look_at_two_rounds_goes_by_their_cost_and_leaves_work_alone(

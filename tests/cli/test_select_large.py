@@ -95,7 +95,7 @@ def test_a_pool_that_does_not_fit_is_read_in_parts_unasked(
     with monkeypatch.context() as patched:
         patched.setattr(Parquet, "_read", watched)
         patched.setattr("kofn.cli.select_large._ROOM", 1 << 20)
-        patched.setattr("kofn.io.pool._RUN_ROWS", 500)
+        patched.setattr("kofn.io.decoded_rows._RUN_ROWS", 500)
         code, out, err = run(capsys, "select", source, "-k", K, "--seed", 1)
     assert code == 0, err
     assert "two_round_greedy" in out
@@ -157,7 +157,6 @@ def test_beforehand_the_footers_alone_are_read(
 # Flags that need all vectors at once, and what is said to be the reason.
 NEEDING_ALL: list[list[object]] = [
     ["--budget", 3, "--cost", "weight"],
-    ["--dedupe", "0.9999"],
     ["--drop-empty"],
     ["-m", "farthest_first"],
     ["-m", "random_sample", "--vectors", "x"],
@@ -198,7 +197,7 @@ def test_a_pool_that_does_not_fit_and_cannot_be_read_in_parts_is_told(
         (["--work", "w", "--score", "weight"], "--score does not go with --work,"),
         (["--engine", "ray", "--budget", 3, "--cost", "weight"], "leave --engine ray out"),
         (["-m", "two_round_greedy", "--max-memory", "100KB", "--budget", 3, "--cost", "weight"], "--budget needs all"),
-        (["--part-rows", 500, "--max-memory", "100KB", "--dedupe", "0.9"], "--dedupe needs all vectors at once"),
+        (["--part-rows", 500, "--max-memory", "100KB", "--dedupe", "0.9"], "near-duplicates of 6,000 rows take about"),
         (["--part-rows", 500, "-m", "farthest_first"], "farthest_first reads all rows at once; leave --part-rows out"),
         (["--part-rows", 0], "part_rows=0"),
         (["-k", 6001, "--part-rows", 500], "ask for k <= 6000"),

@@ -42,8 +42,10 @@ def test_the_output_of_a_round_with_its_labels_is_the_input_of_the_next(
         assert code == 0, err
         assert "the first round" in text if number == 1 else f"so far: {20 * (number - 1)} rows" in text
         written = load(out)
-        assert written.columns == ["key", *(f"p{j}" for j in range(8)), "digit", "rank", "gain"]
+        assert written.columns == ["key", *(f"p{j}" for j in range(8)), "digit", "row", "rank", "gain"]
         assert sorted(written["key"].to_list()) == list(range(240))
+        # They keep the number that they have in the first file.
+        assert written["row"].to_list() == written["key"].to_list()
         picked = written.head(20)
         assert picked["rank"].to_list() == list(range(1, 21))
         assert written["rank"].null_count() == 220
@@ -53,6 +55,31 @@ def test_the_output_of_a_round_with_its_labels_is_the_input_of_the_next(
         filled = [names[key] if key in seen else None for key in written["key"].to_list()]
         save(written.with_columns(digit=pl.Series(filled, dtype=pl.String)), out)
         file = out
+
+
+@pytest.mark.filterwarnings("always::kofn.core.checks.KofnWarning")
+def test_rows_of_every_round_are_named_by_their_numbers_in_the_first_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame, names = digits()
+    frame.with_columns(digit=pl.Series(names)).drop("key").write_csv("pool.csv")
+    call = ("select", COLUMNS[0], COLUMNS[1], "-k", 9)
+    assert run(capsys, *call, "pool.csv", "--all", "-o", "next.csv")[0] == 0
+    first = pl.read_csv("next.csv").head(9)["row"].to_list()
+    # The output names rows of the pool; rows of the output are named by the same numbers.
+    for pool in ("pool.csv", "next.csv"):
+        for excluded in ("next.csv", ",".join(map(str, first))):
+            code, text, err = run(capsys, *call, pool, "--exclude", excluded, "--json")
+            assert code == 0, err
+            picked = json.loads(text)["picks"]
+            assert len(picked) == 9
+            assert not set(picked) & set(first)
+    # A column of this name that counts nothing of ours stays what it is, beside ours.
+    pl.read_csv("pool.csv").with_columns(row=pl.lit(7)).write_csv("own.csv")
+    assert run(capsys, *call, "own.csv", "--all", "-o", "more.csv")[0] == 0
+    written = pl.read_csv("more.csv")
+    assert written["row"].unique().to_list() == [7]
+    assert written["kofn_row"].head(9).to_list() == first
 
 
 def test_what_a_round_knew_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

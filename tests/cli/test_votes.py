@@ -95,6 +95,18 @@ def test_a_file_of_votes_is_counted(folder: Path, capsys: pytest.CaptureFixture[
     assert json.loads(run(capsys, "combine", "votes.csv", "--dry-run", "--json")[1])["alternatives"] == 3
 
 
+def test_a_winner_who_is_neither_side_is_told_however_few_rows_there_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text in ("model_a,model_b,winner\ngpt,llama,mistral\n", "left,right,winner\nx,y,z\ny,x,w\n"):
+        Path("few.csv").write_text(text)
+        told = refused(capsys, "combine", "few.csv")
+        assert "which is neither" in told
+        assert "name one of them, or say tie" in told
+    Path("few.csv").write_text("model_a,model_b,winner\ngpt,llama,tie\n")
+    assert answer(capsys, "few.csv", "-m", "borda")["ties"] == 1
+
+
 def test_winners_losers_and_ties(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("games.csv").write_text("winner,loser,tie\nx,y,0\nz,y,1\nz,x,0\nx,z,\n")
     ranked = answer(capsys, "games.csv")
@@ -105,10 +117,9 @@ def test_winners_losers_and_ties(folder: Path, capsys: pytest.CaptureFixture[str
 
 def test_tables_that_are_neither_votes_nor_judges_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("long.csv").write_text("system,judge,score\nx,j1,3\nx,j2,4\ny,j1,2\ny,j2,1\n")
-    for more in ((), ("--id", "system")):
-        told = refused(capsys, "combine", "long.csv", *more)
-        assert "one score a row: 'score' of each 'system' by each 'judge'" in told
-        assert "frame.pivot('judge', index='system', values='score')" in told
+    told = refused(capsys, "combine", "long.csv", "--id", "system")
+    assert "one score a row: 'score' of each 'system' by each 'judge'" in told
+    assert "--long system,judge,score" in told
     wide = pl.read_csv("long.csv").pivot("judge", index="system", values="score")
     wide.write_csv("wide.csv")
     assert answer(capsys, "wide.csv", "--id", "system")["ranking"] == ["x", "y"]
@@ -277,3 +288,31 @@ def test_a_winner_that_is_one_side_by_name_and_the_other_by_column_is_refused(
 def test_a_tie_that_cannot_be_read_is_no_win(cell: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("v.csv").write_text(f"winner,loser,tie\nb,c,\na,b,{cell}\n")
     assert f"tie at row 1 is '{cell}'; say 1, true or tie" in refused(capsys, "combine", "v.csv")
+
+
+def test_votes_and_scores_of_several_files_are_those_of_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head, *rows = VOTES.splitlines(keepends=True)
+    Path("all.csv").write_text(VOTES)
+    for part in range(3):
+        Path(f"votes-{part}.csv").write_text(head + "".join(rows[2 * part : 2 * part + 2]))
+    whole, parts = answer(capsys, "all.csv"), answer(capsys, "votes-*.csv")
+    assert {**parts, "seconds": 0} == {**whole, "seconds": 0}
+    assert parts["votes"] == 6
+    Path("votes-1.csv").write_text("question,left,right,winner\n1,x,y,left\n")
+    assert "votes-1.csv has no column 'model_a', which votes-0.csv has" in refused(capsys, "combine", "votes-*.csv")
+    for part, models in enumerate((["a", "b"], ["c", "d"])):
+        pl.DataFrame({"model": models, "mmlu": [float(part), 3.0], "arc": [2.0, part + 0.5]}).write_csv(
+            f"scores-{part}.csv"
+        )
+    joined = pl.concat([pl.read_csv(f"scores-{part}.csv") for part in range(2)])
+    joined.write_csv("joined.csv")
+    whole, parts = (answer(capsys, name, "--id", "model") for name in ("joined.csv", "scores-*.csv"))
+    assert parts["ranking"] == whole["ranking"]
+    assert len(parts["ranking"]) == 4
+    assert "name the column of alternatives with --id" in refused(capsys, "combine", "scores-0.csv", "scores-1.csv")
+    joined.head(1).write_csv("scores-1.csv")
+    message = refused(capsys, "combine", "scores-*.csv", "--id", "model")
+    assert "row 0 is row 0 of scores-0.csv, row 2 is row 0 of scores-1.csv" in message
+    assert "--wins is of one table, and 2 were given" in refused(
+        capsys, "combine", "scores-0.csv", "scores-1.csv", "--id", "model", "--wins"
+    )

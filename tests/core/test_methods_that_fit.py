@@ -68,8 +68,10 @@ def test_every_method_that_is_named_as_fitting_accepts_the_call(verb: str, seed:
 @pytest.mark.parametrize("verb", ["select", "assign"])
 def test_what_auto_and_limits_and_engines_advise_accepts_the_call(verb: str) -> None:
     index = dispatch.methods_of(verb)
-    for (given, options), limit in itertools.product(calls(verb, 9)[:120], ("max_memory", "time_limit", "engine")):
-        value = "ray" if limit == "engine" else 5.0 if limit == "time_limit" else 10**9
+    for (given, options), limit in itertools.product(
+        calls(verb, 9)[:120], ("max_memory", "time_limit", "engine", "device")
+    ):
+        value: object = {"engine": "ray", "device": "cuda", "time_limit": 5.0}.get(limit, 10**9)
         words = {**dict.fromkeys(given, 0), limit: value}
         for name in random.Random(len(given)).sample(sorted(index), 6):
             entry = index[name]
@@ -79,6 +81,8 @@ def test_what_auto_and_limits_and_engines_advise_accepts_the_call(verb: str) -> 
             try:
                 if limit == "engine":
                     dispatch._refuse_engine(entry, words, options, index)
+                elif limit == "device":
+                    dispatch._refuse_device(entry, words, options, index)
                 else:
                     dispatch._refuse_limits(entry, words, options, takes, index)
             except InputError as error:

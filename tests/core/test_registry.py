@@ -524,6 +524,7 @@ class TestMethods:
             "bradley_terry",
             "copeland",
             "dowdall",
+            "general_preference",
             "kemeny",
             "minimax",
             "plackett_luce",

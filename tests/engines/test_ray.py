@@ -21,7 +21,8 @@ from kofn.engines import ray as engine_of_ray
 from kofn.engines.base import Engine
 from kofn.engines.local import Local
 from kofn.engines.ray import Ray
-from kofn.selection import two_round_greedy
+from kofn.selection import near_duplicates_by_cells, two_round_greedy
+from kofn.selection.pools import _near_duplicates_by_cells as near
 from kofn.selection.pools import _rounds as rounds
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'kofn[ray]'")
@@ -77,6 +78,24 @@ def test_picks_are_those_of_this_machine(cluster: Any) -> None:
     assert plan.info["engine"]["workers"] == 2
     engine.close()
     assert ray.is_initialized(), "what the user started goes on"
+
+
+def test_near_duplicates_and_texts_in_parts_are_those_of_this_machine(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near, "_FRAGMENT_ROWS", 500)
+    here, there = (near_duplicates_by_cells(X, 0.9, cells=6, probes=3, engine=engine) for engine in (Local(1), Ray()))
+    assert (~here.keep).sum() > 0
+    for part in range(3):
+        np.testing.assert_array_equal(here[part], there[part])
+    assert here.recall == there.recall
+    words = np.array(["red", "blue", "car", "bus", "sun", "sea"])
+    texts = [" ".join(row) for row in words[np.random.default_rng(0).integers(0, 6, (1200, 4))].tolist()]
+    for part in range(2):
+        pl.DataFrame({"body": texts[part * 600 : part * 600 + 600]}).write_csv(tmp_path / f"{part}.csv")
+    pool = kofn.Pool.open(str(tmp_path / "*.csv"), text="body", work=tmp_path / "work")
+    plans = [two_round_greedy(pool, metric="cosine", engine=engine, **ASKED) for engine in (Local(1), Ray())]
+    assert plans[0].equals(plans[1])
 
 
 def test_pools_of_files_are_read_on_the_workers(cluster: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ X = _RNG.normal(size=(ROWS, WIDTH)).astype(np.float32)
 @pytest.fixture(autouse=True)
 def _small_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kofn.io.parquet._RUN_ROWS", 90)
-    monkeypatch.setattr("kofn.io.pool._RUN_ROWS", 90)
+    monkeypatch.setattr("kofn.io.decoded_rows._RUN_ROWS", 90)
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ def test_a_row_group_is_decoded_once_a_pass(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_large_row_group_is_decoded_in_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kofn.io.pool._HALVED_BYTES", 50 * 4 * 4)
+    monkeypatch.setattr("kofn.io.decoded_rows._HALVED_BYTES", 50 * 4 * 4)
     frame().write_parquet(tmp_path / "a.parquet", row_group_size=90)
     frame()[:50].write_parquet(tmp_path / "b.parquet", row_group_size=50)
     runs = counted(monkeypatch)
@@ -187,7 +187,7 @@ def test_a_large_row_group_is_decoded_in_halves(tmp_path: Path, monkeypatch: pyt
 
 def test_rows_are_taken_from_the_groups_that_hold_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kofn.io.parquet._RUN_ROWS", 10)
-    monkeypatch.setattr("kofn.io.pool._RUN_ROWS", 10)
+    monkeypatch.setattr("kofn.io.decoded_rows._RUN_ROWS", 10)
     frame().write_parquet(tmp_path / "a.parquet", row_group_size=10)
     pool = kofn.Pool.open(tmp_path / "a.parquet", vectors="vec")
     runs = counted(monkeypatch)

@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 from kofn import datasets
 from kofn.core.checks import InputError
 from kofn.io import Table, column_vectors, pool_vectors, text_vectors, write_table
-from kofn.io import vectors as module
-from kofn.io.vectors import tfidf
+from kofn.io import words as module
+from kofn.io.words import tfidf
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_terms_are_bounded(verses, monkeypatch):
     assert A.shape[1] == 500
     in_texts = np.sort(np.bincount(full.indices))[::-1]
     assert np.bincount(A.indices).sum() == in_texts[:500].sum(), "the terms in most texts stay"
-    monkeypatch.setattr(module, "_BIGRAM_WORDS", 100)
+    monkeypatch.setattr(module, "BIGRAM_WORDS", 100)
     words = TfidfVectorizer(token_pattern=r"(?u)\w+").fit(verses.texts[:900])
     monkeypatch.setattr(module, "MAX_TERMS", 1 << 18)
     assert tfidf(verses.texts[:900]).shape[1] == len(words.vocabulary_)

@@ -130,7 +130,7 @@ def _compare(trials: list[dict[str, Run]], kind: str) -> tuple[Figures, dict[str
 def _verses(cut: int) -> tuple[Floats, Ints]:
     """Vectors of the verses in an order of this cut, and which of them are in Proverbs."""
     from kofn import datasets
-    from kofn.io.vectors import text_vectors
+    from kofn.io.words import text_vectors
 
     data = datasets.load("verses")
     assert data.texts is not None

@@ -188,6 +188,9 @@ IMAGES = flag("--images", metavar="ARRAY", help="Array of an .npz with one image
 DROP = flag("--drop", metavar="A,B", type=COLUMNS, help="Leave these columns out of what is written.")
 
 
+DEVICE = flag("--device", metavar="NAME", help="What compares rows: cuda, or auto for a GPU where there is one.")
+
+
 def columns(help: str) -> click.Option:
     """The flag that names several columns of the file."""
     return flag("--columns", metavar="A,B", type=COLUMNS, help=help)

@@ -105,7 +105,10 @@ WANTED = Section(
 KNOWN = Section(
     "What is known of the rows", (words.ID, words.WEIGHT, words.LABEL, words.IMAGES, words.DROP, *words.GAPS)
 )
-ANSWER = words.method_section("Where the groups go: all columns plus group, or id, bin and weight of each placement.")
+_READS, _WRITES, _WORKS = words.method_section(
+    "Where the groups go: all columns plus group, or id, bin and weight of each placement."
+)
+ANSWER = (_READS, _WRITES, Section(_WORKS.title, (*_WORKS.flags, words.DEVICE)))
 
 
 @click.command(
@@ -128,7 +131,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
-            arguments = arguments.named_in(table)
+            arguments = arguments.named_in(table).beginning_of(rows)
             call = prepared(table, arguments)
             say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)
             for note in call.pool.notes:

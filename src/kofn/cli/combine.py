@@ -1,4 +1,4 @@
-"""`kofn combine`: checkpoints, adapters or predictions into one, or a table of scores into one ranking."""
+"""`kofn combine`: checkpoints, adapters, predictions or posteriors into one, or a table of scores into one ranking."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from kofn.cli.combine_answer import finish_blend, say_adapters, say_fates
 from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, PREDICTED, CombineArguments, output_of
+from kofn.cli.combine_draws import are_draws, combine_draws, refuse_unnamed_draws
 from kofn.cli.combine_fold import fold, folding
 from kofn.cli.combine_predictions import are_predictions, blend_predictions
 from kofn.cli.combine_ranking import rank
@@ -48,6 +49,9 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     With --label, arrays or columns are what models predicted, best of rows that they were not trained on: those are
     blended whose mean loses least. Columns may be named after classes (forest_yes, forest_no).
 
+    With --method consensus_monte_carlo, gaussian_product or kernel_product, arrays or tables are draws of
+    sub-posteriors, one file a shard with one array or column a parameter: -o gets draws of their product.
+
     \b
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
     kofn combine a/ b/ --base d/ --method ties --density 0.3 -o merged/ --report merged.html
@@ -59,6 +63,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine results/ -o ranking.csv
     kofn combine oof_*.npy --labels y.npy -k 5 --apply 'test_*.npy' -o blend.npy
     kofn combine oof.csv --id row --label target -o blend.csv
+    kofn combine posterior_*.npz --method consensus_monte_carlo -o posterior.npz
     kofn combine votes.csv -o ranking.csv
     kofn combine head_to_head.csv --id model --wins -o ranking.csv
     """
@@ -68,6 +73,10 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     ranked = suffix in TABLES or all(map(is_results, members))
     if arguments.wins and suffix not in TABLES:
         raise InputError(f"--wins is of a table of wins, which {members[0]} is not; leave it out")
+    if are_draws(arguments):
+        combine_draws(members, arguments)
+        return
+    refuse_unnamed_draws(arguments)
     if are_predictions(members, arguments):
         blend_predictions(members, arguments)
         return

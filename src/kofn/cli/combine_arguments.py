@@ -56,7 +56,7 @@ JUDGES = Section(
     "What is ranked",
     (
         flag("--id", "--ids", "id_column", metavar="COL", help="Column that names the alternatives of a table."),
-        words.columns("The judges' columns of a table, default every numeric one."),
+        words.columns("The judges' columns of a table, or the parameters' of draws, default every numeric one."),
         flag(
             "--lower",
             metavar="A,B",
@@ -70,6 +70,13 @@ JUDGES = Section(
             metavar="NAME=A,B",
             help="Judges' columns that are ranked by first and count once together (repeatable); each other judge "
             "counts once.",
+        ),
+        flag(
+            "--long",
+            metavar="A,B,[C,]D",
+            type=COLUMNS,
+            help="Columns of a table of one score a row: what is ranked, who judges, the item judged (for a ranking "
+            "in two levels), and the score; recognised where they are called so.",
         ),
         flag("--wins", is_flag=True, help="Cells are wins: how often the row won over the column, which is called so."),
     ),
@@ -96,7 +103,8 @@ PREDICTED = Section(
     ),
 )
 ANSWER = words.method_section(
-    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy.", "--out"
+    "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy; for draws .npz too.",
+    "--out",
 )
 
 
@@ -105,7 +113,7 @@ class CombineArguments(VerbArguments):
     """What `kofn combine` was asked."""
 
     VERB: ClassVar[str] = "combine"
-    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower")
+    OPTIONS: ClassVar[tuple[str, ...]] = ("only", "skip", "skip_nonfinite", "dtype", "vocabulary", "lower")
 
     base: str | None
     weights: list[float] | None
@@ -116,7 +124,6 @@ class CombineArguments(VerbArguments):
     dtype: str | None
     vocabulary: str | None
     force: bool
-    device: str | None
     id_column: str | None
     columns: tuple[str, ...] | None
     lower: tuple[str, ...] | None
@@ -126,6 +133,7 @@ class CombineArguments(VerbArguments):
     group_column: str | None = None
     apply: tuple[str, ...] = ()
     judge_groups: tuple[str, ...] = ()
+    long: tuple[str, ...] | None = None
 
 
 def output_of(arguments: CombineArguments) -> str:

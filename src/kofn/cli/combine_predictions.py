@@ -26,7 +26,7 @@ from kofn.verbs import combine
 
 _LISTED = 12  # members printed
 # Flags of checkpoints, rankings and votes.
-_OTHERS = ("base", "summed", "only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower", "wins")
+_OTHERS = ("base", "summed", "only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower", "wins", "long")
 
 
 def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool:

@@ -9,10 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.combine_rules import answer_rules, groups_of, missing_line, rule_lines, with_rules
+from kofn.cli.combine_long import in_long_form, widened
+from kofn.cli.combine_rules import (
+    answer_cycles,
+    answer_rules,
+    cycle_lines,
+    groups_of,
+    missing_line,
+    rule_lines,
+    with_rules,
+)
 from kofn.cli.combine_votes import parts_apart, rank_votes
 from kofn.cli.printing import facts, say
 from kofn.cli.write import finish
@@ -22,19 +32,29 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable
 from kofn.io.lm_eval import MODEL, is_results, score_table
-from kofn.io.tables import Table
+from kofn.io.many import open_tables
+from kofn.io.tables import Table, located
+from kofn.tables.long_form import refuse_long_form
 from kofn.tables.read import read_judges
 from kofn.tables.votes import votes_in
 from kofn.verbs import combine
 
 _NAMED = 12  # judges named in one line
+_MANY = 100  # rows without a name, beyond which they are seldom what is ranked
+# What a column of answers is called.
+_ANSWER = re.compile(r"y|y_true|target|label|labels|truth|answer|class|outcome", re.IGNORECASE)
+_ASSUMED = (
+    "note: rows are ranked and columns taken as judges; if columns are what models predicted for each row, say which "
+    "holds the answers: --label COL (or a FILE)"
+)
 
 
 def rank(members: Sequence[str], arguments: CombineArguments) -> None:
-    """Rank the rows of a table by the judges in its columns, or the models in results of lm-eval by its tasks."""
+    """Rank the rows of a table by the judges in its columns, or the models in results of lm-eval by its tasks.
+
+    The rows of several tables stand below one another.
+    """
     measured = all(map(is_results, members))
-    if len(members) > 1 and not measured:
-        raise InputError(f"a ranking is made from one table, {len(members)} were given; join them first")
     if arguments.summed is not None:
         raise InputError("--sum and --mean are of checkpoints and adapters; judges' points are averaged")
     notes: list[str] = []
@@ -51,15 +71,38 @@ def rank(members: Sequence[str], arguments: CombineArguments) -> None:
             lower=arguments.lower or tuple(name for name in results.lower if name in judges) or None,
         )
     else:
-        table = Table.open(members[0], arguments.reading)
-    arguments = arguments.named_in(table)
+        table = open_tables(members, arguments.reading)
+    with located(table):
+        long = None if measured else in_long_form(table, arguments)
+        if long is not None:
+            table, arguments, note = widened(table, long, arguments)
+            notes.append(note)
+        _rank_rows(table, members, arguments.named_in(table), notes, measured=measured)
+
+
+def _rank_rows(
+    table: Table, members: Sequence[str], arguments: CombineArguments, notes: list[str], *, measured: bool
+) -> None:
+    """Rank the rows of a table, which are votes or alternatives; `measured` says that lm-eval made their scores."""
+    if arguments.wins and len(members) > 1:
+        raise InputError(f"--wins is of one table, and {len(members)} were given; add up their counts first")
     columns = None if measured or arguments.columns or arguments.wins else votes_in(table)
     if columns is not None or arguments.wins:
         if arguments.judge_groups:
             raise InputError(f"--judge-group is of judges; {table.path} holds votes, which are counted: leave it out")
         rank_votes(table, columns, arguments)
         return
+    if arguments.columns is None:
+        refuse_long_form(table)
+    if len(members) > 1 and not measured and arguments.id_column is None:
+        # One alternative that stands in two tables would be ranked twice.
+        raise InputError(
+            f"{len(members)} tables of scores are ranked as one, row below row; name the column of alternatives with "
+            "--id, or join the tables first where each has scores of the same alternatives"
+        )
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
+    if arguments.columns is None and not measured and _may_be_predictions(table, arguments):
+        click.echo(_ASSUMED, err=True)
     if arguments.dry_run:
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
         say(size, lambda: facts(size), arguments.as_json)
@@ -129,6 +172,7 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
         "spread": plan.spread,
         "missing": int(len(judges) * plan.n - np.sum(plan.info.get("rated", 0))),
         **answer_rules(plan, judges),
+        **answer_cycles(plan),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
     }
@@ -140,6 +184,14 @@ def _names(table: Table, arguments: CombineArguments) -> str | None:
         return None
     texts = (name for name in table.columns if table.dtype(name) == "text")
     return next((name for name in texts if table.column(name).drop_nulls().n_unique() == table.n), None)
+
+
+def _may_be_predictions(table: Table, arguments: CombineArguments) -> bool:
+    """Whether a column is called as answers are, or many rows have no name: then columns may hold predictions."""
+    if any(_ANSWER.fullmatch(name.strip()) for name in table.columns if name != arguments.id_column):
+        return True
+    named = arguments.id_column or any(table.dtype(name) == "text" for name in table.columns)
+    return not named and table.n > _MANY
 
 
 def _standing(row: Mapping[str, Any], n_judges: int) -> str:
@@ -179,7 +231,7 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     ]
     if "rank_low" in ranking.columns:
         lines.append(f"ranks: where each stands in 95% of {RESAMPLES:,} panels of as many judges, drawn from these")
-    lines += [*rule_lines(plan, judges), *missing_line(plan, judges)]
+    lines += [*rule_lines(plan, judges), *cycle_lines(plan), *missing_line(plan, judges)]
     falling = [judge for judge in judges if _FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
         lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")

@@ -28,10 +28,11 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any],
         options: the options of its method.
         judged: False where votes were counted, whose judges are outcomes of pairs.
     """
-    from kofn.combination.rankings._sensitivity import compare_rules
+    from kofn.combination.rankings._sensitivity import METHODS, compare_rules
 
     n, m = np.shape(call["rankings"])
-    if n > _MOST or m * n**2 > _MOST_WORK:
+    # A model of pairs says by itself how it stands to strengths.
+    if n > _MOST or m * n**2 > _MOST_WORK or plan.method not in METHODS:
         return plan
     own = {name: value for name, value in options.items() if name != "lower"}
     compared = compare_rules(
@@ -108,6 +109,38 @@ def _judges_that_decide(plan: Blend, judges: Sequence[str], comparison: Mapping[
         return ["whichever single judge is left out, the same is first"]
     more = f"; and {len(changed) - _NAMED} more judges" if changed[_NAMED:] else ""
     return [f"first without one judge, {'; without '.join(changed[:_NAMED])}{more}"]
+
+
+def answer_cycles(plan: Blend) -> dict[str, Any]:
+    """Whether preferences go in cycles, for machines: the strongest cycle by id."""
+    cycles = plan.info.get("cycles")
+    if cycles is None:
+        return {}
+    strongest = cycles["strongest"]
+    named = None if strongest is None else plan.keys(np.array(strongest, int)).tolist()
+    return {"cycles": {**cycles, "strongest": named}}
+
+
+def cycle_lines(plan: Blend) -> list[str]:
+    """The same for people: what held-out votes say, and the strongest cycle where they support one."""
+    cycles = plan.info.get("cycles")
+    if cycles is None:
+        return []
+    if cycles["gain"] is None:
+        return ["cycles were not held against Bradley and Terry's model: too few votes or judges to hold some out"]
+    verdict = "supported" if cycles["supported"] else "not supported"
+    sign = "more" if cycles["gain"] >= 0 else "less"
+    lines = [
+        f"cycles are {verdict}: a held-out vote is {abs(cycles['gain']):.3g} nats (standard error "
+        f"{cycles['error']:.1g}) {sign} likely than under Bradley and Terry's model"
+    ]
+    if cycles["supported"] and cycles["strongest"] is not None:
+        names = [str(key) for key in plan.keys(np.array(cycles["strongest"], int)).tolist()]
+        lines.append(
+            f"strongest cycle: {' > '.join([*names, names[0]])}, each preferred to the next in {cycles['each']:.0%} or "
+            "more"
+        )
+    return lines
 
 
 def missing_line(plan: Blend, judges: Sequence[str]) -> list[str]:

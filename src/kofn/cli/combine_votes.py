@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.combine_rules import answer_rules, rule_lines, with_rules
+from kofn.cli.combine_rules import answer_cycles, answer_rules, cycle_lines, rule_lines, with_rules
 from kofn.cli.printing import facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
@@ -55,7 +55,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         say(size, lambda: facts(size), arguments.as_json)
         return
     method: Any = _METHOD if arguments.method == "auto" else arguments.method
-    if method == "bradley_terry" and not arguments.options.get("prior"):
+    if method in ("bradley_terry", "general_preference") and not arguments.options.get("prior"):
         # Here the alternatives are known by their names.
         weights = np.asarray(ballots["weights"])
         refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
@@ -80,6 +80,7 @@ def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
         "method": plan.method,
         **size,
         **answer_rules(plan, ()),
+        **answer_cycles(plan),
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
@@ -107,7 +108,7 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
         lines.append(f"  {row['rank']:3}. {row['id']}{points}{ranks}")
     if "rank_low" in ranking.columns:
         lines.append("ranks: where each stands in 95% of draws of as many votes, from these with replacement")
-    lines += rule_lines(plan, ())
+    lines += [*rule_lines(plan, ()), *cycle_lines(plan)]
     if plan.objective == "overturned_preferences":
         lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
     lines += parts_apart(plan)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
+from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, option
@@ -195,7 +196,8 @@ def _timed(
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
     if (most := _most_rounds(plan.method, options, verb)) and all(rounds.values()):
-        return _by_rounds(seconds, rounds, most, n), plan
+        many = _many(verb, plan, options, call, n, seconds[last] / rounds[last] / last)
+        return _by_rounds(seconds, rounds, most, n, many), plan
     slope = growth(seconds)
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
 
@@ -207,17 +209,41 @@ def _most_rounds(method: str, options: Mapping[str, Any], verb: str) -> int | No
     return int(most) if most.isdecimal() else None
 
 
-def _by_rounds(seconds: Mapping[int, float], rounds: Mapping[int, int], most: int, n: int) -> str:
-    """Seconds on n rows in words, by the time that a round takes: of as many rounds as on the sample, and of the most.
+def _by_rounds(
+    seconds: Mapping[int, float], rounds: Mapping[int, int], most: int, n: int, many: tuple[int, float, float] | None
+) -> str:
+    """Seconds on n rows in words, by how many rounds it will take and what one takes.
 
-    How many it takes until nothing changes depends on whether the rows fall into groups, which a sample does not tell.
+    How many it takes until nothing changes depends on whether the rows fall into groups, which samples tell roughly.
+    `many`: rows on which rounds were timed, seconds of one and seconds before the first; None where none were.
     """
     last = max(rounds)
     a_round = {size: took / rounds[size] for size, took in seconds.items()}
-    each = a_round[last] * (n / last) ** (growth(a_round) if len(a_round) > 1 else 1.0)
-    low, high = each * rounds[last], each * max(most, rounds[last])
-    of_rounds = f"measured on {last:,} rows: {rounds[last]} rounds there, {most} at the most"
-    return f"about {low:.2g} to {high:.2g} ({of_rounds})" if high > 1.2 * low else f"about {low:.2g} ({of_rounds})"
+    size, each, before = (last, a_round[last], 0.0) if many is None else many
+    slope = growth(a_round) if len(a_round) > 1 else 1.0
+    if many is not None:
+        slope = growth({last: a_round[last], size: each})
+    ahead = rounds_ahead(rounds, most, n)
+    low, about, high = (before * n / size + count * each * (n / size) ** slope for count in ahead)
+    of_rounds = f"a round measured on {size:,} rows: {rounds[last]} rounds on {last:,}, {most} at the most"
+    between = f", between {low:.2g} and {high:.2g}" if high > 1.2 * low else ""
+    return f"about {about:.2g}{between} ({of_rounds})"
+
+
+def _many(
+    verb: str, plan: Plan, options: Mapping[str, Any], call: Mapping[str, Any], n: int, a_row: float
+) -> tuple[int, float, float] | None:
+    """Rounds timed on more rows than were seen, where rows are all that the call is about."""
+    X = call.get("X")
+    others = {*_ROWS, *_SQUARE, "start", "distances"} - {"X"}
+    if not isinstance(X, np.ndarray) or call.keys() & others or options.keys() & {"must_link", "cannot_link", "sizes"}:
+        return None
+
+    def run(rows: Mapping[str, Any], rounds: int) -> Plan:
+        size = len(rows["X"])
+        return _run_sample(verb, plan.method, {**options, "max_iter": rounds}, {**call, **rows}, n, size, size)
+
+    return round_of_many(run, X, n, a_row)
 
 
 def _loads(seconds: Mapping[int, float]) -> bool:

@@ -14,6 +14,7 @@ from kofn.cli.select_answer import answer, export_picks, picks, refuse_nothing, 
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED
 from kofn.cli.select_kept import answer_kept, dropped_rows, render_kept, write_kept
 from kofn.cli.select_large import by_parts, is_large, ways_beforehand, with_sample
+from kofn.cli.select_rounds import with_row_numbers
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
 from kofn.io.atomic import write_table
@@ -55,7 +56,8 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with beginning_of(files, arguments) as (table, rows):
-            arguments = arguments.named_in(table).of_rows(rows or table.n)
+            arguments = arguments.named_in(table).of_rows(rows or table.n).beginning_of(rows)
+            arguments = with_row_numbers(arguments, table)
             if is_large(table, arguments, rows):
                 ways = ways_beforehand(table, arguments, rows or table.n)
                 say(ways, lambda: facts(ways), arguments.as_json)
@@ -72,7 +74,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
         return 0
     table = open_tables(files, arguments.reading)
     with located(table):
-        arguments = arguments.named_in(table).of_rows(table.n)
+        arguments = with_row_numbers(arguments.named_in(table).of_rows(table.n), table)
         if is_large(table, arguments):
             return _select(table, *by_parts(table, files, arguments), began)
         return _select(table, arguments, None, began)

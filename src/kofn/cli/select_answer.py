@@ -85,9 +85,12 @@ def picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> pl.DataFra
         named = {"row": picked} if _needs_numbers(pool, arguments) else {}
         return rows_with(pool.table, picked, named | order, arguments)
     # The picks first, then all other rows of the file, those too that were left out of the pool.
-    others = np.setdiff1d(np.arange(pool.table.n), picked)
-    added = {name: [*values.tolist(), *[None] * len(others)] for name, values in order.items()}
-    return rows_with(pool.table, np.concatenate([picked, others]), added, arguments, earlier(pool))
+    rows = np.concatenate([picked, np.setdiff1d(np.arange(pool.table.n), picked)])
+    others = [None] * (len(rows) - len(picked))
+    # They stand in another order than in the file, to which their numbers lead back.
+    added: dict[str, Any] = {"row": rows} if _needs_numbers(pool, arguments) else {}
+    added |= {name: [*values.tolist(), *others] for name, values in order.items()}
+    return rows_with(pool.table, rows, added, arguments, earlier(pool.table))
 
 
 def _needs_numbers(pool: Pool, arguments: SelectArguments) -> bool:
@@ -144,7 +147,7 @@ def report_context(plan: Selection, pool: Pool, arguments: SelectArguments) -> d
         "scores": pool.values.get("scores"),
         "repeats": None if pool.duplicates is None else repeats_shown(pool, pool.duplicates, arguments),
         "labels": None if hoped is None else Labels(hoped.points, hoped.measured, hoped.verdict),
-        **seen_in_report(pool.table, arguments, pool.rows),
+        **seen_in_report(pool.table, arguments, pool.rows, pool.items),
     }
 
 
@@ -240,8 +243,9 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     """The answer for people."""
     size = f"{plan.n:,} entries" if pool.entries else f"{pool.table.n:,} rows"
     lines = [f"picked {len(plan):,} of {size} with {plan.method} in {seconds:.2f} s", *pool.notes]
-    if arguments.output and not pool.entries and not (arguments.every and earlier(pool)):
-        ours = ("row", "rank", "gain") if not arguments.every and _needs_numbers(pool, arguments) else ("rank", "gain")
+    if arguments.output and not pool.entries:
+        ours = ["row"] if _needs_numbers(pool, arguments) else []
+        ours += [] if arguments.every and earlier(pool.table) else ["rank", "gain"]
         lines += renamed(pool.table, *ours)
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")

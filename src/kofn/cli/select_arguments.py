@@ -100,7 +100,12 @@ KNOWN = Section(
             metavar="NAME",
             help="With --label filled in part: scikit-learn's classifier that says what it is unsure of, or none.",
         ),
-        flag("--all", "every", is_flag=True, help="-o holds all rows, the picks first: fill in their labels, go on."),
+        flag(
+            "--all",
+            "every",
+            is_flag=True,
+            help="-o holds all rows with their numbers, the picks first: fill in their labels, go on.",
+        ),
         flag(
             "--classes",
             type=int,
@@ -122,7 +127,11 @@ EXPORT = flag(
 _READS, _WRITES, _WORKS = words.method_section(
     "Where the picks go (.csv, .tsv, .parquet, .jsonl): all columns plus rank and gain."
 )
-ANSWER = (_READS, Section(_WRITES.title, (_WRITES.flags[0], EXPORT, *_WRITES.flags[1:])), _WORKS)
+ANSWER = (
+    _READS,
+    Section(_WRITES.title, (_WRITES.flags[0], EXPORT, *_WRITES.flags[1:])),
+    Section(_WORKS.title, (*_WORKS.flags, words.DEVICE)),
+)
 
 LARGE = Section(
     "For pools larger than memory (several files, a glob, a folder)",

@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kofn.cli.printing import first_of
 from kofn.cli.write import free_name, rows_with
-from kofn.io.atomic import write_lines, write_table
+from kofn.core.pools import is_pool
+from kofn.io.atomic import write_lines, write_parts, write_table
+from kofn.io.parquet import Parquet
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_dedupe import rows_kept
@@ -17,7 +20,10 @@ from kofn.tables.select_dedupe import rows_kept
 
 def write_kept(pool: Pool, arguments: SelectArguments) -> None:
     """Write the rows that stay, and which were dropped for which."""
-    if arguments.output:
+    if arguments.output and is_pool(pool.X) and isinstance(pool.table, Parquet):
+        runs = pool.table.take_by_runs(rows_kept(pool))
+        write_parts((rows.drop(arguments.drop or ()) for rows in runs), arguments.output)
+    elif arguments.output:
         made = rows_with(pool.table, rows_kept(pool), {}, arguments)
         if isinstance(made, pl.DataFrame):
             write_table(made, arguments.output)
@@ -46,17 +52,21 @@ def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
 
 def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The answer for machines."""
-    kept = rows_kept(pool)
-    keys = dict(zip(pool.rows.tolist(), pool.keys.tolist(), strict=True))
+    keys = _keys_kept(pool)
     return {
         "method": "near_duplicates",
         "pool": pool.table.n,
         "dropped": pool.dropped,
-        "kept": len(kept),
+        "kept": len(keys),
         "repeat_private": _repeats_of_private(pool),
         "output": arguments.output,
-        "rows": [keys[row] for row in kept.tolist()],
+        "rows": keys.tolist(),
     }
+
+
+def _keys_kept(pool: Pool) -> NDArray[Any]:
+    """What the user calls each row that stays."""
+    return pool.keys[np.searchsorted(pool.rows, rows_kept(pool))]
 
 
 def _repeats_of_private(pool: Pool) -> int | None:
@@ -67,12 +77,12 @@ def _repeats_of_private(pool: Pool) -> int | None:
 
 def render_kept(pool: Pool, arguments: SelectArguments) -> str:
     """The answer for people."""
-    kept = answer_kept(pool, arguments)
-    lines = [f"kept {kept['kept']:,} of {pool.table.n:,} rows", *pool.notes]
+    keys = _keys_kept(pool)
+    lines = [f"kept {len(keys):,} of {pool.table.n:,} rows", *pool.notes]
     if arguments.output:
         lines.append(f"kept -> {arguments.output}")
     else:
-        lines.append(f"first: {first_of(kept['rows'])}  (-o FILE writes them all)")
+        lines.append(f"first: {first_of(keys.tolist())}  (-o FILE writes them all)")
     if arguments.dropped:
         lines.append(f"dropped -> {arguments.dropped}")
     return "\n".join(lines)

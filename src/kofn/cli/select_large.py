@@ -11,15 +11,20 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.devices import names_a_device
 from kofn.core.dispatch import methods_of
+from kofn.core.pools import is_pool
 from kofn.engines.speed import pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.many import files_of
 from kofn.io.pool import Pool as Parts
 from kofn.io.tables import Table, reading_file
+from kofn.io.text_memory import bytes_by_words
 from kofn.io.vectors import only_vectors
+from kofn.io.words import DIMS
 from kofn.objectives._estimates import pairs_of_search
+from kofn.selection.pools._near_duplicates_by_cells import bytes_of_cells, pairs_of_cells
 from kofn.selection.pools._sizes import pairs_of_rounds
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
@@ -37,6 +42,10 @@ _ROOM, _ROW_BYTES = 4 * 2**30, 300
 _BASE_BYTES, _PART_BYTES, _PART_ROW_BYTES = 160 * 2**20, 310 * 2**20, 20
 # Rows that stand for the pool in the report, and bytes a second that one core reads of Parquet.
 _SAMPLE_ROWS, _READ_SPEED = 5_000, 2.5e8
+# Texts whose words stand for those of all.
+_TEXTS_LOOKED_AT = 2_000
+# Short texts whose vectors are made in a second.
+_TEXTS_A_SECOND = 30_000
 
 
 def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) -> bool:
@@ -55,16 +64,17 @@ def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) 
     _refuse_asking(arguments)
     if isinstance(table, SparseNpz) or arguments.by_scores or arguments.by_rankings or not arguments.compares:
         return False
-    if arguments.text:
+    if arguments.only_dedupes and (arguments.text or arguments.columns):
+        # Texts are compared as they are written, and columns by their values: there are no vectors.
         return False
     n, d, item = table.n if rows is None else rows, *_shape(table, arguments)
     room = _room(arguments)
-    fits = 2 * n * d * item + _ROW_BYTES * n <= room
+    fits = _bytes_of_work(table, arguments, n, d, item) <= room
     needing_all = _needing_all(arguments)
     if arguments.method == METHOD or arguments.in_parts:
         return needing_all not in _OTHER_INPUTS and not (fits and _refusals(arguments))
     if not fits and needing_all:
-        _tell_of_memory(needing_all, n, d, item, arguments)
+        _tell_of_memory(needing_all, n, d, item, table, arguments)
     return not fits and needing_all is None
 
 
@@ -84,9 +94,9 @@ def _needing_all(arguments: SelectArguments) -> str | None:
     return next(iter(_refusals(arguments)), None)
 
 
-def _tell_of_memory(flag: str, n: int, d: int, item: int, arguments: SelectArguments) -> None:
+def _tell_of_memory(flag: str, n: int, d: int, item: int, table: Table, arguments: SelectArguments) -> None:
     """Say on standard error that all vectors are read at once, why, and what that takes; refuse over --max-memory."""
-    size = n * d * item
+    size = n * d * item if arguments.text is None else _bytes_of_work(table, arguments, n, d, item)
     if arguments.max_memory is not None and size > _room(arguments):
         remedy = f"say -m {METHOD}" if flag.startswith("-m ") else f"leave {flag} out"
         raise InputError(
@@ -94,15 +104,25 @@ def _tell_of_memory(flag: str, n: int, d: int, item: int, arguments: SelectArgum
             f"{arguments.max_memory}; raise it, or {remedy}"
         )
     click.echo(
-        f"all {n:,} x {d:,} vectors are read at once, which takes about {_bytes_at_once(n, d, item) / 1e9:,.3g} GB of "
-        f"memory: {flag} needs all of them; without it they are read in parts",
+        f"all {n:,} x {d:,} vectors are read at once, which takes about "
+        f"{_bytes_at_once(table, arguments, n, d, item) / 1e9:,.3g} GB of memory: {flag} needs all of them; without it "
+        "they are read in parts",
         err=True,
     )
 
 
-def _bytes_at_once(n: int, d: int, item: int) -> int:
+def _bytes_at_once(table: Table, arguments: SelectArguments, n: int, d: int, item: int) -> int:
     """About what a run takes that holds all vectors, and a copy of them in the kind that it computes with."""
-    return _BASE_BYTES + 2 * n * d * item + _ROW_BYTES * n
+    return _BASE_BYTES + _bytes_of_work(table, arguments, n, d, item)
+
+
+def _bytes_of_work(table: Table, arguments: SelectArguments, n: int, d: int, item: int) -> int:
+    """The same beside what the interpreter and the libraries hold; of texts their words too."""
+    size = 2 * n * d * item + _ROW_BYTES * n
+    if arguments.text is None:
+        return size
+    first = next(table.text_blocks(arguments.text, _TEXTS_LOOKED_AT)).head(_TEXTS_LOOKED_AT)
+    return size + bytes_by_words(first, n / max(1, len(first)))[1]
 
 
 def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> tuple[SelectArguments, Parts]:
@@ -130,8 +150,13 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
         vectors=arguments.vectors,
         columns=arguments.columns,
         categories=arguments.categories or (),
+        text=arguments.text,
+        embedder=arguments.embedder,
+        cache=not arguments.no_cache,
+        progress=arguments.progress,
+        work=arguments.work if arguments.text else None,
     )
-    return dataclasses.replace(arguments, method=METHOD), parts
+    return arguments if arguments.only_dedupes else dataclasses.replace(arguments, method=METHOD), parts
 
 
 def _refuse_asking(arguments: SelectArguments) -> None:
@@ -139,7 +164,7 @@ def _refuse_asking(arguments: SelectArguments) -> None:
     asking = " and ".join(_asking(arguments))
     given = {
         "--budget": arguments.budget is not None,
-        "--score": arguments.score_column is not None,
+        "--score": arguments.score_column is not None and not arguments.only_dedupes,
         "--scores": arguments.by_scores,
         "--rankings": arguments.by_rankings,
         "--queries": arguments.queries is not None,
@@ -167,18 +192,18 @@ def _refusals(arguments: SelectArguments) -> list[str]:
     """The flags that need all vectors at once, or have no meaning for parts."""
     given = {
         "--budget": arguments.budget,
-        "--dedupe": arguments.dedupe,
-        "--score": arguments.score_column,
+        "--score": None if arguments.only_dedupes else arguments.score_column,
         "--drop-empty": arguments.drop_empty or None,
         "--images": arguments.images,
         "--model": arguments.model,
+        f"--device {arguments.device}": arguments.device if names_a_device(arguments.device) else None,
     }
     return [flag for flag, value in given.items() if value is not None]
 
 
 def with_sample(pool: Pool, plan: Selection) -> Pool:
     """The pool with the picks' vectors and those of a sample in place of parts, for what is said and drawn of them."""
-    if not isinstance(pool.X, Parts):
+    if not is_pool(pool.X):
         return pool
     if not len(plan):
         return dataclasses.replace(pool, X=None)
@@ -202,11 +227,13 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     """
     d, item = _shape(table, arguments)
     threads = cores(arguments.n_threads)
+    if arguments.only_dedupes:
+        return duplicates_of_parts(rows, d, item, threads)
     k = arguments.k or 1
     size, speed = rows * d * item, pairs_a_second(d) * threads
-    reading = size / (_READ_SPEED * threads)
+    reading = size / (_READ_SPEED * threads) + (rows / _TEXTS_A_SECOND if arguments.text else 0.0)
     reference = rows_sampled(rows, d, k)
-    whole = _bytes_at_once(rows, d, item)
+    whole = _bytes_at_once(table, arguments, rows, d, item)
     ways = {
         METHOD: (
             2 * reading + pairs_of_rounds(rows, k, arguments.part_rows) / speed,
@@ -235,6 +262,19 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     }
 
 
+def duplicates_of_parts(rows: int, d: int, item: int, threads: int) -> dict[str, str]:
+    """What finding near-duplicates among so many vectors would take, of which nothing is read beforehand."""
+    pairs, size = pairs_of_cells(rows), bytes_of_cells(rows, d, item, threads)
+    seconds = 2 * rows * d * item / (_READ_SPEED * threads) + pairs / (pairs_a_second(d) * threads)
+    return {
+        "method": "near_duplicates_by_cells",
+        "rows": f"{rows:,} x {d:,}",
+        "seconds": f"about {seconds:.2g}, by the files' layout; nothing was read",
+        "bytes": f"about {(_BASE_BYTES + size) / 1e6:,.0f} MB, and {rows * d * item / 1e9:,.3g} GB of disk",
+        "exact": "every pair is verified; how many are missed is measured",
+    }
+
+
 def _room(arguments: SelectArguments) -> int:
     """What the work may hold."""
     return _ROOM if arguments.max_memory is None else checks.bytes_of(arguments.max_memory)
@@ -244,6 +284,8 @@ def _shape(table: Table, arguments: SelectArguments) -> tuple[int, int]:
     """How long the vectors are, about, and the bytes of a value."""
     if arguments.columns:
         return len(arguments.columns), 4
+    if arguments.text:
+        return DIMS, 4
     name = arguments.vectors or only_vectors(table)
     if isinstance(table, Npy) and len(shape := table._layout(name)[0]) == 2:
         return int(shape[1]), max(4, table._layout(name)[1].itemsize)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from kofn.cli.printing import first_of
 from kofn.core.plans import Selection
 from kofn.io.cells import stands_for_nothing
-from kofn.io.tables import UNLABELLED
+from kofn.io.tables import UNLABELLED, Table
 from kofn.selection.labels._classifier import counts_of
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
@@ -23,9 +24,17 @@ _FEW = 3
 _CLASSES = 12
 
 
-def earlier(pool: Pool) -> tuple[str, ...]:
+def with_row_numbers(arguments: SelectArguments, table: Table) -> SelectArguments:
+    """The arguments, rows named by their numbers in the first round's file where `--all` wrote these."""
+    if arguments.id_column is not None or "row" not in table.columns or not earlier(table):
+        return arguments
+    row = table.column("row")
+    ours = row.dtype.is_integer() and np.array_equal(np.sort(row.to_numpy()), np.arange(table.n))
+    return dataclasses.replace(arguments, id_column="row") if ours else arguments
+
+
+def earlier(table: Table) -> tuple[str, ...]:
     """Our own columns of the round before, which `--all` wrote: `rank` counts the first rows, `gain` stands by it."""
-    table = pool.table
     if not {"rank", "gain"} <= set(table.columns):
         return ()
     rank = table.column("rank")

@@ -13,6 +13,7 @@ from typing import Any
 from kofn._index import entries
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
+from kofn.core.devices import names_a_device, resolve_device
 from kofn.core.pools import is_pool
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import DERIVE, VERBS, Entry, Spec, execute
@@ -60,6 +61,7 @@ def dispatch(
     if method_name != "auto":
         _refuse_limits(entry, given, options, takes, index)
     _refuse_engine(entry, given, options, index)
+    _refuse_device(entry, given, options, index)
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -114,6 +116,16 @@ def _refuse_engine(entry: Entry, given: Mapping[str, Any], options: Iterable[str
     able = [other.name for other in _fitting(given, options, index) if "engine" in other.accepted]
     remedy = f"leave engine out, or use {', '.join(able)}" if able else "no method that fits this call runs elsewhere"
     raise InputError(f"engine={shown(engine)}: method={entry.name!r} runs on this machine only; {remedy}")
+
+
+def _refuse_device(entry: Entry, given: Mapping[str, Any], options: Iterable[str], index: Mapping[str, Entry]) -> None:
+    """Work that the processor would do is refused where a device was asked for; "auto" asks for none in particular."""
+    device = argument("device", given.get("device"))
+    if not names_a_device(device) or "device" in entry.accepted:
+        return
+    able = [other.name for other in _fitting(given, options, index) if "device" in other.accepted]
+    remedy = f"leave device out, or use {', '.join(able)}" if able else "no method that fits this call runs on one"
+    raise InputError(f"device={shown(device)}: method={entry.name!r} runs on the processor only; {remedy}")
 
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:
@@ -224,6 +236,8 @@ def by_size(name: str, given: Mapping[str, Any], options: Mapping[str, Any], ind
     if name in _EXACT and not options and index[_EXACT[name]].takes(given) is not None:
         steps = _steps_of_routing(given["scores"], given.get("per_item"))
         return _EXACT[name] if steps <= _CHEAP else name
+    if "device" in index[name].accepted and resolve_device(argument("device", given.get("device"))) is not None:
+        return name
     of_sparse = index.get(_OF_SPARSE.get(name, ""))
     if of_sparse is not None and hasattr(given.get("X"), "nnz"):
         return name if options else of_sparse.name

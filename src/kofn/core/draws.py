@@ -16,6 +16,8 @@ KINDS: dict[str, dict[str, str]] = {
         "layers": "mappings whose tensors have layer numbers in their names",
         "adapters": "LoRA adapters",
         "predictions": "what each predicted for the same rows, whose answers are y, NaN where it said nothing",
+        "draws": "draws of one set of parameters, (draws, parameters), in any number",
+        "mixtures of experts": "mappings with the gates, linear experts and variances of a mixture of experts",
         "loose integers": "arrays or mappings whose whole-number tensors may differ from member to member",
     },
     "base": {

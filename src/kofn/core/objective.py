@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -291,6 +292,31 @@ class _Adapted(Objective):
         super().bind(poll)
         if self.polls:
             self.own.poll = poll
+
+
+def best_of_rivals(rivals: Ints, high: Floats, measure: Callable[[Ints], Floats]) -> int:
+    """The rival of the largest exact value, the lowest index in a tie.
+
+    Args:
+        rivals: items.
+        high: a value that each of them does not exceed.
+        measure: exact values of some items, asked for the most promising first and for no more than it takes.
+    """
+    order = np.lexsort((rivals, -high))
+    rivals, high = rivals[order], high[order]
+    best, best_value, step = -1, -math.inf, 1
+    while len(rivals) and high[0] >= best_value:
+        batch = np.sort(rivals[:step])
+        values = measure(batch)
+        top = int(np.argmax(values))
+        if values[top] > best_value or (values[top] == best_value and batch[top] < best):
+            best, best_value = int(batch[top]), float(values[top])
+        # Rivals whose own ceiling is reached already, at a higher index, cannot win any more.
+        rivals, high = rivals[step:], high[step:]
+        step = min(64, step * 2)
+        able = (high > best_value) | ((high == best_value) & (rivals < best))
+        rivals, high = rivals[able], high[able]
+    return best
 
 
 def as_objective(given: Any, label: str = "objective") -> Objective:

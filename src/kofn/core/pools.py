@@ -179,6 +179,64 @@ def row_numbers(rows: Iterable[int] | Ints, n: int) -> Ints:
     return wanted.astype(np.int64)
 
 
+class SomeRows:
+    """Some rows of a pool as a pool of their own.
+
+    Args:
+        pool: the whole.
+        rows: row numbers of it, rising.
+
+    Examples:
+        >>> pool = SomeRows(ArrayPool(np.arange(10.0).reshape(5, 2)), [0, 2, 3])
+        >>> [pool.read(fragment).tolist() for fragment in pool.fragments(part_rows=3)]
+        [[[0.0, 1.0], [4.0, 5.0]], [[6.0, 7.0]]]
+        >>> pool.n, pool.take([2, 0]).tolist()
+        (3, [[6.0, 7.0], [0.0, 1.0]])
+    """
+
+    def __init__(self, pool: Pool, rows: Iterable[int] | Ints) -> None:
+        self.whole = pool
+        self.rows = row_numbers(rows, pool.n)
+        if (np.diff(self.rows) <= 0).any():
+            raise InputError("rows do not rise; sort them, each row once")
+
+    @property
+    def n(self) -> int:
+        return len(self.rows)
+
+    @property
+    def width(self) -> int:
+        return self.whole.width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.whole.dtype
+
+    @cached_property
+    def digest(self) -> str:
+        digest = hashlib.sha256(self.whole.digest.encode())
+        digest.update(self.rows.data)
+        return digest.hexdigest()
+
+    def fragments(self, part_rows: int | None = None) -> tuple[Fragment, ...]:
+        """Those of the whole, each with the rows that are left of it."""
+        fragments: list[Fragment] = []
+        for fragment in self.whole.fragments(part_rows):
+            low, high = np.searchsorted(self.rows, (fragment.first_row, fragment.stop)).tolist()
+            if low < high:
+                fragments.append(Fragment(fragment.source, fragment.part, low, high - low))
+        return tuple(fragments)
+
+    def read(self, fragment: Fragment) -> Array:
+        rows = self.rows[fragment.first_row : fragment.stop]
+        first = int(rows[0])
+        span = Fragment(fragment.source, fragment.part, first, int(rows[-1]) + 1 - first)
+        return self.whole.read(span)[rows - first]
+
+    def take(self, rows: Iterable[int] | Ints) -> Array:
+        return self.whole.take(self.rows[row_numbers(rows, self.n)])
+
+
 class ArrayPool:
     """A pool in memory.
 

@@ -25,8 +25,9 @@ from kofn.engines.threads import cores, spread
 INPUTS = ("X", "distances", "similarity", "scores", "curves", "members", "rankings")
 # Words whose texts are paths of files.
 _PATHS = ("members", "base")
-# Objectives that never make a sparse X dense.
-_OF_ENTRIES = ("feature_based", "weighted_coverage")
+# Objectives that never make a sparse X dense: by its entries, and by the cosines of its rows.
+_OF_ENTRIES = ("feature_based", "weighted_coverage", "log_determinant")
+_OF_COSINES = ("facility_location", "graph_cut", "saturated_coverage")
 # The spreads of a table's columns are compared where there are at most so many; a ratio beyond this is said.
 _MOST_COLUMNS, _UNLIKE = 1_000, 30.0
 # Bytes of a pool's rows that are read into memory without a `max_memory`.
@@ -97,7 +98,7 @@ def build(
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
         elif name == "X" and verb in ("select", "assign") and checks.is_sparse(value):
             if not (_reads_entries(given.get("objective")) or (sparse and (cosine or _by_cosine(given)))):
-                of_objective = " (of facility_location)" if verb == "select" else ""
+                of_objective = f" (of {', '.join(_OF_COSINES)})" if verb == "select" else ""
                 as_is = f", or metric='cosine'{of_objective}, which takes sparse rows as they are"
                 raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")
             checked[name] = vocabulary.readable(name, value, checks.sparse_rows, value)
@@ -105,7 +106,7 @@ def build(
             checked[name] = value
         elif name not in late and name != "costs":
             checked[name] = vocabulary.argument(name, value)
-    source = next((name for name in INPUTS if name in checked), None)
+    source = _source_of(checked)
     if source is None:
         raise InputError(f"nothing to {verb} from: give one of {', '.join(INPUTS)}")
     n = _length(checked[source])
@@ -136,7 +137,7 @@ def build(
     if len(checked.get("bounds", ())) > 1:
         checks.same_length(n, source, "bounds", len(checked["bounds"]))
     _join_quotas(checked, of_budget=verb == "allocate")
-    for name in INPUTS:
+    for name in INPUTS if verb != "combine" else ():
         if name in checked and name != source and name not in ("members", "rankings"):
             checks.same_length(n, source, name, _length(checked[name]))
     if verb == "combine" and "weights" in checked:
@@ -165,6 +166,11 @@ def build(
         at_most_k,
         judges,
     )
+
+
+def _source_of(given: Mapping[str, Any]) -> str | None:
+    """The input that has an item of the pool in each row: the members where X are the rows that they predict."""
+    return next((name for name in ("members", *INPUTS) if name in given), None)
 
 
 def _rows_of(pool: Pool, max_memory: Any) -> NDArray[Any]:
@@ -276,13 +282,21 @@ def columns_by_number(options: Mapping[str, Any], judges: Sequence[str]) -> dict
 
 def _reads_entries(objective: Any) -> bool:
     """Whether an objective given as text is built from the entries of a sparse X alone."""
+    terms = _terms(objective)
+    return bool(terms) and all(term in _OF_ENTRIES for term in terms)
+
+
+def _terms(objective: Any) -> list[str]:
+    """The names of the objectives that are added up in a text."""
     terms = re.sub(r"\([^)]*\)", "", objective).split("+") if isinstance(objective, str) else []
-    return bool(terms) and all(term.split("*")[-1].strip() in _OF_ENTRIES for term in terms)
+    return [term.split("*")[-1].strip() for term in terms]
 
 
 def _by_cosine(given: Mapping[str, Any]) -> bool:
-    """Whether rows are compared by their cosines, in facility location where there is a choice."""
-    return given.get("metric") == "cosine" and given.get("objective") in (None, "facility_location")
+    """Whether rows are compared by their cosines, by an objective that takes them so where there is a choice."""
+    terms = ["facility_location"] if given.get("objective") is None else _terms(given["objective"])
+    readable = bool(terms) and all(term in (*_OF_ENTRIES, *_OF_COSINES) for term in terms)
+    return given.get("metric") == "cosine" and readable
 
 
 def _join_quotas(checked: dict[str, Any], *, of_budget: bool) -> None:
@@ -305,7 +319,7 @@ def with_frame_ids(given: Mapping[str, Any], ids: Any) -> tuple[Mapping[str, Any
     those of a pandas frame or series are its index, if it names rows (all differ, none is missing, not just 0, 1, ...),
     and those of a pool of files are of the column that it was opened with.
     """
-    source = next((name for name in INPUTS if name in given), "X")
+    source = _source_of(given) or "X"
     with checks.reading(source, given.get(source), vocabulary.VOCABULARY[source].help):
         return _with_frame_ids(source, given, ids)
 

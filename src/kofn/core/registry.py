@@ -398,7 +398,16 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
 def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, list | tuple) and any(map(_is_object, value)):
+        return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return type(value).__name__
     return getattr(value, "__qualname__", repr(value)) if callable(value) else value
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a file can hold no more of a value than its name."""
+    return callable(value) or dataclasses.is_dataclass(value)
 
 
 def _peak_bytes() -> int:

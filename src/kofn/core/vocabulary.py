@@ -48,6 +48,17 @@ def engine(value: Any, name: str = "engine") -> Any:
     )
 
 
+def device(value: Any, name: str = "device") -> str | None:
+    """What compares and adds up: None, or the name of a device, which is looked for once it is needed."""
+    if value is None:
+        return None
+    if type(value).__module__ == "torch":
+        value = str(value)
+    if isinstance(value, str) and value.strip() and value == value.strip():
+        return value
+    raise InputError(f"{name}={shown(value)}: give 'cpu', 'auto', or a device of torch such as 'cuda' or 'cuda:1'")
+
+
 def rating(value: Any, name: str = "score") -> Any:
     """A callable."""
     if not callable(value):
@@ -132,6 +143,13 @@ VOCABULARY: dict[str, Argument] = {
             engine,
             "Where the work runs: 'local', 'ray', 'ray:HOST:PORT', 'ray://HOST:PORT', or an engine.",
         ),
+        Argument(
+            "device",
+            "setting",
+            device,
+            "What compares the rows: 'cpu' (default), 'cuda', 'cuda:1', 'auto' (a GPU where torch sees one); the "
+            "answer is the same. 'torch:cpu' runs the same code on torch's processor.",
+        ),
     )
 }
 # Settings that promise something; a method that does not take them cannot keep them.
@@ -188,6 +206,7 @@ SYNONYMS: dict[str, str] = {
     "memory_limit": "max_memory",
     "verbose": "progress",
     "backend": "engine",
+    "gpu": "device",
     "cost": "costs",
     "prices": "costs",
     "max_cost": "budget",

@@ -118,6 +118,7 @@ class Words(Inputs, Qualifiers, Where, Margins, Rules, Runtime, total=False):
     """Every word of the vocabulary with its type."""
 
     engine: str | None
+    device: str | None
 
 
 # Words that say something of a table, for the verbs whose items may be its rows: the type, and a sentence.

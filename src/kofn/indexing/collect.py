@@ -115,7 +115,7 @@ def index_files(index: Mapping[str, Mapping[str, Entry]]) -> dict[Path, str]:
 def words_of(entries: Mapping[str, Entry]) -> list[str]:
     """The words that the methods of one verb take, in the vocabulary's order."""
     taken = {word for entry in entries.values() for word in entry.accepted}
-    taken |= {"ids", "progress", "engine"}
+    taken |= {"ids", "progress", "engine", "device"}
     return [word for word in VOCABULARY if word in taken]
 
 

@@ -53,6 +53,7 @@ _OTHERS = {
     "methods": ("verbs.py", "helper", 'kofn.methods("assign", given=("scores", "capacity"))'),
     "Selector": ("estimators.py", "estimator", "kofn.Selector(k=100)"),
     "Assigner": ("estimators.py", "estimator", "kofn.Assigner(k=10)"),
+    "DynamicSelector": ("ensemble_estimators.py", "estimator", "kofn.DynamicSelector(models)"),
     "EnsembleSelector": ("ensemble_estimators.py", "estimator", "kofn.EnsembleSelector(models, k=5)"),
     "Stacker": ("ensemble_estimators.py", "estimator", "kofn.Stacker(models)"),
 }

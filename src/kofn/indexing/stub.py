@@ -15,7 +15,7 @@ from kofn.objectives.base import GREEDY, own_parameters
 NOUNS = {"select": "Selection", "assign": "Assignment", "allocate": "Allocation", "combine": "Blend"}
 LEADS = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}
 # Settings that every call may carry, whatever the method does with them.
-_ALWAYS = ("seed", "progress", "max_memory", "time_limit", "n_threads", "engine")
+_ALWAYS = ("seed", "progress", "max_memory", "time_limit", "n_threads", "engine", "device")
 _KNOWN = {
     "Any", "Callable", "Iterable", "Literal", "Mapping", "Sequence", "ArrayLike", "Metric", "Items", "Path",
     "int", "float", "str", "bool", "None", "tuple", "list", "dict", "set", "frozenset", "object", "bytes", "complex",

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from kofn.io.tables import Table as Table
     from kofn.io.vectors import column_vectors as column_vectors
     from kofn.io.vectors import pool_vectors as pool_vectors
-    from kofn.io.vectors import text_vectors as text_vectors
+    from kofn.io.words import text_vectors as text_vectors
 
 _HOMES = {
     **dict.fromkeys(("atomic_path", "write_table"), "atomic"),
     "Pool": "pool",
     "Table": "tables",
     "embed_texts": "embedding",
-    **dict.fromkeys(("column_vectors", "pool_vectors", "text_vectors"), "vectors"),
+    **dict.fromkeys(("column_vectors", "pool_vectors"), "vectors"),
+    "text_vectors": "words",
 }
 __getattr__, __dir__, __all__ = attach(__name__, _HOMES)

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,10 +77,15 @@ def _locked(lock: Path) -> int | None:
         os.close(handle)
 
 
-def _remove_stale(folder: Path) -> None:
-    """Remove the temporary files that killed runs left in the folder."""
+def remove_stale(folder: Path, names: re.Pattern[str] = _TEMPORARY) -> None:
+    """Remove the temporary files that killed runs left in the folder.
+
+    Args:
+        folder: where to look.
+        names: what they are called; its first group is the number of the process that writes them.
+    """
     for entry in os.scandir(folder):
-        match = _TEMPORARY.fullmatch(entry.name)
+        match = names.fullmatch(entry.name)
         if match and not _lives(int(match[1])) and entry.is_file(follow_symlinks=False):
             with suppress(OSError):
                 os.unlink(entry.path)
@@ -144,7 +150,7 @@ def atomic_path(path: str | PathLike[str]) -> Iterator[Path]:
         with _writing(named):
             yield target
         return
-    _remove_stale(folder)
+    remove_stale(folder)
     temporary = folder / f".{target.name[:180]}.kofn-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         # Created here and not by the writer, to distinguish a folder without write permission from a failed write.
@@ -185,7 +191,31 @@ def write_table(frame: pl.DataFrame, path: str | PathLike[str]) -> Path:
         if suffix == ".parquet":
             frame.write_parquet(temporary)
         else:
-            _write_lines(frame, temporary, suffix)
+            _write_lines([frame], temporary, suffix)
+    return target
+
+
+def write_parts(frames: Iterable[pl.DataFrame], path: str | PathLike[str]) -> Path:
+    """Write frames of one schema, of which there is one at least, below one another as `write_table` writes one.
+
+    One frame at a time is in memory, and what a writer of Parquet holds of a row group.
+    """
+    from polars.io.plugins import register_io_source
+
+    target = Path(path)
+    suffix = table_suffix(target)
+    left = iter(frames)
+    first = next(left)
+    with atomic_path(target) as temporary:
+        if suffix != ".parquet":
+            _write_lines(chain([first], left), temporary, suffix)
+            return target
+
+        def source(*_: object) -> Iterator[pl.DataFrame]:
+            yield first
+            yield from left
+
+        register_io_source(source, schema=first.schema).sink_parquet(temporary, maintain_order=True)
     return target
 
 
@@ -206,18 +236,20 @@ def table_suffix(path: str | PathLike[str]) -> str:
     return suffix
 
 
-def _write_lines(frame: pl.DataFrame, path: Path, suffix: str) -> None:
+def _write_lines(frames: Iterable[pl.DataFrame], path: Path, suffix: str) -> None:
     """CSV, TSV or JSONL through a file of ours: its closing reports a full disk, which not every writer's does."""
     with open(path, "wb") as sink:
-        if suffix in (".jsonl", ".ndjson"):
-            for part in frame.iter_slices(_SLICE):
-                sink.write(part.write_ndjson().encode())
-            return
-        separator = "\t" if suffix == ".tsv" else ","
-        flat = _flat(frame)
-        sink.write(flat.head(0).write_csv(separator=separator).encode())
-        for part in flat.iter_slices(_SLICE):
-            sink.write(part.write_csv(separator=separator, include_header=False).encode())
+        separator, has_header = "\t" if suffix == ".tsv" else ",", False
+        for frame in frames:
+            if suffix in (".jsonl", ".ndjson"):
+                sink.writelines(part.write_ndjson().encode() for part in frame.iter_slices(_SLICE))
+                continue
+            flat = _flat(frame)
+            if not has_header:
+                sink.write(flat.head(0).write_csv(separator=separator).encode())
+                has_header = True
+            for part in flat.iter_slices(_SLICE):
+                sink.write(part.write_csv(separator=separator, include_header=False).encode())
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
+from kofn.core.devices import resolve_device
 from kofn.io.embedding_cache import cache_folder
 
 MINILM = "minilm"
@@ -63,13 +64,14 @@ def has_minilm() -> bool:
     return _installed(_MINILM_PACKAGE) and _installed("sentence_transformers")
 
 
-def open_embedder(model: str) -> Embedder:
+def open_embedder(model: str, device: str | None = None) -> Embedder:
     """The model that a name or path stands for; nothing is loaded yet.
 
     Args:
         model: "minilm", which `kofn[minilm]` brings; a folder of sentence-transformers, of model2vec, or with
             `model.onnx` (or `onnx/model.onnx`) beside `tokenizer.json`; an `.onnx` file beside its `tokenizer.json`;
             or a name that sentence-transformers, or else model2vec, knows and may download.
+        device: where a model of sentence-transformers computes; None and "auto": as that library chooses.
 
     Raises:
         InputError: the library that it needs is not installed, or the path holds no such model.
@@ -77,7 +79,7 @@ def open_embedder(model: str) -> Embedder:
     if model == MINILM:
         if not has_minilm():
             raise InputError("embedder='minilm' needs its model; pip install 'kofn[minilm]'")
-        return _sentence_transformers(str(_minilm_folder()), MINILM_NAME, _minilm_folder())
+        return _sentence_transformers(str(_minilm_folder()), MINILM_NAME, _minilm_folder(), device)
     path = Path(model).expanduser()
     shown = f"the model {model!r}"
     if path.is_file():
@@ -99,18 +101,22 @@ def open_embedder(model: str) -> Embedder:
             raise InputError(
                 f"embedder={model!r} holds no model: neither modules.json nor config.json nor model.onnx is in it"
             )
-        return _sentence_transformers(str(path), shown, path)
+        return _sentence_transformers(str(path), shown, path, device)
     if path.suffix.lower() == ".onnx" or path.is_absolute() or model[:1] == ".":
         raise InputError(f"embedder={model!r}: no such file or folder")
     if not _installed("sentence_transformers") and _installed("model2vec"):
         return _model2vec(model, shown, None)
-    return _sentence_transformers(model, shown, None)
+    return _sentence_transformers(model, shown, None, device)
 
 
 # Kinds of models.
 
 
-def _sentence_transformers(model: str, shown: str, folder: Path | None) -> Embedder:
+def _sentence_transformers(model: str, shown: str, folder: Path | None, device: str | None) -> Embedder:
+    # Without a name the library takes a GPU where torch sees one.
+    named = device not in (None, "auto")
+    chosen = {"device": "cpu" if device == "cpu" else str(resolve_device(device))} if named else {}
+
     @functools.cache
     def network() -> Any:
         # A name may be downloaded, which is shown.
@@ -122,7 +128,7 @@ def _sentence_transformers(model: str, shown: str, folder: Path | None) -> Embed
                     f"embedder={model!r} needs sentence-transformers; pip install 'kofn[text]', or leave it out for "
                     "TF-IDF"
                 ) from None
-            return _loaded(model, lambda: SentenceTransformer(model))
+            return _loaded(model, lambda: SentenceTransformer(model, **chosen))
 
     def encode(texts: Sequence[str]) -> NDArray[Any]:
         loaded = network()

@@ -43,7 +43,12 @@ class Embedded(NamedTuple):
 
 
 def embed_texts(
-    texts: Sequence[str] | pl.Series, model: str, *, cache: bool = True, progress: Progress = None
+    texts: Sequence[str] | pl.Series,
+    model: str,
+    *,
+    cache: bool = True,
+    progress: Progress = None,
+    device: str | None = None,
 ) -> NDArray[np.float32]:
     """Vectors of unit length from a model, by its name or the path of its folder.
 
@@ -53,6 +58,9 @@ def embed_texts(
             libraries know.
         cache: vectors are looked up and kept in the user's cache folder, by the content of text and model.
         progress: True shows how far the model is; a callable is told each step.
+        device: where a model of sentence-transformers computes: "cpu", "cuda", "cuda:1"; by default, and with "auto",
+            on a GPU where torch sees one. Vectors of another device differ by float32 rounding. Other models compute on
+            the processor.
 
     Returns:
         (n, d) float32. A text of which the model knows nothing may be all zeros.
@@ -64,11 +72,16 @@ def embed_texts(
     gives the same vector up to float32 rounding, whatever other texts are beside it. A name that is not on disk is
     downloaded by the library that knows it.
     """
-    return embedded(texts, model, cache=cache, progress=progress).X
+    return embedded(texts, model, cache=cache, progress=progress, device=device).X
 
 
 def embedded(
-    texts: Sequence[str] | pl.Series, model: str, *, cache: bool = True, progress: Progress = None
+    texts: Sequence[str] | pl.Series,
+    model: str,
+    *,
+    cache: bool = True,
+    progress: Progress = None,
+    device: str | None = None,
 ) -> Embedded:
     """`embed_texts`, with the model's name and how many texts it was asked for."""
     series = texts if isinstance(texts, pl.Series) else pl.Series(list(texts), dtype=pl.String)
@@ -76,7 +89,7 @@ def embedded(
         raise InputError("texts is empty; give at least one text")
     if series.null_count():
         raise InputError(f"texts at row {series.is_null().arg_max()} is missing; fill or drop it first")
-    embedder = open_embedder(model)
+    embedder = open_embedder(model, device)
     rows_of: dict[bytes, list[int]] = {}
     for row, text in enumerate(series.to_list()):
         rows_of.setdefault(hashlib.blake2b(text.encode(), digest_size=16).digest(), []).append(row)

@@ -8,6 +8,7 @@ import weakref
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,21 @@ class JsonLines(Scanned):
             self._note_gaps(self.column(name))
         values = (json.loads(json_lines.members(line.decode()).get(name, "null")) for line in self._lines())
         return pl.Series(name, [words_in(value) for value in values], pl.String)
+
+    def text_blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        name = self.require(name)
+        kinds = self._kinds[name]
+        if self.types[name] != pl.String or kinds == {"str"}:
+            yield from super().text_blocks(name, rows)
+            return
+        lines = self._lines()
+        while block := list(islice(lines, rows)):
+            written = [json_lines.members(line.decode()).get(name) for line in block]
+            if kinds & json_lines.NESTED:
+                yield pl.Series(name, [words_in(json.loads(value or "null")) for value in written], pl.String)
+            else:
+                texts = pl.Series(name, list(map(json_lines.as_text, written)), pl.String)
+                yield self._as_texts(self.reading.without_na(texts))
 
     def ids(self, name: str) -> Array:
         name = self.require(name)

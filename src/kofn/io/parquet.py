@@ -16,6 +16,7 @@ from kofn.io.parquet_counts import StatedCounts
 from kofn.io.parquet_footer import metadata
 from kofn.io.parquet_pages import PagedColumn
 from kofn.io.scanned import Scanned, collected, schema_of
+from kofn.io.tables import reading_file
 
 # Rows of neighbouring row groups that are read together.
 _RUN_ROWS = 1 << 15
@@ -123,13 +124,20 @@ class Parquet(Scanned):
 
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame:
         ordered, position = np.unique(wanted, return_inverse=True)
-        parts = [pl.DataFrame(schema=self.types)]
-        for run in self._runs(_RUN_ROWS):
-            low, high = np.searchsorted(ordered, (run.first_row, run.stop))
-            if low < high:
-                parts.append(self._picked(run, ordered[low:high]))
-        taken = pl.concat(parts)
+        taken = pl.concat(self._taken_by_runs(ordered))
         return taken[position] if len(position) else taken
+
+    def take_by_runs(self, rows: NDArray[np.int64]) -> Iterator[pl.DataFrame]:
+        """What `take` gives of rows that rise, a run of row groups at a time; an empty frame comes first."""
+        with reading_file(self.path):
+            yield from self._taken_by_runs(rows)
+
+    def _taken_by_runs(self, rows: NDArray[np.int64]) -> Iterator[pl.DataFrame]:
+        yield pl.DataFrame(schema=self.types)
+        for run in self._runs(_RUN_ROWS):
+            low, high = np.searchsorted(rows, (run.first_row, run.stop))
+            if low < high:
+                yield self._picked(run, rows[low:high])
 
     def _picked(self, run: Fragment, rows: NDArray[np.int64]) -> pl.DataFrame:
         """Rows of a run, rising; large columns of vectors of a known length by their pages."""

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -32,25 +32,21 @@ import polars as pl
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
-from kofn.core.pools import Fragment, Unit, cut, digest_of, joined, row_numbers, rows_of_part
+from kofn.core.pools import Fragment, Unit, cut, digest_of, row_numbers, rows_of_part
+from kofn.core.words import Progress
+from kofn.io.decoded_rows import DecodedRows
 from kofn.io.many import Several, files_of, open_tables
 from kofn.io.parquet import Parquet
-from kofn.io.pool_sources import lazy, mapped, wide
+from kofn.io.pool_sources import finite_rows, lazy, mapped, wide
+from kofn.io.pool_texts import TextRows, kept_rows
 from kofn.io.reading import Reading
 from kofn.io.stamps import Stamp, feed_files
 from kofn.io.stored_rows import StoredRows, temporary, write_rows, writing
 from kofn.io.tables import Table, located, reading_file
 from kofn.io.vectors import compared_columns, only_vectors, scaled_columns
 
-# Rows of a row group of a file that a frame is written to, of a block that is written to an array, and of neighbouring
-# row groups that are read together to take rows from them.
-_GROUP_ROWS, _BLOCK_ROWS, _RUN_ROWS = 1 << 17, 1 << 14, 1 << 15
-# Bytes of vectors from which on a row group that is not read by pages is decoded in two halves: an eighth slower, and
-# the vectors of half of it less in memory. All of it is read and unpacked each time, so more pieces would take longer
-# than they save.
-_HALVED_BYTES = 1 << 27
-# Bytes of vectors that are decoded at once of one that is read by pages, where its pages are no larger than half.
-_PIECE_BYTES = 1 << 23
+# Rows of a row group of a file that a frame is written to, and of a block that is written to an array.
+_GROUP_ROWS, _BLOCK_ROWS = 1 << 17, 1 << 14
 
 
 class Pool:
@@ -67,6 +63,8 @@ class Pool:
         dtype: float32 or float64.
         vectors: the column or array of vectors; None where they are made of `columns`.
         columns: the columns that the vectors are made of.
+        text: the column of texts that the vectors are made of.
+        how: how they are made, in one line; "" where they are read as they are.
     """
 
     def __init__(
@@ -78,27 +76,39 @@ class Pool:
         columns: Sequence[str] | None = None,
         categories: Sequence[str] = (),
         id: str | None = None,
+        text: str | None = None,
+        embedder: str | None = None,
+        cache: bool = True,
+        progress: Progress = None,
         work: str | os.PathLike[str] | None = None,
         stored: str | None = None,
+        is_copy: bool = False,
     ) -> None:
-        if vectors is not None and columns:
-            raise InputError("vectors and columns were given together; give one of them")
+        given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
+        if len(given) > 1:
+            raise InputError(f"{' and '.join(given)} were given together; give one of them")
+        if embedder is not None and text is None:
+            raise InputError(f"embedder={embedder!r} needs text: name the column to embed")
         self.table = table
         self.files = tuple(files)
         self.n = table.n
         self.columns = table.named(columns) if columns else None
-        self.vectors = None if columns else table.require(vectors) if vectors else only_vectors(table)
+        self.text = table.require(text) if text else None
+        self.vectors = None if columns or text else table.require(vectors) if vectors else only_vectors(table)
         self._categories = table.named(categories) if categories else ()
         self._id = table.require(id) if id else None
         self._stamps = tuple(Stamp.of(path) for path in self.files)
         self._lock = Lock()
-        self._decoded: tuple[Fragment, Array] | None = None
         # The file is a copy of a frame, and is another one each time.
-        self._is_copy = False
+        self._is_copy = is_copy
+        self._cache = cache
         self.dtype: np.dtype[Any]
         self.width: int
         self._units: list[Unit]
         with located(table):
+            self._texts = (
+                None if self.text is None else TextRows(table, self.text, embedder, cache=cache, progress=progress)
+            )
             self._open(work, stored)
 
     @staticmethod
@@ -108,9 +118,12 @@ class Pool:
         vectors: str | None = None,
         columns: Sequence[str] | None = None,
         categories: Sequence[str] = (),
+        text: str | None = None,
+        embedder: str | None = None,
         id: str | None = None,
         reading: Reading | None = None,
         work: str | os.PathLike[str] | None = None,
+        progress: Progress = None,
     ) -> Pool:
         """Open files, or a frame, as a pool.
 
@@ -122,9 +135,15 @@ class Pool:
             vectors: the column or array of vectors; by default the only one.
             columns: numbers, dates and names to compare by in place of vectors, scaled as `kofn select --columns` does.
             categories: those of columns that hold names, also where they are written as numbers.
+            text: a column of texts to compare by in place of vectors: by their words, which are learnt from a sample of
+                100,000 texts, fewer where they are long, that a fixed seed draws. Words that none of these has do not
+                count.
+            embedder: a model for the texts, as `kofn select --embedder` takes it.
             id: a column of ids, which must differ: the plan's ids, by which rows are named in include, exclude, start.
             reading: how tables of text are read.
-            work: a folder for temporary files; by default the system's.
+            work: a folder for temporary files, by default the system's. What runs that were killed have left there is
+                removed. The vectors of texts are kept there, and used by the next run.
+            progress: show how far the vectors of texts are.
 
         Returns:
             The pool.
@@ -137,13 +156,13 @@ class Pool:
         Cost: Parquet and NPY: the footers and the first vector. Others: one pass, and their vectors on disk.
         """
         how: dict[str, Any] = {"vectors": vectors, "columns": columns, "categories": categories, "id": id, "work": work}
+        how |= {"text": text, "embedder": embedder, "progress": progress}
         frame = lazy(source)
         if frame is not None:
             made = temporary(".parquet", work)
             with writing(made), reading_file(made):
                 frame.sink_parquet(made, row_group_size=_GROUP_ROWS, maintain_order=True)
-            pool = Pool(Table.open(made), [made], **how)
-            pool._is_copy = True
+            pool = Pool(Table.open(made), [made], **how, is_copy=True)
             weakref.finalize(pool, made.unlink, missing_ok=True)
             return pool
         named = [source] if isinstance(source, str | os.PathLike) else list(source)
@@ -159,6 +178,7 @@ class Pool:
         """
         table = self.table
         self._stored: StoredRows | None = None
+        self._row_groups: DecodedRows | None = None
         self._array_file: str | None = None
         if isinstance(table, Parquet) and self.vectors is not None:
             with reading_file(table.path):
@@ -166,10 +186,17 @@ class Pool:
             self.dtype = wide(dtype)
             self._units = table.units()
             table.know_width(self.vectors, self.width)
+            self._row_groups = DecodedRows(table, self.vectors, self.width, self.dtype)
         else:
-            arrays = mapped(table)
+            arrays = None if self._texts is not None else mapped(table)
             if not arrays:
                 ready = stored is not None and Path(stored).exists()
+                if self._texts is not None and stored is not None and not ready:
+                    # Made anew on another kind of processor they may differ in their last digits, and so may the picks.
+                    raise InputError(
+                        f"{stored}, the vectors of column {self.text!r}, is not on node {socket.gethostname()}; name a "
+                        "work folder that all nodes read"
+                    )
                 arrays = [np.load(str(stored), mmap_mode="r") if ready else self._written(work)]
                 self._array_file = str(arrays[0].filename)
             self._stored = StoredRows(arrays)
@@ -181,6 +208,8 @@ class Pool:
 
     def _written(self, work: str | os.PathLike[str] | None) -> Any:
         """The vectors in a temporary NPY file, mapped."""
+        if self._texts is not None and work is not None and not self._is_copy:
+            return kept_rows(self._texts, work, self.digest)
         made = temporary(".npy", work)
         weakref.finalize(self, made.unlink, missing_ok=True)
         with writing(made), reading_file(self.table.path):
@@ -188,6 +217,9 @@ class Pool:
 
     def _blocks(self) -> Iterator[Array]:
         """All vectors, block by block, checked."""
+        if self._texts is not None:
+            yield from self._texts.blocks()
+            return
         if self.columns is not None:
             scaled = scaled_columns(compared_columns(self.table, self.columns, self._categories))
             for start in range(0, self.n, _BLOCK_ROWS):
@@ -217,29 +249,20 @@ class Pool:
         if self._is_copy:
             return digest_of(self)
         state = hashlib.sha256(repr((self.vectors, self.columns, self._categories)).encode())
+        if self._texts is not None:
+            state.update(self._texts.key.encode())
         with located(self.table):
             feed_files(state, self._stamps)
         return state.hexdigest()
 
-    @cached_property
-    def _pieces(self) -> list[Unit]:
-        """What is decoded at once: runs of pages, or row groups where pages are large or have no whole rows."""
-        size = self.width * self.dtype.itemsize
-        piece, most = min(_RUN_ROWS, _PIECE_BYTES // size), _HALVED_BYTES // size
-        at_once = [unit.rows for unit in self._units]
-        if isinstance(self.table, Parquet) and self.vectors is not None:
-            at_once = self.table.rows_at_once(self.vectors, self.width)
-        pieces: list[Unit] = []
-        for unit, rows in zip(self._units, at_once, strict=True):
-            count = -(-unit.rows // piece) if rows < unit.rows and 2 * rows <= piece else 1 + (unit.rows > most)
-            edges = [unit.rows * i // count for i in range(count + 1)]
-            pieces += [Unit(unit.source, unit.part, high - low) for low, high in pairwise(edges) if high > low]
-        return pieces
+    @property
+    def by_words(self) -> bool:
+        """Whether the vectors are those of words, and not of a model."""
+        return self._texts is not None and self._texts.model is None
 
-    @cached_property
-    def _groups(self) -> list[Fragment]:
-        """The same with the numbers of their rows."""
-        return joined(self._pieces, 0)
+    @property
+    def how(self) -> str:
+        return "" if self._texts is None else self._texts.how
 
     @cached_property
     def ids(self) -> Array:
@@ -292,8 +315,9 @@ class Pool:
             if self._stored is not None:
                 with reading_file(self.table.path):
                     return self._checked(self._stored.rows(start, stop), start)
+            assert self._row_groups is not None
             with self._lock:
-                return self._part(start, stop)
+                return self._row_groups.rows(start, stop)
 
     def take(self, rows: Iterable[int] | Ints) -> Array:
         """The vectors of these rows of the pool, in the order asked; only the row groups that hold them are read."""
@@ -306,12 +330,13 @@ class Pool:
                 self._refuse_changed(int(wanted.min()), int(wanted.max()) + 1)
                 with reading_file(self.table.path):
                     return self._checked(self._stored.take(wanted), None)
-            for run in joined(self._pieces, _RUN_ROWS):
+            assert self._row_groups is not None
+            for run in self._row_groups.runs:
                 inside = (wanted >= run.first_row) & (wanted < run.stop)
                 if inside.any():
                     self._refuse_changed(run.first_row, run.stop)
                     with self._lock:
-                        vectors[inside] = self._group(run)[wanted[inside] - run.first_row]
+                        vectors[inside] = self._row_groups.group(run)[wanted[inside] - run.first_row]
         return vectors
 
     def rows(self, rows: Iterable[int] | Ints) -> pl.DataFrame:
@@ -322,47 +347,8 @@ class Pool:
         with located(self.table):
             return self.table.take(wanted)
 
-    def _part(self, start: int, stop: int) -> Array:
-        """Some rows: whole row groups as they are, a part of one from the group, which is kept for the next part."""
-        units = [unit for unit in self._groups if unit.first_row < stop and unit.stop > start]
-        if units[0].first_row == start and units[-1].stop == stop:
-            self._decoded = None
-            return self._decode(Fragment(units[0].source, units[0].part, start, stop - start))
-        # Copies, so that the whole group can be let go.
-        parts = [self._group(unit)[max(start - unit.first_row, 0) : stop - unit.first_row].copy() for unit in units]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _group(self, run: Fragment) -> Array:
-        """The vectors of a run of row groups; the last one is kept."""
-        if self._decoded is None or self._decoded[0] != run:
-            self._decoded = None  # two at once would be in memory
-            self._decoded = (run, self._decode(run))
-        return self._decoded[1]
-
-    def _decode(self, run: Fragment) -> Array:
-        table = self.table
-        assert isinstance(table, Parquet)
-        assert self.vectors is not None
-        with reading_file(table.path):
-            series = table.vector_rows(self.vectors, self.width, run)
-            vectors = table._vector_block(self.vectors, series, run.first_row, self.width)
-        return self._checked(vectors.astype(self.dtype, copy=False), run.first_row)
-
     def _checked(self, vectors: Array, start: int | None) -> Array:
-        """The vectors of rows from `start` on, or of picked rows, where all are finite."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if np.isfinite(vectors.sum()):
-                return vectors
-        finite = np.isfinite(vectors)
-        if finite.all():
-            return vectors
-        row, column = np.argwhere(~finite)[0].tolist()
-        kind = "NaN" if np.isnan(vectors[row, column]) else "infinite"
-        where = "one of the rows" if start is None else f"row {start + row}"
-        raise InputError(
-            f"{self.table.path} column {self.vectors!r} at {where}, column {column} is {kind}; drop or impute those "
-            "rows first"
-        )
+        return finite_rows(vectors, self.table, self.vectors, start)
 
     def _refuse_changed(self, start: int, stop: int) -> None:
         """Refuse rows of files that are no longer what they were."""
@@ -381,6 +367,8 @@ class Pool:
         stamps = tuple(stamp._replace(path=path) for stamp, path in zip(self._stamps, files, strict=True))
         columns = None if self.columns is None else tuple(self.columns)
         how = (self.vectors, columns, tuple(self._categories), self._id, self._is_copy, self._array_file)
+        if self._texts is not None:
+            how = (*how, self.text, self._texts.model, self._cache)  # type: ignore[assignment]
         return reopened, (files, stamps, self.table.reading, *how)
 
     def __repr__(self) -> str:

@@ -24,6 +24,9 @@ def reopened(
     id: str | None,
     is_copy: bool,
     stored: str | None,
+    text: str | None = None,
+    embedder: str | None = None,
+    cache: bool = True,
 ) -> Pool:
     """The pool of another process, opened once in this one.
 
@@ -34,7 +37,7 @@ def reopened(
         if not path.exists():
             raise InputError(f"{path} is not on node {socket.gethostname()}; keep the files where all nodes read them")
         stamp.check()
-    pool = Pool(
+    return Pool(
         open_tables(files, reading),
         files,
         vectors=vectors,
@@ -42,6 +45,8 @@ def reopened(
         categories=categories,
         id=id,
         stored=stored,
+        is_copy=is_copy,
+        text=text,
+        embedder=embedder,
+        cache=cache,
     )
-    pool._is_copy = is_copy
-    return pool

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.formats import Npy
 from kofn.io.many import Several
@@ -18,6 +19,26 @@ from kofn.io.tables import Table
 def wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type that vectors are computed in."""
     return np.dtype(np.float64 if dtype.itemsize > 4 and dtype.kind == "f" else np.float32)
+
+
+def finite_rows(vectors: Array, table: Table, column: str | None, start: int | None) -> Array:
+    """The vectors of rows from `start` on, or of picked rows, where all are finite.
+
+    Raises:
+        InputError: one is not, naming the first.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(vectors.sum()):
+            return vectors
+    finite = np.isfinite(vectors)
+    if finite.all():
+        return vectors
+    row, position = np.argwhere(~finite)[0].tolist()
+    kind = "NaN" if np.isnan(vectors[row, position]) else "infinite"
+    where = "one of the rows" if start is None else f"row {start + row}"
+    raise InputError(
+        f"{table.path} column {column!r} at {where}, column {position} is {kind}; drop or impute those rows first"
+    )
 
 
 def mapped(table: Table) -> list[Any] | None:

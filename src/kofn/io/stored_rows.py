@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import socket
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +16,7 @@ import numpy as np
 
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import FailureError, InputError
+from kofn.io.atomic import remove_stale
 
 
 class StoredRows:
@@ -60,14 +64,18 @@ class StoredRows:
 
 
 def temporary(suffix: str, folder: str | os.PathLike[str] | None) -> Path:
-    """An empty file that nobody else has.
+    """An empty file that nobody else has; those that killed runs of this machine left beside it are removed.
 
     Raises:
         InputError: there is no such folder.
     """
     if folder is not None and not Path(folder).is_dir():
         raise InputError(f"work={os.fspath(folder)!r}: there is no such folder; make it first")
-    handle, name = tempfile.mkstemp(prefix="kofn-pool-", suffix=suffix, dir=folder)
+    where = Path(tempfile.gettempdir() if folder is None else folder)
+    # Another machine's processes, which may share the folder, have numbers of their own.
+    machine = hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    remove_stale(where, re.compile(rf"kofn-pool-{machine}-(\d+)-\w+\.(npy|parquet|rows)"))
+    handle, name = tempfile.mkstemp(prefix=f"kofn-pool-{machine}-{os.getpid()}-", suffix=suffix, dir=where)
     os.close(handle)
     return Path(name)
 

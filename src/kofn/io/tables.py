@@ -309,6 +309,15 @@ class Table(VectorColumns, ABC):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of text")
         if self.reading.empty == "drop":
             self._note_gaps(series)
+        return self._as_texts(series)
+
+    def text_blocks(self, name: str, rows: int) -> Iterator[pl.Series]:
+        """The values of `texts` in order, in blocks of about so many rows; cells of CSV as they are written."""
+        name = self.require(name)
+        for block in self.blocks(name, rows):
+            yield self._as_texts(self.reading.without_na(block))
+
+    def _as_texts(self, series: pl.Series) -> pl.Series:
         if series.dtype.is_nested():
             return pl.Series(series.name, [words_in(value) for value in series.to_list()], pl.String)
         return series.cast(pl.String).fill_null("")

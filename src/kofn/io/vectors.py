@@ -1,9 +1,4 @@
-"""Vectors from text, mixed columns, a column of vectors, or an embedding model.
-
->>> X = text_vectors(["a cat sat", "the cat sat down", "stocks fell", "stocks rose again"], dims=2)
->>> X.shape, (X @ X.T).round(1).tolist()[0]
-((4, 2), [1.0, 1.0, 0.0, 0.0])
-"""
+"""Vectors from text, mixed columns, a column of vectors, or an embedding model."""
 
 from __future__ import annotations
 
@@ -15,32 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, count, refuse_nonfinite
+from kofn.core.checks import InputError, refuse_nonfinite
 from kofn.core.lazy import polars as pl
 from kofn.core.words import Progress
 from kofn.io.cells import missing_in
 from kofn.io.embedders import open_embedder
 from kofn.io.embedding import Embedded, embedded, model_for
 from kofn.io.reading import FILL_OR_DROP
+from kofn.io.words import DIMS, text_vectors
 
 if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-
     from kofn.io.tables import Table
 
 
-DIMS = 64
-MAX_TERMS = 1 << 18
 MAX_CATEGORIES = 1000
-_BIGRAM_WORDS = 20_000_000  # above, pairs of words would take gigabytes
-_CHUNK_TEXTS = 16_384
-_CHUNK_WORDS = 2_000_000
-# Scripts written without spaces have no words to split at: each of their characters stands for itself, and the pairs
-# of neighbours that follow are their words in good part.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
-_POWER = 4
-_LOST = 1e-4  # a row that keeps less of its unit length than this has a direction made of rounding errors
 
 
 class PoolVectors(NamedTuple):
@@ -63,6 +46,10 @@ def pool_vectors(
     cache: bool = True,
     progress: Progress = None,
     stand_in: bool = False,
+    max_memory: int | str | None = None,
+    in_parts: str | None = None,
+    times: float = 1.0,
+    device: str | None = None,
     dims: int = DIMS,
     seed: int = 0,
 ) -> PoolVectors:
@@ -78,6 +65,10 @@ def pool_vectors(
         cache: keep what the model gives, and use what it gave before.
         progress: True shows how far the model is; a callable is told each step.
         stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
+        max_memory: bytes that comparing texts by their words may take.
+        in_parts: the method that reads texts in parts, where there is one.
+        times: how many times as many rows the whole has, where the table is its beginning.
+        device: as in `embed_texts`.
         dims: dimensions of text vectors without an embedder.
         seed: of the text vectors' random sketch.
 
@@ -87,7 +78,8 @@ def pool_vectors(
         `X`, (n, d), and `how` it was made, in one line.
 
     Raises:
-        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used.
+        InputError: not exactly one of text, vectors and columns; an unknown column; a value that cannot be used; texts
+            that take more than `max_memory`.
     """
     given = [name for name, value in (("text", text), ("vectors", vectors), ("columns", columns)) if value]
     if len(given) > 1:
@@ -100,8 +92,11 @@ def pool_vectors(
         texts = table.texts(text)
         model = model_for(texts, embedder)
         if model is not None:
-            embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in)
+            embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in, device=device)
             return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None))
+        from kofn.io.text_memory import refuse_texts_over
+
+        refuse_texts_over(texts, text, max_memory, times, in_parts)
         X = text_vectors(texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
@@ -129,11 +124,17 @@ def compared_columns(table: Table, columns: Sequence[str], categories: Sequence[
 
 
 def by_model(
-    texts: pl.Series, model: str, *, cache: bool = True, progress: Progress = None, stand_in: bool = False
+    texts: pl.Series,
+    model: str,
+    *,
+    cache: bool = True,
+    progress: Progress = None,
+    stand_in: bool = False,
+    device: str | None = None,
 ) -> Embedded:
     """Texts embedded by a model, or vectors that stand in for these; arguments as in `pool_vectors`."""
     if not stand_in:
-        return embedded(texts, model, cache=cache, progress=progress)
+        return embedded(texts, model, cache=cache, progress=progress, device=device)
     embedder = open_embedder(model)
     words = text_vectors(texts)
     X = np.zeros((len(texts), max(embedder.dims, words.shape[1])), np.float32)
@@ -163,171 +164,6 @@ def only_vectors(table: Table) -> str:
     raise InputError(
         f"{table.path} has no column of vectors; say what the rows are compared by: {' or '.join(hints) or '--vectors'}"
     )
-
-
-def text_vectors(texts: Sequence[str] | pl.Series, *, dims: int = DIMS, seed: int = 0) -> NDArray[np.float32]:
-    """Vectors of unit length that are near for texts on the same things: TF-IDF, then a truncated SVD.
-
-    Words and pairs of neighbouring words (lower case, compatibility forms folded) are weighted by
-    (1 + log count) * (1 + log((1 + n) / (1 + texts with it))), rows scaled to unit length, the matrix projected on its
-    `dims` first singular directions and the rows scaled to unit length again. With 1,000 texts or more, terms found in
-    a single text are left out; with more than 262,144 terms, those in the fewest texts; with more than 20 million words
-    in all, pairs.
-
-    Args:
-        texts: n texts.
-        dims: the most dimensions; fewer where there are fewer texts, terms or independent directions.
-        seed: of the random sketch (used above 512 texts and terms). Signs are fixed: each dimension's largest entry is
-            positive. The same texts and seed give the same vectors for any number of threads.
-
-    Returns:
-        (n, d) float32, d <= dims. A text without a word, or without one that it shares with another, is all zeros.
-
-    Raises:
-        InputError: no texts, a missing text, or no word in any of them.
-
-    Cost: O(words log words), then O(nonzeros * dims) for the sketch; memory about 60 bytes a word, and n * dims floats.
-    The projection is exact up to 512 texts or terms; beyond, it is the randomised range finder with 4 power iterations.
-
-    References:
-        Deerwester et al., Indexing by latent semantic analysis, 1990; Halko, Martinsson and Tropp, Finding structure
-        with randomness, SIAM Review 2011, algorithm 4.4.
-
-    >>> text_vectors(["same words", "same words"])
-    array([[1.], [1.]], dtype=float32)
-    """
-    return reduced(tfidf(texts), dims=dims, seed=seed)
-
-
-def reduced(A: csr_matrix, *, dims: int = DIMS, seed: int = 0) -> NDArray[np.float32]:
-    """The vectors of `text_vectors` from the TF-IDF matrix."""
-    dims = count(dims, "dims")
-    X = _principal(A, dims, seed)
-    lengths = np.linalg.norm(X, axis=1, keepdims=True)
-    kept = lengths > _LOST
-    return np.divide(X, lengths, out=np.zeros_like(X), where=kept).astype(np.float32)
-
-
-def tfidf(texts: Sequence[str] | pl.Series) -> csr_matrix:
-    """The (n, terms) float32 TF-IDF matrix of `text_vectors`, rows of unit length (or zero)."""
-    from scipy.sparse import csr_matrix
-
-    series = texts if isinstance(texts, pl.Series) else pl.Series(list(texts), dtype=pl.String)
-    if len(series) == 0:
-        raise InputError("texts is empty; give at least one text")
-    if series.null_count():
-        raise InputError(f"texts at row {series.is_null().arg_max()} is missing; fill or drop it first")
-    words, starts = _words(series)
-    n = len(series)
-    rows, terms, counts = _count_terms(words, starts)
-    known, columns, in_texts = np.unique(terms, return_inverse=True, return_counts=True)
-    keep = np.ones(len(known), bool)
-    if n >= 1000 and (in_texts > 1).any():
-        keep = in_texts > 1
-    if keep.sum() > MAX_TERMS:
-        common = np.argsort(np.where(keep, -in_texts, 1), kind="stable")[:MAX_TERMS]
-        keep = np.zeros(len(known), bool)
-        keep[common] = True
-    weight = 1 + np.log((1 + n) / (1 + in_texts))
-    stay = keep[columns]
-    values = ((1 + np.log(counts)) * weight[columns])[stay]
-    rows, columns = rows[stay], (np.cumsum(keep) - 1)[columns[stay]]
-    squares = np.bincount(rows, values**2, n)
-    values /= np.sqrt(squares)[rows]
-    indptr = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=n))))
-    return csr_matrix((values.astype(np.float32), columns.astype(np.int32), indptr), shape=(n, int(keep.sum())))
-
-
-def _words(texts: pl.Series) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Word numbers in reading order (in the order of the sorted vocabulary), and where each text begins."""
-    chunks = []
-    lengths = []
-    for start in range(0, len(texts), _CHUNK_TEXTS):
-        chunk = texts.slice(start, _CHUNK_TEXTS).str.normalize("NFKC").str.to_lowercase().str.extract_all(_WORDS)
-        lengths.append(chunk.list.len().to_numpy().astype(np.int64))
-        chunks.append(chunk.filter(chunk.list.len() > 0).explode())
-    starts = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
-    if starts[-1] == 0:
-        raise InputError("texts hold no word in any row; name another column")
-    words = pl.concat(chunks)
-    vocabulary = words.unique().sort()
-    return words.cast(pl.Enum(vocabulary)).to_physical().to_numpy().astype(np.int64), starts
-
-
-def _count_terms(words: NDArray[np.int64], starts: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-    """(text, term, how often), by text and term, of every word and, in pools that allow it, pair of neighbours.
-
-    A pair is a number too, above those of the words. Texts are counted in batches, to keep the sorts small.
-    """
-    pairs_too = len(words) <= _BIGRAM_WORDS
-    size = int(words.max()) + 1
-    parts = []
-    low = 0
-    while low < len(starts) - 1:
-        high = max(low + 1, int(np.searchsorted(starts, starts[low] + _CHUNK_WORDS, side="right")) - 1)
-        rows = np.repeat(np.arange(low, high, dtype=np.int32), np.diff(starts[low : high + 1]))
-        terms = words[starts[low] : starts[high]]
-        if pairs_too:
-            pair = rows[1:] == rows[:-1]
-            terms = np.concatenate((terms, size + terms[:-1][pair] * size + terms[1:][pair]))
-            rows = np.concatenate((rows, rows[1:][pair]))
-        order = np.lexsort((terms, rows))
-        rows, terms = rows[order], terms[order]
-        new = np.ones(len(rows), bool)
-        new[1:] = (rows[1:] != rows[:-1]) | (terms[1:] != terms[:-1])
-        begins = np.flatnonzero(new)
-        parts.append((rows[begins], terms[begins], np.diff(np.append(begins, len(rows))).astype(np.int32)))
-        low = high
-    rows, terms, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return rows, terms, counts
-
-
-def _principal(A: csr_matrix, dims: int, seed: int) -> Array:
-    """The rows of A in its first singular directions (U * sigma), directions of no weight left out."""
-    from threadpoolctl import threadpool_limits
-
-    n, terms = A.shape
-    # BLAS sums in another order for another number of threads; one thread keeps the picks the same on every machine.
-    with threadpool_limits(1, "blas"):
-        if min(n, terms) <= 512:
-            wide = A.astype(np.float64)
-            if n <= terms:
-                values, directions = np.linalg.eigh((wide @ wide.T).toarray())
-                X = directions * np.sqrt(np.maximum(values, 0))
-            else:
-                values, directions = np.linalg.eigh((wide.T @ wide).toarray())
-                X = wide @ directions
-        else:
-            rng = np.random.default_rng(seed)
-            Q = A @ rng.standard_normal((terms, min(dims + 16, n, terms)), dtype=np.float32)
-            for _ in range(_POWER):
-                Q = A @ (A.T @ _orthonormal(Q))
-            Q = _orthonormal(_orthonormal(Q))
-            values, directions = np.linalg.eigh(_gram(A.T @ Q))
-            X = Q @ (directions * np.sqrt(np.maximum(values, 0)))
-    order = np.argsort(-values, kind="stable")[:dims]
-    order = order[values[order] > max(values.max(), 0) * 1e-10]
-    if len(order) == 0:
-        return np.zeros((n, 1))
-    X = X[:, order]
-    largest = X[np.abs(X).argmax(axis=0), np.arange(len(order))]
-    return np.where(largest < 0, -X, X)
-
-
-def _gram(Y: Array) -> Array:
-    """Y.T @ Y summed in float64, block by block."""
-    G = np.zeros((Y.shape[1], Y.shape[1]))
-    for start in range(0, len(Y), 8192):
-        block = Y[start : start + 8192].astype(np.float64)
-        G += block.T @ block
-    return G
-
-
-def _orthonormal(Y: Array) -> Array:
-    """An orthonormal basis of Y's columns, dependent ones dropped; by products, where QR would take 10x as long."""
-    values, directions = np.linalg.eigh(_gram(Y))
-    kept = values > max(values[-1], 0) * 1e-10
-    return Y @ (directions[:, kept] / np.sqrt(values[kept])).astype(Y.dtype)
 
 
 def column_vectors(frame: pl.DataFrame) -> tuple[NDArray[np.float32], list[str]]:

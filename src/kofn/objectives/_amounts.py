@@ -232,6 +232,8 @@ def similarities(
         X, similarity = None, X
     if similarity is not None:
         return _given(checks.square(similarity, "similarity"))
+    if checks.is_sparse(X):
+        return _of_sparse(X, metric, max_memory, n_threads, label)
     rows = checks.matrix(X)
     n, d = rows.shape
     room = math.inf if max_memory is None else max_memory
@@ -250,6 +252,23 @@ def similarities(
         small.pairs = n * n
         return small, small, rows
     wide = Similar(space, metric, n_threads)
+    return wide, wide, rows
+
+
+def _of_sparse(
+    X: Any, metric: str, max_memory: int | None, n_threads: int | None, label: str
+) -> tuple[Amounts, Amounts, Any]:
+    from kofn.objectives._sparse_points import SparseSimilar, scratch_of
+    from kofn.objectives._sparse_rows import cosine_rows
+
+    rows = cosine_rows(X, metric)
+    least = scratch_of(rows, _BYTES_AN_ITEM)
+    if max_memory is not None and max_memory < least:
+        raise InputError(
+            f"max_memory={max_memory} is too little for {label} on {rows.shape[0]} sparse rows of {rows.nnz} entries; "
+            f"give at least {least} bytes"
+        )
+    wide = SparseSimilar(rows, n_threads)
     return wide, wide, rows
 
 

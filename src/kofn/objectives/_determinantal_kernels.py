@@ -78,6 +78,39 @@ class Linear:
         return np.stack(toward, axis=1), others @ others.T
 
 
+class SparseLinear:
+    """L = F F^T of SciPy-sparse rows, or of their directions: (1 + cos) / 2. The rows are never made dense."""
+
+    features: Floats | None = None
+
+    def __init__(self, X: Any, *, cosine: bool) -> None:
+        self._cosine, self._dimensions = cosine, int(X.shape[1])
+        self._rows = sparse_directions(X) if cosine else X.astype(np.float64)
+        self.n = int(X.shape[0])
+        squares = np.asarray(self._rows.multiply(self._rows).sum(axis=1)).ravel()
+        self.diagonal = np.ones(self.n) if cosine else squares
+        longest = int(np.diff(self._rows.indptr).max())
+        self.rounding = (longest + 8) * _EPS * float(self.diagonal.max())
+
+    def block(self, rows: Ints, columns: Ints) -> Floats:
+        """(rows, columns) entries."""
+        out: Floats = (self._rows[rows] @ self._rows[columns].T).toarray()
+        return out
+
+    def entries(self, item: int, others: Ints) -> Floats:
+        """Entries of one item with some others, each summed in the order of its own columns."""
+        out: Floats = self._rows[others] @ self._rows[[item]].toarray()[0]
+        return out
+
+    def cross(self, points: Any) -> tuple[Floats, Floats]:
+        """Entries with other points, dense or sparse."""
+        same_width(points, self._dimensions)
+        others = points if checks.is_sparse(points) else _sparse(points)
+        others = sparse_directions(others) if self._cosine else others.astype(np.float64)
+        toward = [self._rows @ others[[point]].toarray()[0] for point in range(others.shape[0])]
+        return np.stack(toward, axis=1), (others @ others.T).toarray()
+
+
 class Radial:
     """L_ij = exp(-|x_i - x_j|^2 / (2 scale^2))."""
 
@@ -240,6 +273,10 @@ def kernel_of(X: Any, similarity: Any, kernel: str, scale: float | None) -> Kern
         raise InputError(f"scale={scale!r} is the width of kernel='rbf' on X; leave it out")
     if similarity is not None:
         return Given(similarity)
+    if checks.is_sparse(X):
+        if kernel == "rbf":
+            raise InputError("X is a sparse matrix and kernel='rbf' reads dense rows; say kernel='linear' or 'cosine'")
+        return SparseLinear(checks.sparse_rows(X), cosine=kernel == "cosine")
     rows = checks.matrix(X)
     if kernel == "rbf":
         return Radial(rows, width(rows, scale))
@@ -268,7 +305,23 @@ def directions(X: NDArray[Any]) -> Floats:
     return np.column_stack([points, np.ones(len(points))]) * math.sqrt(0.5)
 
 
-def same_width(points: NDArray[Any], d: int) -> None:
+def sparse_directions(X: Any) -> Any:
+    """The same of SciPy-sparse rows."""
+    from scipy.sparse import csr_array, hstack
+
+    from kofn.objectives._sparse_rows import unit_rows
+
+    ones = csr_array(np.ones((X.shape[0], 1)))
+    return hstack([unit_rows(X), ones], format="csr") * math.sqrt(0.5)
+
+
+def _sparse(points: NDArray[Any]) -> Any:
+    from scipy.sparse import csr_array
+
+    return csr_array(points)
+
+
+def same_width(points: Any, d: int) -> None:
     """Refuse points whose width differs from the pool's."""
     if points.shape[1] != d:
         raise InputError(f"queries or private have {points.shape[1]} features, X has {d}; give rows of the same kind")

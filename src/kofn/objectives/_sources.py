@@ -216,11 +216,11 @@ class Rows:
 
     def _columns(self, candidates: Ints) -> Floats:
         """Exact distances (candidates, items), kept until the next call: the winner of a settled tie is added next."""
-        out = self._from_points(self.served, self.space.points(candidates))
+        out = self.from_points(self.served, self.space.points(candidates))
         self._recent = dict(zip(candidates.tolist(), out, strict=True))
         return out
 
-    def _from_points(self, space: Geometry, points: Floats) -> Floats:
+    def from_points(self, space: Geometry, points: Floats) -> Floats:
         """Exact distances (points, rows of the space)."""
         from kofn.objectives import _kernels
 
@@ -236,7 +236,7 @@ class Rows:
     def apart(self, candidate: int) -> Floats:
         if self.served is self.space:
             return self.column(candidate)
-        return self._from_points(self.space, self.space.points(np.array([candidate])))[0]
+        return self.from_points(self.space, self.space.points(np.array([candidate])))[0]
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
         if change.pick is None:

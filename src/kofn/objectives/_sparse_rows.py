@@ -7,20 +7,23 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
+from kofn.core.checks import InputError
 from kofn.objectives._sources import Change
+from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import exact_sum
 
 # Products of two entries that a block of rows may take: what it holds grows with them.
 _PRODUCTS = 1 << 22
 # A squared chord below this is the rounding of a row's distance to its copy.
-_NOTHING = 1e-14
+NOTHING = 1e-14
 # Rows that are compared with all others at once.
 _DENSE_ROWS = 64
 
 
-def unit_rows(X: Any) -> Any:
-    """The rows of a CSR matrix with length 1, float64; rows of zeros share a direction of their own, a column more."""
+def directions(X: Any) -> Any:
+    """The rows of a CSR matrix with length 1, float64; rows of zeros stay zero."""
     from scipy.sparse import csr_array
 
     n, d = X.shape
@@ -32,11 +35,16 @@ def unit_rows(X: Any) -> Any:
     data /= np.where(largest > 0, largest, 1)[rows]
     lengths = np.sqrt(np.bincount(rows, data * data, n))
     data /= np.where(lengths > 0, lengths, 1)[rows]
-    empty = np.flatnonzero(largest == 0)
-    unit = csr_array((data, X.indices, X.indptr), shape=(n, d))
-    own = csr_array((np.ones(len(empty)), (empty, np.zeros(len(empty), np.int64))), shape=(n, 1))
-    from scipy.sparse import hstack
+    return csr_array((data, X.indices, X.indptr), shape=(n, d))
 
+
+def unit_rows(X: Any) -> Any:
+    """The rows of a CSR matrix with length 1, float64; rows of zeros share a direction of their own, a column more."""
+    from scipy.sparse import csr_array, hstack
+
+    unit, n = directions(X), X.shape[0]
+    empty = np.flatnonzero(unit.multiply(unit).sum(axis=1) == 0)
+    own = csr_array((np.ones(len(empty)), (empty, np.zeros(len(empty), np.int64))), shape=(n, 1))
     joined = hstack([unit, own], format="csr")
     joined.sort_indices()
     return joined
@@ -47,7 +55,26 @@ def chords(unit: Any, row: int) -> Floats:
     point = np.zeros(unit.shape[1])
     own = slice(*unit.indptr[row : row + 2])
     point[unit.indices[own]] = unit.data[own]
-    return _squared(unit @ point)
+    return squared_chords(unit @ point)
+
+
+def distances_from(X: Any, metric: str) -> Callable[[int], Floats]:
+    """The distances of all rows to one of them, by its number; of sparse rows 1 - cos."""
+    if checks.is_sparse(X):
+        unit = unit_rows(X)
+        return lambda item: chords(unit, item) / 2
+    return lambda item: distances_to(X, X[item], metric)
+
+
+def cosine_rows(X: Any, metric: str) -> Any:
+    """Check SciPy-sparse rows, which only the cosine compares.
+
+    Raises:
+        InputError: another metric, or entries that are not finite.
+    """
+    if metric != "cosine":
+        raise InputError(f"X is a sparse matrix, whose rows are compared by metric='cosine', not {metric!r}")
+    return checks.sparse_rows(X)
 
 
 def cosine_distances(unit: Any, others: Any) -> Floats:
@@ -56,19 +83,19 @@ def cosine_distances(unit: Any, others: Any) -> Floats:
     out = np.empty((m, n))
     for low in range(0, m, _DENSE_ROWS):
         part = slice(low, low + _DENSE_ROWS)
-        out[part] = _squared((unit @ others[part].toarray().T).T) / 2
+        out[part] = squared_chords((unit @ others[part].toarray().T).T) / 2
     return out
 
 
 def rounding_of(unit: Any) -> float:
     """Bound on the error of a distance 1 - cos between unit rows."""
     longest = int(np.diff(unit.indptr).max())
-    return 2 * (longest + 4) * 2.0**-53 + _NOTHING
+    return 2 * (longest + 4) * 2.0**-53 + NOTHING
 
 
-def _squared(cosines: Floats) -> Floats:
+def squared_chords(cosines: Floats) -> Floats:
     squares = 2 - 2 * cosines
-    squares[squares < _NOTHING] = 0.0
+    squares[squares < NOTHING] = 0.0
     return squares
 
 
@@ -106,7 +133,7 @@ class SparseRows:
             cosines = self.rows[change.items[part]] @ self.columns
             item = np.repeat(np.arange(low, high), np.diff(cosines.indptr))
             old = change.old[item]
-            cost = np.minimum(np.maximum(_squared(cosines.data), change.new[item]), old)
+            cost = np.minimum(np.maximum(squared_chords(cosines.data), change.new[item]), old)
             out += np.bincount(cosines.indices, w[item] * (old - cost) - apart[item], self.n)
         self.pairs += len(candidates) * len(change.items)
         return out[candidates]

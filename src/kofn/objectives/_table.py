@@ -13,7 +13,7 @@ class Known:
     """A named objective: the location of its class, its inputs and its properties.
 
     `monotone` is None where that depends on the objective's parameters; the built objective knows. `paper` is its key
-    in `papers.toml`, or several.
+    in `papers.toml`, or several. `on_device` is the location of its form for devices, where it has one.
     """
 
     path: str
@@ -22,6 +22,7 @@ class Known:
     submodular: bool = True
     monotone: bool | None = True
     paper: Keys = ()
+    on_device: str = ""
 
     @property
     def maker(self) -> str:
@@ -44,6 +45,7 @@ OBJECTIVES: dict[str, Known] = {
         ("X", "similarity"),
         "each item by the pick most similar to it",
         paper=("cornuejols1977", 1004),
+        on_device="_device_facility_location:DeviceFacilityLocation",
     ),
     "saturated_coverage": Known(
         "coverage:SaturatedCoverage",

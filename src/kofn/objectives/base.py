@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from kofn.core.checks import InputError, nearest, reading
+from kofn.core.devices import resolve_device
 from kofn.core.objective import Objective, as_objective
 from kofn.objectives._table import GREEDY, OBJECTIVES, Known, load
 from kofn.objectives._text import Term, named, parse
@@ -29,7 +31,7 @@ __all__ = [
 
 _SOURCES = ("X", "similarity", "distances", "scores")
 # Arguments that an objective may take beside its own parameters.
-_WORDS = (*_SOURCES, "metric", "weights", "max_memory", "n_threads", "queries", "private", "reference")
+_WORDS = (*_SOURCES, "metric", "weights", "max_memory", "n_threads", "queries", "private", "reference", "device")
 # These are refused if the objective does not use them.
 _MEANT = ("X", "similarity", "scores", "weights", "queries", "private")
 
@@ -47,9 +49,14 @@ def build(objective: Any, given: Mapping[str, Any], *, known: tuple[str, ...] = 
             methods of an objective, or an argument that the objective has no use for.
     """
     if not isinstance(objective, str):
+        if resolve_device(given.get("device")) is not None:
+            raise InputError(
+                f"device={given['device']!r}: objective={type(objective).__name__} is an object, which runs where it "
+                "was written to; leave device out, or name an objective"
+            )
         return as_objective(objective)
     terms = parse(objective, known)
-    makers = [load(OBJECTIVES[term.name].maker) for term in terms]
+    makers = [_maker(term, given) for term in terms]
     used = {word for made in makers for word in inspect.signature(made).parameters}
     strange = [name for name in _MEANT if given.get(name) is not None and name not in used]
     if strange:
@@ -63,6 +70,25 @@ def build(objective: Any, given: Mapping[str, Any], *, known: tuple[str, ...] = 
     if len(parts) == 1 and terms[0].weight == 1:
         return parts[0]
     return Mixture([(term.weight, part) for term, part in zip(terms, parts, strict=True)])
+
+
+def _maker(term: Term, given: Mapping[str, Any]) -> Any:
+    """The class of an objective, of its form for devices where the call names one that is there.
+
+    Raises:
+        InputError: it has no such form, or not for what it is built from.
+    """
+    known, device = OBJECTIVES[term.name], given.get("device")
+    if resolve_device(device) is None:
+        return load(known.maker)
+    if not known.on_device or given.get("X") is None:
+        able = ", ".join(name for name, row in OBJECTIVES.items() if row.on_device)
+        raise InputError(
+            f"device={device!r}: a device has no objective={term.name!r} of what is given; leave device out, or take "
+            f"{able} of X"
+        )
+    module, _, name = known.on_device.partition(":")
+    return getattr(importlib.import_module(f"kofn.objectives.{module}"), name)
 
 
 def words_of(objective: str) -> set[str]:

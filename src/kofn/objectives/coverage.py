@@ -13,7 +13,7 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.objectives._amounts import Amounts, Dense, Entries, Units, similarities
-from kofn.objectives.kcenter import distances_to
+from kofn.objectives._sparse_rows import distances_from
 
 
 class _Coverage(Objective):
@@ -173,7 +173,7 @@ class SaturatedCoverage(_Coverage):
     column j the candidate that would serve it; it need not be symmetric.
 
     Args:
-        X: vectors (n, d), float32 or float64.
+        X: vectors (n, d), float32 or float64; with "cosine" SciPy-sparse rows too, which are never made dense.
         similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
         metric: "euclidean" (default), "sqeuclidean", "cosine"; "precomputed" reads X as `similarity`.
         weights: (n,) how much each item counts, >= 0, default 1.
@@ -268,8 +268,9 @@ class SaturatedCoverage(_Coverage):
         if self._from_rows:
             # Every item is as similar to itself as any can be.
             top = float(self._amounts.own(0)[1][0])
+            away = distances_from(self._given, self.metric)
             for j in picks.tolist():
-                apart = distances_to(self._given, self._given[j], self.metric)
+                apart = away(j)
                 served += np.maximum(top - (apart / 2 if self.metric == "cosine" else apart), 0.0)
         else:
             served += np.asarray(self._given[:, picks].astype(np.float64).sum(axis=1)).ravel()

@@ -33,7 +33,8 @@ class LogDeterminant(Objective):
     L; it is then not monotone, since an item with a residual below 1 lowers it.
 
     Args:
-        X: vectors (n, d); computed with in float64.
+        X: vectors (n, d); computed with in float64. With "linear" and "cosine" SciPy-sparse rows too, which are never
+            made dense.
         similarity: (n, n) symmetric positive semi-definite, dense or SciPy-sparse. Instead of X.
         kernel: "linear" (inner products), "rbf" (exp(-|x - y|^2 / (2 scale^2))) or "cosine" ((1 + cos) / 2; zero
             rows share one extra direction, orthogonal to all others).
@@ -54,7 +55,8 @@ class LogDeterminant(Objective):
 
     Costs: an item's residual is only extended by what was picked since it was last looked at, in matrix products.
     Linear and cosine kernels extend by inner products with t orthogonal rows, O(d) a pick and O((n + k) d) memory;
-    other kernels by a row of the Cholesky factor, O(d + k) a pick and up to O(n k) memory, twice that while it grows.
+    other kernels, and sparse rows, by a row of the Cholesky factor, O(d + k) a pick and up to O(n k) memory, twice that
+    while it grows.
     `best` follows the few leading items pick by pick and looks at the rest when it must: a greedy run through it brings
     a few percent of the n k residuals up to date.
 

@@ -16,7 +16,7 @@ from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.engines.threads import cores
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
-from kofn.objectives.similarity import ceiling, exact_sum, geometry, is_small, rbf_geometry
+from kofn.objectives.similarity import Geometry, ceiling, exact_sum, geometry, is_small, rbf_geometry
 
 # Below this many items NumPy is quicker even than compiled code that is already loaded.
 _ALWAYS_SMALL = 256
@@ -161,9 +161,9 @@ class FacilityLocation(Objective):
     def _rows(self, X: Any) -> Any:
         if not checks.is_sparse(X):
             return checks.matrix(X)
-        if self.metric != "cosine":
-            raise InputError(f"X is a sparse matrix, whose rows are compared by metric='cosine', not {self.metric!r}")
-        return checks.sparse_rows(X)
+        from kofn.objectives._sparse_rows import cosine_rows
+
+        return cosine_rows(X, self.metric)
 
     def _reference(self, reference: Any, similarity: Any) -> NDArray[Any]:
         if similarity is not None or checks.is_sparse(self._given):
@@ -183,19 +183,8 @@ class FacilityLocation(Objective):
             return SparseRows(self._given)
         given = self._given if self._served is None else np.vstack([self._served, self._given])
         n, d = given.shape
-        room = math.inf if max_memory is None else max_memory
-        size = given.itemsize
-        least = n * (_BYTES_AN_ITEM + 4 * d * size) + cores(n_threads) * _LANES_OF_A_THREAD * (d + 8) * size
-        if room < least:
-            raise InputError(
-                f"max_memory={max_memory} is too little for facility location on {n} rows of {d} features; "
-                f"give at least {least} bytes"
-            )
-        if self.metric == "rbf":
-            space, self.bandwidth = rbf_geometry(given, self.bandwidth)
-        else:
-            space = geometry(given, self.metric)
-        self._unit = space.unit
+        room = self._room(given, max_memory, n_threads)
+        space = self._space(given)
         if self._served is not None:
             served = len(self._served)
             return Rows(space.part(slice(served, None)), n_threads, space.part(slice(served)))
@@ -205,6 +194,31 @@ class FacilityLocation(Objective):
         if not loaded and is_small(n, d) and 48 * n * n <= room:
             return Table(space.table(), 1, space.top, n_threads)
         return Rows(space, n_threads)
+
+    def _room(self, given: NDArray[Any], max_memory: int | None, n_threads: int | None) -> float:
+        """Bytes that may be held beside the input.
+
+        Raises:
+            InputError: too few for rows like these.
+        """
+        n, d = given.shape
+        size = given.itemsize
+        least = n * (_BYTES_AN_ITEM + 4 * d * size) + cores(n_threads) * _LANES_OF_A_THREAD * (d + 8) * size
+        if max_memory is not None and max_memory < least:
+            raise InputError(
+                f"max_memory={max_memory} is too little for facility location on {n} rows of {d} features; "
+                f"give at least {least} bytes"
+            )
+        return math.inf if max_memory is None else max_memory
+
+    def _space(self, given: NDArray[Any]) -> Geometry:
+        """The rows as points; sets the unit of costs and, of "rbf", the bandwidth."""
+        if self.metric == "rbf":
+            space, self.bandwidth = rbf_geometry(given, self.bandwidth)
+        else:
+            space = geometry(given, self.metric)
+        self._unit = space.unit
+        return space
 
     @property
     def distance_evals(self) -> int:

@@ -12,7 +12,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.objective import Objective
 from kofn.objectives._amounts import similarities
-from kofn.objectives.kcenter import distances_to
+from kofn.objectives._sparse_rows import distances_from
 
 
 class GraphCut(Objective):
@@ -28,7 +28,7 @@ class GraphCut(Objective):
     c - distance^2 likewise, `cosine` is (1 + cos) / 2. Or `similarity` as given; it need not be symmetric.
 
     Args:
-        X: vectors (n, d), float32 or float64.
+        X: vectors (n, d), float32 or float64; with "cosine" SciPy-sparse rows too, which are never made dense.
         similarity: (n, n) >= 0, dense or SciPy-sparse, missing entries 0. Instead of X.
         metric: "euclidean" (default), "sqeuclidean", "cosine"; "precomputed" reads X as `similarity`.
         weights: (n,) weight of the similarity to each item, >= 0, default 1.
@@ -141,7 +141,8 @@ class GraphCut(Objective):
         if not len(picks):
             return 0.0
         if self._from_rows:
-            apart = np.array([distances_to(self._given, self._given[j], self.metric) for j in picks]).T
+            away = distances_from(self._given, self.metric)
+            apart = np.array([away(j) for j in picks.tolist()]).T
             columns = np.maximum(self._top() - (apart / 2 if self.metric == "cosine" else apart), 0.0)
         else:
             given: Any = self._given[:, picks]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, near_one
+from kofn.core.arrays import Floats, Ints, near_one
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 
@@ -26,25 +26,37 @@ def distances_to(X: NDArray[Any], point: NDArray[Any], metric: str = "euclidean"
     of zeros share a direction of their own, as in `kofn.objectives.similarity`.
     """
     out = np.empty(len(X))
-    point = np.array(point, np.float64)
-    directed = bool(point.any())
-    if metric == "cosine":
-        point = _directions(point[:, None])[:, 0]
+    point = np.array(point, np.float64)[:, None]
     for low, columns in _blocks(X):
-        part = slice(low, low + columns.shape[1])
-        if metric == "cosine":
-            zero = ~columns.any(axis=0)
-            columns = _directions(columns)
-        columns -= point[:, None]
-        columns *= columns
-        out[part] = _down(columns)
-        if metric == "cosine":
-            out[part][zero if directed else ~zero] = 2.0
-    if metric == "euclidean":
-        np.sqrt(out, out=out)
-    elif metric == "cosine":
-        out /= 2
+        out[low : low + columns.shape[1]] = _apart(columns, point.copy(), metric)
     return out
+
+
+def distances_of_pairs(X: NDArray[Any], items: Ints, others: Ints, metric: str = "euclidean") -> Floats:
+    """(m,) distance of each of the items, rows of X, to the row beside it in `others`: the bits of `distances_to`."""
+    out = np.empty(len(items))
+    step = max(1, _BLOCK // X.shape[1])
+    for low in range(0, len(items), step):
+        run = slice(low, low + step)
+        here, there = (np.array(X[rows[run]].T, np.float64, order="C") for rows in (items, others))
+        out[run] = _apart(here, there, metric)
+    return out
+
+
+def _apart(columns: Floats, points: Floats, metric: str) -> Floats:
+    """Distances of points (features, rows) to one point (features, 1) or to each its own. Overwrites both."""
+    if metric == "cosine":
+        alone = columns.any(axis=0) != points.any(axis=0)
+        columns, points = _directions(columns), _directions(points)
+    columns -= points
+    columns *= columns
+    squares = _down(columns)
+    if metric == "euclidean":
+        return np.sqrt(squares, out=squares)
+    if metric == "cosine":
+        squares[alone] = 2.0
+        squares /= 2
+    return squares
 
 
 def lengths(X: NDArray[Any]) -> Floats:

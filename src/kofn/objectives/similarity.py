@@ -207,8 +207,8 @@ def ceiling_within(radius: float, metric: str) -> float:
     return _rounded_up(reach)
 
 
-def exact_sum(terms: Floats) -> float:
-    """Correctly rounded sum of terms >= 0, independent of their order.
+def exact_sum(terms: Floats, of: int | None = None) -> float:
+    """Correctly rounded sum of terms >= 0, independent of their order; `of` counts those that are 0 and left out too.
 
     Fixed point in two parts of 62 - log2(n) and 38 bits, counted from the largest term: where terms differ by less than
     2^80, that is the exact sum.
@@ -216,7 +216,7 @@ def exact_sum(terms: Floats) -> float:
     most = float(terms.max(initial=0.0))
     if most == 0.0:
         return 0.0
-    scale, fine = fixed_point(most, len(terms))
+    scale, fine = fixed_point(most, len(terms) if of is None else of)
     scaled = np.ldexp(terms, scale)
     whole = np.rint(scaled)
     part = np.rint(np.ldexp(scaled - whole, fine))

@@ -40,7 +40,8 @@ def write_report(
     models shows how far it goes beside its members, what each layer lost in weights, and the option that mended such
     blends in trials (with `measure`). An allocation's shows the amounts
     beside equal ones, the best value at every budget (with `frontier=True`), what a next step buys, and with `curves`
-    the chosen points. Rankings show points, weights and spread. All end with what was run.
+    the chosen points. Rankings show points, weights and spread, products of posteriors each parameter and how well the
+    shards agree. All end with what was run.
 
     Args:
         plan: A `Selection`, `Assignment`, `Allocation` or `Blend` over n items.
@@ -88,6 +89,7 @@ def write_report(
     from kofn.report import assignment, merge, nouns, page, selection
     from kofn.report._rows import is_rows, seen_of
     from kofn.report.context import Context
+    from kofn.report.posteriors import blends_draws
     from kofn.report.predictions import blends_predictions
 
     if X is not None and frame is None and text is None and is_rows(X):
@@ -112,7 +114,7 @@ def write_report(
         levels=levels,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
-    if isinstance(plan, Blend) and plan.form != "order" and not blends_predictions(plan):
+    if isinstance(plan, Blend) and plan.form != "order" and not (blends_predictions(plan) or blends_draws(plan)):
         return page.write(merge.page(context, title), path)
     return page.write(pages.get(type(plan), nouns.page)(context, title), path)
 

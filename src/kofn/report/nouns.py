@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from kofn.core.plans import Allocation, Blend, Plan
-from kofn.report import allocation, charts, predictions
+from kofn.report import allocation, charts, posteriors, predictions
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.page import E, document, figure, number, percent, stat
@@ -30,7 +30,7 @@ _DISAGREEMENT_OF_VOTES = {
 
 
 def page(context: Context, title: str | None) -> str:
-    """The whole report of an allocation, a ranking or a blend of predictions."""
+    """The whole report of an allocation, a ranking, a blend of predictions or a product of posteriors."""
     plan = context.plan
     verb, lede, stats, body = _parts(context)
     stats = [*stats, quality(plan)]
@@ -52,6 +52,8 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
     assert isinstance(plan, Blend)
     if predictions.blends_predictions(plan):
         return "combine", f"predictions of {plan.n:,} models", *predictions.parts(context, plan)
+    if posteriors.blends_draws(plan):
+        return "combine", f"the product of {plan.n:,} sub-posteriors", *posteriors.parts(context, plan)
     return "combine", f"a ranking of {plan.n:,}", *_ranking(context, plan)
 
 

@@ -25,6 +25,7 @@ HOMES = {
     "multiwinner": "judges._multiwinner",
     "naive_greedy": "greedy._naive_greedy",
     "near_duplicates": "training_data._near_duplicates",
+    "near_duplicates_by_cells": "pools._near_duplicates_by_cells",
     "order_threshold": "greedy._order_threshold",
     "partial_enumeration": "greedy._partial_enumeration",
     "partitioned_greedy": "greedy._partitioned_greedy",

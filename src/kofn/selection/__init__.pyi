@@ -18,6 +18,7 @@ from kofn.selection.training_data._marginal_relevance import marginal_relevance 
 from kofn.selection.judges._multiwinner import multiwinner as multiwinner
 from kofn.selection.greedy._naive_greedy import naive_greedy as naive_greedy
 from kofn.selection.training_data._near_duplicates import near_duplicates as near_duplicates
+from kofn.selection.pools._near_duplicates_by_cells import near_duplicates_by_cells as near_duplicates_by_cells
 from kofn.selection.greedy._order_threshold import order_threshold as order_threshold
 from kofn.selection.greedy._partial_enumeration import partial_enumeration as partial_enumeration
 from kofn.selection.greedy._partitioned_greedy import partitioned_greedy as partitioned_greedy

@@ -54,6 +54,9 @@ class VerbArguments:
     n_threads: int | None = None
     time_limit: float | None = None
     engine: str | None = None
+    # Rows of the whole, where what is read is its beginning.
+    rows_of_whole: int | None = None
+    device: str | None = None
     # The commands show how far they are.
     progress: Any = True
     na: tuple[str, ...] | None = None
@@ -63,6 +66,10 @@ class VerbArguments:
 
     # Whether the command has --drop-empty and --impute.
     has_gaps: ClassVar[bool] = False
+
+    def beginning_of(self, rows: int | None) -> Self:
+        """The same, of the beginning of so many rows."""
+        return replace(self, rows_of_whole=rows)
 
     @property
     def reading(self) -> Reading:

@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.checks import InputError, names_a_file, regular, shown
 from kofn.core.lazy import polars as pl
+from kofn.core.pools import SomeRows, is_pool
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
+from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
-from kofn.io.vectors import PoolVectors, by_model, pool_vectors, reduced, tfidf
+from kofn.io.text_memory import refuse_texts_over
+from kofn.io.vectors import PoolVectors, by_model, pool_vectors
+from kofn.io.words import reduced, tfidf
 from kofn.tables.arguments import RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
@@ -105,7 +109,7 @@ class Pool:
         return dataclasses.replace(
             self,
             rows=self.rows[kept],
-            X=None if self.X is None else self.X[kept],
+            X=SomeRows(self.X, kept) if is_pool(self.X) else None if self.X is None else self.X[kept],
             matrix=self.matrix if self.matrix is None or self.entries else self.matrix[kept],
             ids=None if self.ids is None else self.ids[kept],
             values={name: _kept(column, kept) for name, column in self.values.items()},
@@ -145,7 +149,16 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         cache=not arguments.no_cache,
         progress=arguments.progress,
         stand_in=arguments.dry_run,
+        max_memory=arguments.max_memory,
+        in_parts="two_round_greedy" if arguments.VERB == "select" else None,
+        times=_times(table, arguments),
+        device=arguments.device,
     )
+
+
+def _times(table: Table, arguments: RowArguments) -> float:
+    """How many times as many rows as the table the whole has."""
+    return 1.0 if arguments.rows_of_whole is None else arguments.rows_of_whole / max(table.n, 1)
 
 
 def read_vectors_together(
@@ -177,11 +190,14 @@ def read_vectors_together(
     model = model_for(every, arguments.embedder)
     if model is not None:
         cache, progress = not arguments.no_cache, arguments.progress
-        embedded = by_model(every, model, cache=cache, progress=progress, stand_in=arguments.dry_run)
+        embedded = by_model(
+            every, model, cache=cache, progress=progress, stand_in=arguments.dry_run, device=arguments.device
+        )
         X = embedded.X
         how = embedded.how(f"column {name!r} and {' and '.join(files)}", asked=arguments.embedder is not None)
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
         return PoolVectors(parts[0], how), dict(zip(files, parts[1:], strict=True))
+    refuse_texts_over(every, name, arguments.max_memory, _times(table, arguments))
     A = tfidf(every)
     how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
     if not whole_words:
@@ -439,10 +455,22 @@ def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
     return np.array([[row_of[a], row_of[b]] for a, b in named], np.int64).reshape(-1, 2)
 
 
-def seen_in_report(table: Table, arguments: RowArguments, rows: NDArray[np.int64]) -> dict[str, Any]:
-    """What people see of each row in a report: its text and its picture, where the command names them."""
+def seen_in_report(
+    table: Table, arguments: RowArguments, rows: NDArray[np.int64], items: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
+    """What people see of each row in a report: its text and its picture, where the command names them.
+
+    Args:
+        table: the file.
+        arguments: what was typed.
+        rows: row numbers of the pool's items, rising.
+        items: the items that the report shows, rising; of a pool that is read in parts the other texts are not read.
+    """
     seen: dict[str, Any] = {}
-    if arguments.text:
+    if arguments.text and items is not None:
+        seen["text"] = np.full(len(rows), "", object)
+        seen["text"][items] = texts_at(table, arguments.text, rows[items]).to_list()
+    elif arguments.text:
         seen["text"] = table.texts(arguments.text).to_numpy()[rows]
     if arguments.images:
         seen["images"] = images_of(table, arguments.images)[rows]

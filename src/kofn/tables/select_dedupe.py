@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,11 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.pools import is_pool
 from kofn.engines.threads import limited
+from kofn.selection.pools._near_duplicates_by_cells import CellDuplicates, described, near_duplicates_by_cells
+from kofn.selection.training_data._near_duplicates import near_duplicates
+from kofn.selection.training_data._preference import Duplicates
 from kofn.tables.read import Dropped, Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_groups import counted_quotas, groups_of
@@ -26,8 +31,6 @@ _SIMILARITIES = {
 
 def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     """The pool without near-duplicates. Of rows that repeat each other the one stays that the task prefers."""
-    from kofn.selection.training_data import near_duplicates
-
     threshold = arguments.dedupe
     assert threshold is not None
     compared, how = _compared(pool, arguments, threshold)
@@ -49,17 +52,21 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     }
     scores = pool.values.get("scores")
     include = [np.arange(count), *(np.unique(np.concatenate(forced)) + count for _ in forced[:1])]
-    with limited(arguments.n_threads):
-        every = near_duplicates(
-            threshold=threshold,
-            **compared,
-            scores=scores if scores is None or not count else np.concatenate([np.zeros(count), scores]),
-            include=np.concatenate(include),
-            exclude=named["exclude"] + count if "exclude" in named else None,
-            costs=pool.values.get("costs"),
-            groups={column: groups[column] for column in quotas} or None,
-            quotas=quotas or None,
-        )
+    preference: dict[str, Any] = {
+        "scores": scores if scores is None or not count else np.concatenate([np.zeros(count), scores]),
+        "include": np.concatenate(include),
+        "exclude": named["exclude"] + count if "exclude" in named else None,
+        "costs": pool.values.get("costs"),
+        "groups": {column: groups[column] for column in quotas} or None,
+        "quotas": quotas or None,
+    }
+    recall: tuple[str, ...] = ()
+    if is_pool(compared.get("X")):
+        by_cells = _by_cells(compared, preference, arguments, threshold)
+        every, recall = Duplicates(*by_cells[:3]), (described(by_cells),)
+    else:
+        with limited(arguments.n_threads):
+            every = near_duplicates(threshold=threshold, **compared, **preference)
     duplicates = every._replace(keep=every.keep[count:], of=every.of[count:], similarity=every.similarity[count:])
     open_ = np.ones(len(keys), bool)
     open_[named.get("exclude", np.empty(0, np.int64))] = False
@@ -81,10 +88,29 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
         )
     pairs = _pairs(pool, dropped, duplicates.of[dropped], duplicates.similarity[dropped], owned)
     theirs = f", {pairs.owned.sum():,} of them of rows of {owned.name}" if owned and pairs.owned is not None else ""
-    notes = [f"dropped {len(dropped):,} near-duplicates {how}{theirs}, {len(keys) - len(dropped):,} rows left"]
+    notes = [f"dropped {len(dropped):,} near-duplicates {how}{theirs}, {len(keys) - len(dropped):,} rows left", *recall]
     if arguments.only_dedupes and known is not None:
         notes.append(f"{known.sum():,} rows with a label in {arguments.label_column!r} stay")
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, *notes), duplicates=pairs)
+
+
+def _by_cells(
+    compared: dict[str, Any], preference: dict[str, Any], arguments: SelectArguments, threshold: float
+) -> CellDuplicates:
+    """The near-duplicates of vectors that are read in parts."""
+    settings = arguments.given()
+    if (work := arguments.work) is not None:
+        os.makedirs(work, exist_ok=True)
+    return near_duplicates_by_cells(
+        threshold=threshold,
+        **compared,
+        **preference,
+        max_memory=settings.get("max_memory"),
+        n_threads=arguments.n_threads,
+        progress=arguments.progress,
+        engine=settings.get("engine"),
+        work=work,
+    )
 
 
 def _compared(pool: Pool, arguments: SelectArguments, threshold: float) -> tuple[dict[str, Any], str]:

@@ -15,6 +15,7 @@ from kofn.core import checks
 from kofn.core.checks.kinds import holds_texts
 from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
+from kofn.core.pools import is_pool
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.labelling import default_method
@@ -34,6 +35,9 @@ from kofn.tables.select_rounds import labelled, next_round, without_labelled
 from kofn.tables.select_unused import refuse_unused
 from kofn.tables.words import NAMES_ROWS
 
+# Texts that are looked at together.
+_TEXTS = 1 << 14
+
 
 class Call(NamedTuple):
     """A call of the verb that answers what was asked of a table; `method` is None where rows are only deduplicated."""
@@ -51,7 +55,7 @@ class Call(NamedTuple):
 
 def prepared(table: Table, arguments: SelectArguments, parts: Any = None) -> Call:
     """Read what was asked about; nothing is picked yet, but for near-duplicates. `parts` as in `read_pool`."""
-    refuse_unused(arguments)
+    refuse_unused(arguments, in_parts=parts is not None)
     pool = read_pool(table, arguments, parts)
     if arguments.only_dedupes:
         refuse_labels_without_use(pool, arguments)
@@ -75,7 +79,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     by_words = False
     scores = table.numbers(arguments.score_column) if arguments.score_column else None
     if parts is not None:
-        X, notes = parts, (how_of(parts),)
+        X, notes, by_words = parts, (how_of(parts),), parts.by_words
     elif arguments.by_scores:
         matrix, _, notes = read_scores(table, arguments)
         if matrix.ndim == 1:
@@ -130,6 +134,8 @@ def how_of(parts: Any) -> str:
     """What is said of vectors that are read in parts."""
     files = f"{len(parts.files):,} file{'s' if len(parts.files) != 1 else ''}"
     size = f"{parts.n * parts.width * parts.dtype.itemsize / 1e9:,.3g} GB"
+    if parts.how:
+        return f"compared by {parts.how}: {files}, {parts.n:,} x {parts.width:,} ({size}), read in parts"
     by = f"column {parts.vectors!r} as it is" if parts.columns is None else f"columns {', '.join(parts.columns)} scaled"
     return f"compared by {by}: {files}, {parts.n:,} x {parts.width:,} ({size}), read in parts"
 
@@ -160,9 +166,11 @@ def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
     They are said, and left out where enough others can be picked: by distances they would look central.
     """
     assert arguments.text is not None
-    wordless = ~pool.table.texts(arguments.text).str.contains(r"\w").to_numpy()[pool.rows]
+    wordless = ~_holds_words(pool, arguments.text)
     alone = np.zeros(len(wordless), bool)
-    if pool.by_words and pool.X is not None and not checks.is_sparse(pool.X):
+    if is_pool(pool.X):
+        alone = ~np.concatenate([pool.X.read(part).any(axis=1) for part in pool.X.fragments()]) & ~wordless
+    elif pool.by_words and pool.X is not None and not checks.is_sparse(pool.X):
         alone = ~pool.X.any(axis=1) & ~wordless
     if not (wordless | alone).any():
         return pool
@@ -193,6 +201,12 @@ def wordless_last(pool: Pool, arguments: SelectArguments) -> Pool:
     excluded = np.concatenate([pool.named.get("exclude", keys[:0]), keys[out]])
     note += "; such rows are not picked while others are left"
     return dataclasses.replace(pool, named={**pool.named, "exclude": excluded}, notes=(*pool.notes, note))
+
+
+def _holds_words(pool: Pool, text: str) -> NDArray[np.bool_]:
+    """Which rows of the pool have a text with a word in it."""
+    blocks = pool.table.text_blocks(text, _TEXTS) if is_pool(pool.X) else [pool.table.texts(text)]
+    return np.concatenate([block.str.contains(r"\w").to_numpy() for block in blocks])[pool.rows]
 
 
 def _by_judge(pool: Pool) -> pl.DataFrame:

@@ -18,6 +18,8 @@ _OF_DUPLICATES = {
     *("text", "vectors", "columns", "id_column", "dedupe", "dropped", "private"),
     *("score_column", "label_column", "include", "exclude"),
 }
+# What says where vectors that are read in parts are compared, and what that may take.
+_OF_PARTS = {"engine", "address", "work", "max_memory"}
 _FLAGS = {
     "by_scores": "--scores",
     "by_rankings": "--rankings",
@@ -35,8 +37,12 @@ _WHY = {
 _LEAVE = "leave it out, or say how many to pick with -k"
 
 
-def refuse_unused(arguments: SelectArguments) -> None:
+def refuse_unused(arguments: SelectArguments, *, in_parts: bool = False) -> None:
     """Refuse what was given and would change nothing, where near-duplicates are all that is asked about.
+
+    Args:
+        arguments: what was typed.
+        in_parts: whether the rows' vectors are read in parts.
 
     Raises:
         InputError: naming the first such flag.
@@ -50,6 +56,8 @@ def refuse_unused(arguments: SelectArguments) -> None:
         used.add("metric")
     if arguments.engine == "local":
         used.add("engine")
+    if in_parts:
+        used |= _OF_PARTS
     plain = SelectArguments()
     for field in dataclasses.fields(arguments):
         if field.name not in used and getattr(arguments, field.name) != getattr(plain, field.name):

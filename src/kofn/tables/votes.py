@@ -1,4 +1,4 @@
-"""Tables of comparisons: votes between two, one a row; counts of wins; scores in the long form."""
+"""Tables of comparisons: votes between two, one a row; counts of wins."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def votes_in(table: Table) -> VoteColumns | None:
     """The columns that make a vote of each row, or None where the rows are no votes.
 
     Raises:
-        InputError: the rows compare two each, and no column says by a name which won, or a row names neither; or they
-            are scores in the long form.
+        InputError: the rows compare two each, and no column says by a name which won, or a row names neither.
     """
     texts = [name for name in table.columns if table.dtype(name) == "text"]
     numbers = [name for name in table.columns if table.dtype(name) in ("number", "boolean")]
@@ -40,24 +39,7 @@ def votes_in(table: Table) -> VoteColumns | None:
     if columns is not None:
         return columns
     checks.refuse_undecided(str(table.path), head, {name: rows[name].to_list() for name in numbers})
-    _refuse_long_form(table, texts)
     return None
-
-
-def _refuse_long_form(table: Table, texts: list[str]) -> None:
-    """Refuse a table of one score a row, whose alternatives would count as many times as they have scores."""
-    numbers = [name for name in table.columns if table.dtype(name) == "number"]
-    if len(numbers) != 1 or len(texts) != 2:
-        return
-    keys = pl.DataFrame({name: table.column(name).cast(pl.String) for name in texts})
-    counts = [keys[name].n_unique() for name in texts]
-    crossed = 2 * table.n >= counts[0] * counts[1]
-    if keys.n_unique() == table.n and max(counts) < table.n and min(counts) > 1 and crossed:
-        raise InputError(
-            f"{table.path} holds one score a row: {numbers[0]!r} of each {texts[0]!r} by each {texts[1]!r}; give one "
-            f"row an alternative and one column a judge, as polars writes them: frame.pivot({texts[1]!r}, "
-            f"index={texts[0]!r}, values={numbers[0]!r}).write_csv(...)"
-        )
 
 
 def read_votes(table: Table, columns: VoteColumns) -> Votes:

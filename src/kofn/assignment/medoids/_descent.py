@@ -11,6 +11,7 @@ from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.assignment.medoids._samples import finish
 from kofn.assignment.medoids._sources import Init
 from kofn.core import checks
+from kofn.core.devices import device_with_float64
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
 
@@ -27,6 +28,7 @@ def cluster(
     default_init: Init,
     init: Init | None,
     max_iter: int | None,
+    device: str | None = None,
 ) -> Assignment:
     """Run k-medoids with one of three swap searches: "eager" (FasterPAM), "best" (FastPAM1) or "naive" (PAM).
 
@@ -39,10 +41,12 @@ def cluster(
         default_init: initialisation used when neither `start` nor `init` is given.
         init: the initialisation.
         max_iter: most rounds or swaps.
+        device: what shows which candidates cannot improve; of the search "eager".
     """
     if max_iter is not None:
         checks.count(max_iter, "max_iter")
-    opened = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
+    there = device_with_float64(device)
+    opened = _sources.opened(X, distances, k, words, DEFAULT_MEMORY, by_rows=there is not None)
     n, counts, source = opened.n, opened.counts, opened.source
     info: dict[str, Any] = {}
     with Control(time_limit=words["time_limit"], progress=words["progress"], title="swaps") as control:
@@ -63,7 +67,12 @@ def cluster(
             labels[medoids] = np.arange(n, dtype=np.int32)
             info |= {"swaps": 0, "rounds": 0, "swap_evaluations": 0}
         else:
-            state = _swaps.Swaps(source, medoids, counts, compiled=_swaps.worth_compiling(search, n, k))
+            compiled = _swaps.worth_compiling(search, n, k)
+            if there is None:
+                state = _swaps.Swaps(source, medoids, counts, compiled=compiled)
+            else:
+                bounds = _sources.swap_bounds(source, counts, k, there, words["max_memory"])
+                state = _swaps.BoundedSwaps(source, medoids, counts, compiled=compiled, bounds=bounds)
             if search == "eager":
                 done, rounds = state.eager(max_iter, control.stopped, control.step)
             else:

@@ -28,6 +28,7 @@ def fasterpam(
     k: int,
     init: Init | None = None,
     max_iter: int | None = None,
+    device: str | None = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
     """k-medoids by eager swaps: minimise the summed distance to the nearest medoid, to a local optimum (FasterPAM).
@@ -44,6 +45,9 @@ def fasterpam(
         init: initialisation used without `start`: "lab" (default; each medoid the best of a sample of 10 + sqrt(n)
             items), "build" (greedily over all items, needs all n^2 distances) or "random".
         max_iter: most rounds over all items; None continues until no swap improves.
+        device: what compares candidates with items: "cpu" (default), "cuda", "cuda:1", "auto" (a GPU where torch sees
+            one). Swaps are the same: the device shows which candidates cannot lower the loss, the processor tries the
+            others. X is held there, distances that are given block by block, and `max_memory` counts there too.
 
     Returns:
         An `Assignment`: `labels`, `medoids` (row numbers; medoid j represents bin j), `value` = weighted sum of the
@@ -72,4 +76,4 @@ def fasterpam(
         >>> fasterpam(distances=[[0, 1, 7], [1, 0, 5], [7, 5, 0]], k=1).medoids.tolist()
         [1]
     """
-    return cluster("eager", X, distances, k, words, "lab", init, max_iter)
+    return cluster("eager", X, distances, k, words, "lab", init, max_iter, device)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,9 @@ from kofn.core.checks import InputError
 from kofn.core.words import Metric, Runtime
 from kofn.engines.speed import pairs_a_second
 from kofn.objectives.similarity import Geometry, geometry, is_small, pairwise_distances
+
+if TYPE_CHECKING:
+    from kofn.engines.torch_swaps import SwapBounds
 
 _PAIRS_AT_ONCE = 2**22
 # Coordinates laid out feature by feature at a time where there is no room for all.
@@ -67,18 +71,18 @@ class Matrix:
     """Distances given as a matrix, read in place."""
 
     def __init__(self, distances: Reals, evals: int = 0) -> None:
-        self._rows = np.ascontiguousarray(distances)
+        self.matrix = np.ascontiguousarray(distances)
         self.n, self.evals = len(distances), evals
 
     def rows(self, candidates: Ints) -> Reals:
         """A copy of the given rows."""
-        return self._rows[candidates]
+        return self.matrix[candidates]
 
     def blocks(self) -> Iterator[tuple[int, Reals]]:
         """Views of the matrix, in order."""
         step = max(1, _PAIRS_AT_ONCE // self.n)
         for start in range(0, self.n, step):
-            yield start, self._rows[start : start + step]
+            yield start, self.matrix[start : start + step]
 
     def among(self, items: Ints, some: slice = _ALL) -> Reals:
         """The submatrix."""
@@ -86,7 +90,7 @@ class Matrix:
 
     def between(self, items: Ints, others: Ints) -> Reals:
         """The submatrix."""
-        out: Reals = self._rows[np.ix_(items, others)]
+        out: Reals = self.matrix[np.ix_(items, others)]
         return out
 
 
@@ -98,7 +102,7 @@ class Vectors:
 
     def __init__(self, space: Geometry, unit: float, n_threads: int | None, lean: bool = False) -> None:
         self.n, self.evals = space.n, 0
-        self._space, self._unit, self._n_threads, self._lean = space, unit, n_threads, lean
+        self.space, self.unit, self._n_threads, self._lean = space, unit, n_threads, lean
 
     def rows(self, candidates: Ints) -> Reals:
         """Distance rows by differences; a pair has the same bits in every call."""
@@ -106,7 +110,7 @@ class Vectors:
         from kofn.engines.threads import cores, spread
         from kofn.objectives._kernels import LANES, scratch
 
-        space, kind = self._space, self._space.rows.dtype.type
+        space, kind = self.space, self.space.rows.dtype.type
         out = np.empty((len(candidates), self.n), kind)
         self.evals += out.size
         if self._lean and self.n > (part := max(1, _LAID_OUT // space.rows.shape[1] // LANES) * LANES):
@@ -122,7 +126,7 @@ class Vectors:
                 space.scale,
                 candidates,
                 space.squared,
-                self._unit,
+                self.unit,
                 low,
                 high,
                 lanes,
@@ -138,7 +142,7 @@ class Vectors:
         last = len(candidates)
         for low in range(0, self.n, size):
             items = np.concatenate([candidates, np.arange(low, min(low + size, self.n))])
-            part = Vectors(self._space.part(items), self._unit, self._n_threads)
+            part = Vectors(self.space.part(items), self.unit, self._n_threads)
             out[:, low : low + size] = part.rows(np.arange(last))[:, last:]
 
     def blocks(self) -> Iterator[tuple[int, Reals]]:
@@ -149,14 +153,14 @@ class Vectors:
 
     def among(self, items: Ints, some: slice = _ALL) -> Reals:
         """Distances among the points, by differences."""
-        points = self._space.points(items)
+        points = self.space.points(items)
         out = np.stack([((points - point) ** 2).sum(axis=1) for point in points[some]])
         self.evals += out.size
-        return (out if self._space.squared else np.sqrt(out)) * self._unit
+        return (out if self.space.squared else np.sqrt(out)) * self.unit
 
     def between(self, items: Ints, others: Ints) -> Reals:
         """By a matrix product of offsets from the first of the items, near which the others lie."""
-        rows, columns = self._space.points(items), self._space.points(others)
+        rows, columns = self.space.points(items), self.space.points(others)
         columns -= rows[0]
         rows = rows - rows[0]
         squares = -2.0 * (rows @ columns.T)
@@ -164,15 +168,34 @@ class Vectors:
         squares += np.einsum("ij,ij->i", columns, columns)
         np.maximum(squares, 0.0, out=squares)
         self.evals += squares.size
-        return (squares if self._space.squared else np.sqrt(squares, out=squares)) * self._unit
+        return (squares if self.space.squared else np.sqrt(squares, out=squares)) * self.unit
+
+
+class _MatrixByRows(Vectors):
+    """The entries of a matrix of distances, computed on demand."""
+
+    def among(self, items: Ints, some: slice = _ALL) -> Reals:
+        """The submatrix."""
+        part = Vectors(self.space.part(items), self.unit, self._n_threads)
+        out = part.rows(np.arange(len(items))[some])
+        self.evals += part.evals
+        return out
 
 
 def source_of(
-    X: Any, distances: Any, metric: str, max_memory: int, n_threads: int | None, limit: int | None = None
+    X: Any,
+    distances: Any,
+    metric: str,
+    max_memory: int,
+    n_threads: int | None,
+    limit: int | None = None,
+    *,
+    by_rows: bool = False,
 ) -> Source:
     """Distances as given, or from X: as a matrix where that fits into `max_memory`, else row by row.
 
-    Where a second copy of X takes more than half of `limit`, which is the caller's own, none is held.
+    Where a second copy of X takes more than half of `limit`, which is the caller's own, none is held. With `by_rows`
+    the same distances are computed row by row, but in small pools.
     """
     if distances is not None:
         return Matrix(distances)
@@ -185,9 +208,33 @@ def source_of(
         table = space.table()
         table *= unit
         return Matrix(table, evals=n * n)
+    if n * n * X.dtype.itemsize <= max_memory and by_rows:
+        # A matrix is computed in the precision of X, even where its entries need less.
+        kind = np.float32 if X.dtype == np.float32 else np.float64
+        return _MatrixByRows(dataclasses.replace(space, rows=space.rows.astype(kind, copy=False)), unit, n_threads)
     if n * n * X.dtype.itemsize <= max_memory:
         return Matrix(pairwise_distances(X, metric, n_threads=n_threads), evals=n * n)
     return Vectors(space, unit, n_threads, lean=limit is not None and 2 * space.rows.nbytes > limit)
+
+
+def swap_bounds(source: Source, weights: Floats, k: int, device: Any, max_memory: int | None) -> SwapBounds:
+    """Bounds on what swaps save by these distances, on a device."""
+    from kofn.engines.torch_swaps import SwapBounds
+
+    if isinstance(source, Matrix):
+        return SwapBounds(weights, k, device, max_memory, matrix=source.matrix)
+    assert isinstance(source, Vectors)
+    space = source.space
+    return SwapBounds(
+        weights,
+        k,
+        device,
+        max_memory,
+        rows=space.rows,
+        scale=space.scale,
+        squared=space.squared,
+        unit=source.unit,
+    )
 
 
 def unit_of(space: Geometry, metric: str) -> float:
@@ -225,14 +272,17 @@ class Opened:
     source: Source
 
 
-def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int) -> Opened:
-    """Open the input of one call from the words of `Pairs`; `memory` is the default for max_memory."""
+def opened(X: Any, distances: Any, k: int, words: Mapping[str, Any], memory: int, *, by_rows: bool = False) -> Opened:
+    """Open the input of one call from the words of `Pairs`; `memory` is the default for max_memory.
+
+    With `by_rows` distances from X are held as a matrix in small pools alone, and are the same.
+    """
     metric, weights = words["metric"], words["weights"]
     X, distances = pool(X, distances, k, metric)
     n = _items(X, distances)
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     room = room_within(X, words["max_memory"] or memory, words["time_limit"])
-    source = source_of(X, distances, metric, room, words["n_threads"], words["max_memory"])
+    source = source_of(X, distances, metric, room, words["n_threads"], words["max_memory"], by_rows=by_rows)
     return Opened(X, distances, n, counts, source)
 
 

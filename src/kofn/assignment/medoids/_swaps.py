@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,18 @@ from numpy.typing import NDArray
 from kofn.assignment.medoids._sources import Source
 from kofn.core.arrays import Floats, Ints, Reals
 
+if TYPE_CHECKING:
+    from kofn.engines.torch_swaps import SwapBounds
+
 # A swap counts as an improvement beyond this share of the loss, well above rounding and below the 1e-9 that is
 # promised.
-_TOLERANCE = 1e-10
+TOLERANCE = 1e-10
 # Swaps whose changes differ by less than this share of the loss count as equal; the first is taken.
 _MARGIN = 1e-13
 # Distances compared with medoids between two looks at the clock, where each is compared with every medoid.
 _STEPS_AT_ONCE = 2**27
+# Candidates that are looked at together on a device after a swap; without one twice as many each time.
+_FEWEST = 64
 # Seconds to load the compiled code, and the NumPy time spent so far instead.
 _LOADING = 0.5
 _numpy_seconds: list[float] = []
@@ -99,7 +104,7 @@ class Swaps:
         counts = np.array([self.unimproved, self.swaps, self.evaluated])
         loss = np.array([self.loss])
         known = self.medoids, self.is_medoid, *self._state
-        _kernels.sweep(rows, candidates, *known, loss, _TOLERANCE, patience, counts)
+        _kernels.sweep(rows, candidates, *known, loss, TOLERANCE, patience, counts)
         self.unimproved, self.swaps, self.evaluated = counts.tolist()
         self.loss = float(loss[0])
 
@@ -113,7 +118,7 @@ class Swaps:
             self.evaluated += 1
             shared, change = self._change(row)
             position = int(change.argmin())
-            if shared + change[position] < -_TOLERANCE * self.loss and self._falls(row, position):
+            if shared + change[position] < -TOLERANCE * self.loss and self._falls(row, position):
                 self._swap(candidate, position, row)
                 self.unimproved = 1
 
@@ -133,7 +138,7 @@ class Swaps:
                     change, candidate, position = look(part, start + low, naive, change, candidate, position)
                     if stopped():
                         return False, rounds
-            if not change < -_TOLERANCE * self.loss:
+            if not change < -TOLERANCE * self.loss:
                 return True, rounds
             row = np.ascontiguousarray(self.source.rows(np.array([candidate]))[0])
             if not self._falls(row, position):
@@ -173,7 +178,7 @@ class Swaps:
         go round in circles.
         """
         near = np.minimum(row, np.where(self.nearest == position, self.second, self.near))
-        return bool(float((self.weights * near).cumsum()[-1]) < self.loss * (1 - _TOLERANCE / 2))
+        return bool(float((self.weights * near).cumsum()[-1]) < self.loss * (1 - TOLERANCE / 2))
 
     def _change(self, row: Reals) -> tuple[float, Floats]:
         """Change of the loss if this candidate replaces each medoid: the shared part, and (k,) the rest.
@@ -226,3 +231,57 @@ class Swaps:
         runner[tied] = position
         self.removal[:] = np.bincount(nearest, self._regret(), self.k)
         self.loss = float((self.weights * near).cumsum()[-1])
+
+
+class BoundedSwaps(Swaps):
+    """`Swaps` whose eager search tries only candidates that may lower the loss, by bounds taken on a device.
+
+    Candidates of which no swap can are passed over; the others are tried as ever, so that the same swaps are made.
+    """
+
+    def __init__(self, source: Source, medoids: Ints, weights: Floats, *, compiled: bool, bounds: SwapBounds) -> None:
+        super().__init__(source, medoids, weights, compiled=compiled)
+        self._bounds = bounds
+
+    def eager(self, max_iter: int | None, stopped: Callable[[], bool], step: Callable[[int], None]) -> tuple[bool, int]:
+        """Try every candidate in turn and swap eagerly. Returns (converged, rounds)."""
+        rounds = 0
+        while max_iter is None or rounds < max_iter:
+            rounds += 1
+            start, size = 0, _FEWEST
+            while start < self.n:
+                before = self.swaps
+                start = self._try(start, min(start + size, self.n))
+                # A swap makes all bounds out of date.
+                size = _FEWEST if self.swaps > before else max(_FEWEST, min(2 * size, self._bounds.most))
+                if self.unimproved >= self.n:
+                    return True, rounds
+                if stopped():
+                    return False, rounds
+            step(self.swaps)
+        return False, rounds
+
+    def _try(self, start: int, stop: int) -> int:
+        """Try candidates up to the first swap; returns the next one."""
+        before, least = self.swaps, TOLERANCE * self.loss
+        known = self.near, self.second, self.nearest, self.removal
+        pairs = self._bounds.pairs
+        candidates = self._bounds.promising(start, stop, *known, least)
+        self.source.evals += self._bounds.pairs - pairs
+        for candidate in candidates.tolist():
+            self._pass_over(start, candidate)
+            start = candidate + 1
+            if self.unimproved >= self.n:
+                return start
+            tried = np.array([candidate])
+            self.sweep(np.ascontiguousarray(self.source.rows(tried)), tried, self.n)
+            if self.swaps > before:
+                return start
+        self._pass_over(start, stop)
+        return stop
+
+    def _pass_over(self, start: int, stop: int) -> None:
+        """Count candidates without a swap, up to the last that has to be tried."""
+        stop = min(stop, start + self.n - self.unimproved)
+        self.unimproved += stop - start
+        self.evaluated += stop - start - int(self.is_medoid[start:stop].sum())

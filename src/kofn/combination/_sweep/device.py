@@ -12,31 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.half_loops import ready
-from kofn.core.checks import InputError
-
-
-def resolve_device(device: Any) -> Any:
-    """The torch device, or None for NumPy: None and "cpu" are NumPy, "auto" a GPU where torch sees one.
-
-    Raises:
-        InputError: a device that torch does not know or does not see.
-    """
-    if device is None or device == "cpu":
-        return None
-    try:
-        import torch
-    except ModuleNotFoundError:
-        if device == "auto":
-            return None
-        raise InputError(f"device={device!r} needs torch: pip install 'kofn[torch]'") from None
-    if device == "auto":
-        return torch.device("cuda") if torch.cuda.is_available() else None
-    try:
-        resolved = torch.device(device)
-        torch.empty(0, device=resolved)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
-        raise InputError(f"device={device!r}: torch sees none here; leave it out, or give 'auto'") from None
-    return resolved
 
 
 def weighted_sum(

@@ -47,6 +47,8 @@ def ensemble_selection(
     bags: int = 1,
     bag_share: float = 0.5,
     folds: int = 5,
+    row_weights: Any = None,
+    blocks: Any = None,
     seed: int | None = None,
     n_threads: int | None = None,
     **limits: Unpack[Limits],
@@ -71,6 +73,8 @@ def ensemble_selection(
         bags: how many searches, of each some of the members, whose weights are averaged; 1 searches all members once.
         bag_share: the share of the members that each of several bags searches.
         folds: parts of the rows by which the gain is judged on rows that did not choose; 0 leaves that out.
+        row_weights: (n,) how much each row counts, >= 0; all alike by default.
+        blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
         seed: draws the bags and the folds.
         n_threads: how many threads; the answer is the same for any number.
 
@@ -87,7 +91,7 @@ def ensemble_selection(
     Raises:
         InputError: members of unlike shapes or classes, other lengths than y's, infinities, what is no probability
             where classes need one, a row without any prediction, classes that the columns do not fit, quantiles
-            outside (0, 1).
+            outside (0, 1), negative weights of rows or weights that are all zero, one block alone.
 
     Cost: a round looks at every member once, for the log loss n additions and n / 16 logarithms a member. Squared
     losses of complete predictions need one product of (m, n c) with itself in all. Every fold is another search. 8
@@ -108,7 +112,7 @@ def ensemble_selection(
     settings = (checks.count(rounds, "rounds"), checks.count(bags, "bags"), checks.count(folds, "folds", least=0))
     share = checks.fraction(bag_share, "bag_share")
     checks.flag(sorted_start, "sorted_start")
-    task = read_task(members, y, loss, quantiles, classes)
+    task = read_task(members, y, loss, quantiles, classes, row_weights=row_weights, blocks=blocks)
     rng = np.random.default_rng(seed)
     order, bounds, repeated = folds_of(task, settings[2], rng) if settings[2] else (np.arange(task.n), [0, task.n], 0)
     most = task.m if k is None else k
@@ -191,7 +195,7 @@ def _bound(pool: Pool, weights: Floats) -> float | None:
         chances = pool.values[:, :, 0]
         with limited(1):
             blend = weights @ chances
-        slopes = -(chances / blend).mean(axis=1)
-        loss = -float(np.log(blend).mean())
+        slopes = -(pool.weights * chances / blend).mean(axis=1)
+        loss = -float((pool.weights * np.log(blend)).mean())
     least = loss - float(slopes @ weights - slopes.min())
     return task.loss_of(max(0.0, least * (1 - 1e-12) if least > 0 else least))

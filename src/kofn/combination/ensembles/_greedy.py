@@ -103,7 +103,7 @@ class Elements(Search):
 
         self.evaluations += len(candidates)
         pool, out = self.pool, np.empty(len(candidates))
-        plain_log = pool.task.loss == "log_loss" and pool.task.known is None
+        plain_log = pool.task.loss == "log_loss" and pool.task.known is None and pool.task.row_weights is None
 
         def work(low: int, high: int) -> None:
             if plain_log:
@@ -119,6 +119,7 @@ class Elements(Search):
                 pool.fallback,
                 pool.target,
                 pool.task.levels,
+                pool.weights,
                 candidates,
                 low,
                 high,
@@ -150,6 +151,7 @@ class Pool:
         self.task, self.order, self.bounds, self.n_threads = task, order, list(bounds), n_threads
         self.values = task.elements(order)
         self.target = np.ascontiguousarray(task.target[order])
+        self.weights = np.ones(len(order)) if task.row_weights is None else task.row_weights[order]
         self.by_products = task.known is None and task.loss in ("brier", "rmse")
         if self.by_products:
             self.products = self._products()
@@ -168,6 +170,8 @@ class Pool:
             errors -= self.target
         else:
             errors[:, np.arange(self.task.n), self.target[:, 0].astype(np.int64)] -= 1
+        if self.task.row_weights is not None:
+            errors *= np.sqrt(self.weights)[:, None]
         parts = zip(self.bounds[:-1], self.bounds[1:], strict=True)
         blocks = [errors[:, low:high].reshape(self.task.m, -1) for low, high in parts]
         # One thread adds up in one order, however many there are.

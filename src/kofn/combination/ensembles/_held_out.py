@@ -17,12 +17,16 @@ _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
 def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, list[int], int]:
     """The rows in a random order, fold by fold, where the folds begin and end, and how many rows repeat another.
 
-    Rows for which all members predict the same are one row given several times: they stay in one fold, since a blend
-    would else be judged on rows that it has seen.
+    Rows of one block stay in one fold. Without blocks, rows for which all members predict the same are one row given
+    several times: they stay in one fold, since a blend would else be judged on rows that it has seen.
     """
     n = task.n
     groups, repeated = _same_predictions(task)
-    folds = min(folds, (int(groups.max()) + 1) // _LEAST)
+    if task.blocks is None:
+        folds = min(folds, (int(groups.max()) + 1) // _LEAST)
+    else:
+        groups = task.blocks
+        folds = min(folds, int(groups.max()) + 1)
     if folds < 2:
         return np.arange(n), [0, n], repeated
     fold_of_group = rng.permutation(np.arange(groups.max() + 1) % folds)
@@ -82,6 +86,26 @@ def compared(
     return compared_rows(task, len(bounds) - 1, blend, single, best)
 
 
+def compared_candidates(task: Task, losses: Floats, order: Ints, bounds: list[int]) -> dict[str, Any]:
+    """The losses on rows that had no part in fitting candidates, nor in choosing one of them or the best member.
+
+    Args:
+        task: the predictions.
+        losses: (candidates, n) what each row loses by each candidate that was fitted on the other folds.
+        order: the rows, fold by fold.
+        bounds: where each fold begins and ends.
+    """
+    single = np.array([task.row_losses(task.single(member)) for member in range(task.m)])
+    blend_rows, single_rows = np.empty(task.n), np.empty(task.n)
+    for fold in range(len(bounds) - 1):
+        inside = order[bounds[fold] : bounds[fold + 1]]
+        outside = np.ones(task.n, bool)
+        outside[inside] = False
+        blend_rows[inside] = losses[int(np.argmin(task.mean(losses[:, outside], outside))), inside]
+        single_rows[inside] = single[int(np.argmin(task.mean(single[:, outside], outside))), inside]
+    return compared_rows(task, len(bounds) - 1, blend_rows, single_rows, int(np.argmin(task.mean(single))))
+
+
 def compared_rows(task: Task, folds: int, blend: Floats, single: Floats, best: int) -> dict[str, Any]:
     """What the rows' losses come to, beside those of the plain mean and of the best member.
 
@@ -89,22 +113,29 @@ def compared_rows(task: Task, folds: int, blend: Floats, single: Floats, best: i
     choose a member five times.
     """
     always = task.row_losses(task.single(best))
-    single = always if always.mean() < single.mean() else single
+    single = always if task.mean(always) < task.mean(single) else single
     mean = task.row_losses(np.full(task.m, 1 / task.m))
     return {
         "folds": folds,
-        "blend": task.loss_of(float(blend.mean())),
-        "best_single": task.loss_of(float(single.mean())),
-        "plain_mean": task.loss_of(float(mean.mean())),
-        "over_single": _verdict(single - blend),
-        "over_mean": _verdict(mean - blend),
+        "blend": task.loss_of(float(task.mean(blend))),
+        "best_single": task.loss_of(float(task.mean(single))),
+        "plain_mean": task.loss_of(float(task.mean(mean))),
+        "over_single": _verdict(task, single - blend),
+        "over_mean": _verdict(task, mean - blend),
     }
 
 
-def _verdict(gains: Floats) -> str:
-    """ "better", "worse" or "alike": whether the rows' mean gain is two standard errors from none."""
-    error = float(gains.std(ddof=1)) / np.sqrt(len(gains))
-    mean = float(gains.mean())
+def _verdict(task: Task, gains: Floats) -> str:
+    """ "better", "worse" or "alike": whether the rows' mean gain is two standard errors from none.
+
+    Rows of a block are no independent evidence, so the error is of the sums of blocks.
+    """
+    mean = float(task.mean(gains))
+    parts: Floats = (gains - mean) * (1.0 if task.row_weights is None else task.row_weights)
+    if task.blocks is not None:
+        parts = np.bincount(task.blocks, parts).astype(np.float64)
+    n = len(parts)
+    error = float(np.sqrt(np.square(parts).sum() * n / (n - 1))) / len(gains)
     if abs(mean) <= 2 * error:
         return "alike"
     return "better" if mean > 0 else "worse"

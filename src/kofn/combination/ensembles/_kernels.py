@@ -55,7 +55,7 @@ def log_losses(
 
 @nb.njit(
     "void(int64, float64[:,:,::1], boolean[:,::1], float64[:,::1], float64[::1], float64[:,::1], float64[:,::1], "
-    "float64[::1], int64[::1], int64, int64, int64[::1], int64[::1], float64[::1])",
+    "float64[::1], float64[::1], int64[::1], int64, int64, int64[::1], int64[::1], float64[::1])",
     **OUTER,
 )
 def losses(
@@ -67,6 +67,7 @@ def losses(
     fallback: NDArray[np.float64],
     target: NDArray[np.float64],
     levels: NDArray[np.float64],
+    weights: NDArray[np.float64],
     candidates: NDArray[np.int64],
     low: int,
     high: int,
@@ -75,7 +76,8 @@ def losses(
     out: NDArray[np.float64],
 ) -> None:  # pragma: no cover
     """The same for any loss, and where members lack predictions: P (m, n, c), `known` (m, n), sums (n, c) of `count`
-    (n,) members; `fallback` (n, c) is the blend where none of the members has a prediction."""
+    (n,) members; `fallback` (n, c) is the blend where none of the members has a prediction, `weights` (n,) say how much
+    each row counts."""
     width = P.shape[2]
     blend = np.empty(width)
     for position in range(low, high):
@@ -92,15 +94,16 @@ def losses(
                 else:
                     for c in range(width):
                         blend[c] = fallback[i, c]
+                row = 0.0
                 if kind == LOG:
-                    summed -= math.log(max(blend[0], EPS))
+                    row = -math.log(max(blend[0], EPS))
                 elif kind == SQUARE:
                     for c in range(width):
-                        summed += (blend[c] - target[i, c]) ** 2
+                        row += (blend[c] - target[i, c]) ** 2
                 elif kind == PINBALL:
                     for c in range(width):
                         off = target[i, 0] - blend[c]
-                        summed += off * levels[c] if off >= 0 else off * (levels[c] - 1.0)
+                        row += off * levels[c] if off >= 0 else off * (levels[c] - 1.0)
                 else:
                     most = 0
                     if width == 1:
@@ -108,5 +111,6 @@ def losses(
                     for c in range(1, width):
                         if blend[c] > blend[most]:
                             most = c
-                    summed += 1.0 if most != target[i, 0] else 0.0
+                    row = 1.0 if most != target[i, 0] else 0.0
+                summed += weights[i] * row
         out[position] = summed

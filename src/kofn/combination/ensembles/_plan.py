@@ -20,7 +20,7 @@ __all__ = ["blend_predictions"]
 def blend_plan(task: Task, weights: Floats, *, bound: float | None, status: str, info: Mapping[str, Any]) -> Blend:
     """The plan of a weighted mean of the members."""
     blend = task.blended(weights)
-    mean = float(task.row_losses(weights).mean())
+    mean = float(task.mean(task.row_losses(weights)))
     value = task.loss_of(mean)
     sense = "max" if task.loss == "accuracy" else "min"
     return Blend(
@@ -46,7 +46,7 @@ def facts_of(task: Task) -> dict[str, Any]:
         "classes": None if task.classes is None else task.classes.tolist(),
         "rows": task.n,
         "missing": 0 if task.known is None else int((~task.known).sum()),
-        "plain_mean": task.loss_of(float(task.row_losses(np.full(task.m, 1 / task.m)).mean())),
+        "plain_mean": task.loss_of(float(task.mean(task.row_losses(np.full(task.m, 1 / task.m))))),
     }
 
 
@@ -58,7 +58,7 @@ def _selection(task: Task, weights: Floats, mean: float, value: float) -> Select
         for position, member in enumerate(picked.tolist()):
             others = weights.copy()
             others[member] = 0.0
-            gains[position] = (float(task.row_losses(others / others.sum()).mean()) - mean) / task.unit
+            gains[position] = (float(task.mean(task.row_losses(others / others.sum()))) - mean) / task.unit
     return Selection(n=task.m, indices=picked, gains=gains, weights=weights[picked], value=value)
 
 
@@ -71,21 +71,23 @@ def distances(task: Task, blend: Floats) -> Floats:
     return out
 
 
-def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None) -> Floats:
+def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None, *, X: Any = None) -> Floats:
     """The blend of other rows: the same members' predictions under the plan's weights.
 
     Args:
-        plan: what `ensemble_selection` or `stacking` gave.
+        plan: what `ensemble_selection`, `stacking` or `dynamic_ensemble_selection` gave.
         members: the same members in the same order, predictions of other rows, of the same columns; NaN where there is
             none.
         groups: (n,) the groups of these rows, where the weights vary; a group that was not seen gets the shared ones.
+        X: (n, d) the features of these rows, where the members are chosen row by row; else they are not read.
 
     Returns:
         The blended predictions, of the members' shape.
 
     Raises:
         InputError: a plan of another kind, another number of members or columns, a row without any prediction, groups
-            where weights do not vary, or none where they do.
+            where weights do not vary, or none where they do; X that is missing, or of another shape, where members are
+            chosen row by row.
 
     Examples:
         >>> from kofn.combination import blend_predictions, ensemble_selection
@@ -95,7 +97,8 @@ def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None) -
     """
     if "predictions" not in str(plan.info.get("sum_of")):
         raise InputError(
-            f"plan is of {plan.method or 'a rule of your own'}; give one of ensemble_selection or stacking"
+            f"plan is of {plan.method or 'a rule of your own'}; give one of ensemble_selection, stacking or "
+            "dynamic_ensemble_selection"
         )
     if len(members) != plan.n:
         raise InputError(f"members has {len(members)} predictions, the plan has {plan.n} members; give one for each")
@@ -108,11 +111,26 @@ def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None) -
     if (groups is not None) != (varies and len(plan.info["groups"]) > 1):
         some = "weights do not vary; leave it out" if groups is not None else "weights vary over them; give (n,) groups"
         raise InputError(f"groups={'None' if groups is None else 'given'}, but the plan's {some}")
-    if "final" not in plan.info:
+    if "validated" in plan.info:
+        from kofn.combination.dynamic._candidates import blended_by_region
+
+        blend = blended_by_region(plan, arrays, known, _features(plan, X, len(arrays[0])))
+    elif "final" not in plan.info:
         blend = mean_of_known(arrays, known, np.asarray(plan.weights))
     else:
         blend = _stacked(plan, np.stack(fill_gaps(arrays, known), axis=1), groups)
     return blend[:, 0] if flat else blend
+
+
+def _features(plan: Blend, X: Any, n: int) -> Floats:
+    """(n, d) the features of rows whose members are chosen by them."""
+    if X is None:
+        raise InputError("X is missing: the plan chooses members row by row; give the features of these rows")
+    rows = checks.matrix(X, "X").astype(np.float64)
+    width = len(plan.info["validated"]["center"])
+    if rows.shape != (n, width):
+        raise InputError(f"X has shape {rows.shape}; give ({n}, {width}), a row for each prediction, as the plan had")
+    return rows
 
 
 def _stacked(plan: Blend, values: Floats, groups: Any) -> Floats:

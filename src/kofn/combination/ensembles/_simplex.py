@@ -26,10 +26,11 @@ class Loss(ABC):
 class OfSquares(Loss):
     """The mean square of what the weighted predictions miss, by products that are summed once."""
 
-    def __init__(self, A: Floats, target: Floats) -> None:
-        self.products = A.T @ A / len(A)
-        self.with_target = A.T @ target / len(A)
-        self.own = float(target @ target) / len(A)
+    def __init__(self, A: Floats, target: Floats, shares: Floats | None) -> None:
+        weighted = A.T / len(A) if shares is None else A.T * shares
+        self.products = weighted @ A
+        self.with_target = weighted @ target
+        self.own = float(target @ target) / len(A) if shares is None else float(shares @ np.square(target))
 
     def value_and_slopes(self, weights: Floats) -> tuple[float, Floats]:
         half = self.products @ weights - self.with_target
@@ -39,8 +40,9 @@ class OfSquares(Loss):
 class OfRows(Loss):
     """The mean of the log losses of probabilities of the truth, or of absolute errors rounded off at zero."""
 
-    def __init__(self, kind: int, A: Floats, target: Floats, levels: Floats) -> None:
+    def __init__(self, kind: int, A: Floats, target: Floats, levels: Floats, shares: Floats | None) -> None:
         self.kind, self.A, self.target, self.levels = kind, A, target, levels
+        self.shares = np.full(len(A), 1 / len(A)) if shares is None else shares
         if kind == PINBALL:
             off = np.abs(target - A.mean(axis=1))
             self.width = max(_ROUNDED * float(np.median(off)), 1e-12 * float(np.abs(target).max(initial=1.0)))
@@ -48,22 +50,28 @@ class OfRows(Loss):
     def value_and_slopes(self, weights: Floats) -> tuple[float, Floats]:
         blend = self.A @ weights
         if self.kind == LOG:
-            return -float(np.log(blend).mean()), -(self.A.T @ (1 / blend)) / len(blend)
+            return -float(self.shares @ np.log(blend)), -(self.A.T @ (self.shares / blend))
         off = self.target - blend
         size = np.abs(off)
         rounded = np.where(size < self.width, off * off / (2 * self.width) + self.width / 2, size)
         losses = (self.levels - 0.5) * off + 0.5 * rounded
         slope = -(self.levels - 0.5 + 0.5 * np.clip(off / self.width, -1, 1))
-        return float(losses.mean()), self.A.T @ slope / len(blend)
+        return float(self.shares @ losses), self.A.T @ (self.shares * slope)
 
 
-def loss_of(kind: int, A: Floats, target: Floats, levels: Floats) -> Loss:
-    """The loss of rows A (n, m) of predictions; of the log loss A holds probabilities of the truth, at least EPS."""
-    return (
-        OfSquares(A, target)
-        if kind == SQUARE
-        else OfRows(kind, np.maximum(A, EPS) if kind == LOG else A, target, levels)
-    )
+def loss_of(kind: int, A: Floats, target: Floats, levels: Floats, shares: Floats | None = None) -> Loss:
+    """The loss of rows A (n, m) of predictions; of the log loss A holds probabilities of the truth, at least EPS.
+
+    Args:
+        kind: one of the losses.
+        A: (n, m) the predictions.
+        target: (n,) the answers.
+        levels: (n,) the quantile that each row is of.
+        shares: (n,) how much each row counts, of sum one; None for 1 / n.
+    """
+    if kind == SQUARE:
+        return OfSquares(A, target, shares)
+    return OfRows(kind, np.maximum(A, EPS) if kind == LOG else A, target, levels, shares)
 
 
 def on_simplex(point: Floats) -> Floats:

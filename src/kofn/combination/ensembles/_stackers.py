@@ -77,9 +77,14 @@ class Rows:
             out += [(group * len(every) + number, inside, columns) for number, columns in enumerate(every)]
         return out
 
+    def shares(self, rows: Ints) -> Floats | None:
+        """(rows,) how much each of these rows counts, of sum one; None where all count alike."""
+        weights = None if self.task.row_weights is None else self.task.row_weights[rows]
+        return None if weights is None or not weights.any() else weights / weights.sum()
+
     def loss(self, rows: Ints, columns: slice = slice(None)) -> Any:
         """The loss of weights on these rows and columns."""
-        m, task = self.task.m, self.task
+        m, task, shares = self.task.m, self.task, self.shares(rows)
         if self.kind == LOG:
             truth = task.target[rows, 0].astype(np.int64)
             if self.columns == 1:
@@ -87,11 +92,14 @@ class Rows:
                 A = np.where(truth[:, None] == 1, chance, 1 - chance)
             else:
                 A = self.values[rows, :, truth]
-            return loss_of(LOG, A, np.empty(0), np.empty(0))
+            return loss_of(LOG, A, np.empty(0), np.empty(0), shares)
         A = np.moveaxis(self.values[rows][:, :, columns], 1, 2).reshape(-1, m)
         target = self.target[rows][:, columns].ravel()
         levels = np.tile(task.levels[columns], len(rows))
-        return loss_of(self.kind, A, target, levels)
+        if shares is not None:
+            width = len(target) // len(rows)
+            shares = np.repeat(shares, width) / width
+        return loss_of(self.kind, A, target, levels, shares)
 
 
 def fill_gaps(predictions: Sequence[Array], known: Mask | None) -> list[Floats]:
@@ -145,13 +153,16 @@ def fits_of(rows: Rows, index: Ints, ways: Sequence[Freedom]) -> list[Fit]:
 def _ridge(rows: Rows, index: Ints, way: Freedom) -> Fit:
     """Least squares with a constant, the weights drawn towards equal ones."""
     A, target = rows.values[index, :, 0], rows.target[index, 0]
-    mean, middle = A.mean(axis=0), float(target.mean())
+    shares = rows.shares(index)
+    shares = np.full(len(A), 1 / len(A)) if shares is None else shares
+    mean, middle = shares @ A, float(shares @ target)
     A, off = A - mean, target - middle
     equal = np.full(rows.task.m, 1 / rows.task.m)
-    products = A.T @ A / len(A)
+    weighted = A.T * shares
+    products = weighted @ A
     size = float(np.trace(products)) / len(products)
     system = products + (way.penalty * size + 1e-12 * size + 1e-300) * np.eye(len(products))
-    weights = equal + np.linalg.solve(system, A.T @ (off - A @ equal) / len(A))
+    weights = equal + np.linalg.solve(system, weighted @ (off - A @ equal))
     return Fit(way, weights, intercept=np.array([middle - float(mean @ weights)]))
 
 
@@ -182,13 +193,15 @@ def _logistic(rows: Rows, index: Ints, way: Freedom, before: Fit | None) -> Fit:
     equal, zeros = np.full(m, 1 / m), np.zeros(classes)
     hits = np.eye(classes)[truth]
     by_member = np.ascontiguousarray(np.moveaxis(logs, 1, 2)).reshape(-1, m)
+    shares = rows.shares(index)
+    shares = np.full(n, 1 / n) if shares is None else shares
 
     def penalised(parameters: Floats) -> tuple[float, Floats]:
         weights, constants = parameters[:m], parameters[m:]
         chance = softmax((by_member @ weights).reshape(n, classes) + constants)
-        off = (chance - hits) / n
+        off = (chance - hits) * shares[:, None]
         drawn = np.concatenate([weights - equal, constants])
-        value = -float(np.log(np.maximum(chance[np.arange(n), truth], 1e-300)).mean())
+        value = -float(shares @ np.log(np.maximum(chance[np.arange(n), truth], 1e-300)))
         slopes = np.concatenate([by_member.T @ off.ravel(), off.sum(axis=0)])
         return value + way.penalty * float(drawn @ drawn), slopes + 2 * way.penalty * drawn
 

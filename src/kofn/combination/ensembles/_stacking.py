@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.combination.ensembles._held_out import compared_rows, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, folds_of, suspected
 from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._plan import distances, facts_of
 from kofn.combination.ensembles._stackers import Fit, Freedom, Rows, applied, fits_of, freedoms
@@ -47,6 +47,8 @@ def stacking(
     final: Literal["simplex", "varying", "ridge", "logistic"] | None = None,
     penalty: float | None = None,
     folds: int = 5,
+    row_weights: Any = None,
+    blocks: Any = None,
     seed: int | None = None,
     **limits: Unpack[Limits],
 ) -> Blend:
@@ -72,6 +74,8 @@ def stacking(
             log_loss).
         penalty: with `final`, how strongly its weights are drawn back, in units of the loss; then nothing is chosen.
         folds: parts of the rows for the choice; 0 fits the simplex, drawn a little towards equal weights.
+        row_weights: (n,) how much each row counts, >= 0; all alike by default.
+        blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
         seed: draws the folds.
 
     Returns:
@@ -109,7 +113,7 @@ def stacking(
     """
     checks.flag(by_column, "by_column")
     parts = checks.count(folds, "folds", least=0)
-    task = read_task(members, y, loss, quantiles, classes)
+    task = read_task(members, y, loss, quantiles, classes, row_weights=row_weights, blocks=blocks)
     if task.loss == "accuracy":
         raise InputError("loss='accuracy' has no slopes to fit weights by; say loss='log_loss', or ensemble_selection")
     if by_column and task.loss != "pinball":
@@ -129,7 +133,7 @@ def stacking(
         )
     rng = np.random.default_rng(seed)
     order, bounds, repeated = folds_of(task, parts, rng) if parts else (np.arange(task.n), [0, task.n], 0)
-    alone = np.array([float(task.row_losses(task.single(member)).mean()) for member in range(task.m)])
+    alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
     with Control(title="stacking", total=len(bounds), **limits) as control:
         losses = _cross_validated(rows, ways, order, bounds, control)
         stopped = control.stopped()
@@ -137,13 +141,13 @@ def stacking(
             chosen = next((way for way in ways if way == _UNCHOSEN), ways[-1])
             held_out = None
         else:
-            chosen = ways[int(np.argmin(losses.mean(axis=1)))]
-            held_out = _held_out(task, losses, order, bounds)
+            chosen = ways[int(np.argmin(task.mean(losses)))]
+            held_out = compared_candidates(task, losses, order, bounds)
         fit = fits_of(rows, np.arange(task.n), ways[: ways.index(chosen) + 1])[-1]
     tried = (
         {}
         if losses is None
-        else {str(way): task.loss_of(float(part.mean())) for way, part in zip(ways, losses, strict=True)}
+        else {str(way): task.loss_of(float(task.mean(part))) for way, part in zip(ways, losses, strict=True)}
     )
     info = {
         "single": np.array([task.loss_of(float(part)) for part in alone]),
@@ -152,7 +156,7 @@ def stacking(
         "warnings": suspected(task, alone),
         "tried": tried,
     }
-    return _plan(rows, fit, names, "stopped" if stopped else "heuristic", info)
+    return stacked_plan(task, rows, fit, names, "stopped" if stopped else "heuristic", info)
 
 
 def _groups_of(groups: Any, n: int) -> tuple[Array, Ints]:
@@ -190,25 +194,21 @@ def _losses(rows: Rows, fit: Fit, index: Ints) -> Floats:
     return row_losses(rows.task.loss, blend, rows.task.target[index], rows.task.levels)
 
 
-def _held_out(task: Task, losses: Floats, order: Ints, bounds: list[int]) -> dict[str, Any]:
-    """The losses on rows that had no part in fitting weights, nor in choosing the way or the best model."""
-    single = np.array([task.row_losses(task.single(member)) for member in range(task.m)])
-    blend_rows, single_rows = np.empty(task.n), np.empty(task.n)
-    for fold in range(len(bounds) - 1):
-        inside = order[bounds[fold] : bounds[fold + 1]]
-        outside = np.ones(task.n, bool)
-        outside[inside] = False
-        blend_rows[inside] = losses[int(np.argmin(losses[:, outside].mean(axis=1))), inside]
-        single_rows[inside] = single[int(np.argmin(single[:, outside].mean(axis=1))), inside]
-    return compared_rows(task, len(bounds) - 1, blend_rows, single_rows, int(np.argmin(single.mean(axis=1))))
+def stacked_plan(task: Task, rows: Rows, fit: Fit, names: Array, status: str, info: Mapping[str, Any]) -> Blend:
+    """The plan of fitted weights.
 
-
-def _plan(rows: Rows, fit: Fit, names: Array, status: str, info: dict[str, Any]) -> Blend:
-    task = rows.task
+    Args:
+        task: what was predicted, with the loss that the plan tells.
+        rows: what the weights were fitted on.
+        fit: the weights.
+        names: the groups'.
+        status: of the plan.
+        info: what else it tells.
+    """
     blend = applied(fit, rows.values, rows.groups, by_column=rows.by_column)
     # Constants are in the unit of the task, weights in none.
     intercept = None if fit.intercept is None else fit.intercept / task.unit
-    mean = float(row_losses(task.loss, blend, task.target, task.levels).mean())
+    mean = float(task.mean(row_losses(task.loss, blend, task.target, task.levels)))
     weights: Any = fit.weights
     if fit.by_group:
         width = rows.columns if rows.by_column else 1
@@ -217,7 +217,7 @@ def _plan(rows: Rows, fit: Fit, names: Array, status: str, info: dict[str, Any])
     return Blend(
         n=task.m,
         value=task.loss_of(mean),
-        sense="min",
+        sense="max" if task.loss == "accuracy" else "min",
         status=status,
         result=task.like_the_members(blend / task.unit),
         form="simplex" if fit.intercept is None else "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class Task:
         classes: the classes in the order of the columns; None of numbers.
         unit: a power of two that brings numbers near 1, so that no square overflows.
         flat: the members were (n,) arrays.
+        row_weights: (n,) how much each row counts, of mean one; None where all count alike.
+        blocks: (n,) the number of the block of rows that each row is in; None where rows are on their own.
     """
 
     loss: str
@@ -41,6 +44,8 @@ class Task:
     classes: Array | None
     unit: float
     flat: bool
+    row_weights: Floats | None = None
+    blocks: Ints | None = None
 
     @property
     def n(self) -> int:
@@ -51,6 +56,24 @@ class Task:
     def m(self) -> int:
         """The number of members."""
         return len(self.predictions)
+
+    def part(self, rows: Ints) -> Task:
+        """The same of some of the rows."""
+        return dataclasses.replace(
+            self,
+            predictions=[prediction[rows] for prediction in self.predictions],
+            known=None if self.known is None else self.known[:, rows],
+            target=self.target[rows],
+            row_weights=None if self.row_weights is None else self.row_weights[rows],
+            blocks=None if self.blocks is None else self.blocks[rows],
+        )
+
+    def mean(self, losses: Floats, rows: Ints | Mask | slice = slice(None)) -> Any:
+        """The weighted mean of the losses (..., rows) of some of the rows, over the last axis."""
+        weights = None if self.row_weights is None else self.row_weights[rows]
+        if weights is None or not weights.any():
+            return losses.mean(axis=-1)
+        return losses @ weights / weights.sum()
 
     def elements(self, rows: Ints) -> Floats:
         """(m, n, w) what the loss needs of the predictions, of rows in this order; zeros where there are none.
@@ -101,13 +124,37 @@ def read_task(
     loss: str | None,
     quantiles: Any = None,
     classes: Sequence[Any] | None = None,
+    *,
+    row_weights: Any = None,
+    blocks: Any = None,
 ) -> Task:
-    """Check predictions and answers, and settle the loss where none is named.
+    """Check predictions and answers, weights and blocks of rows, and settle the loss where none is named.
 
     Raises:
         InputError: see the methods that call this.
     """
     answers = checks.labels(y, "y")
+    task = _read_task(members, answers, loss, quantiles, classes)
+    shares, numbers = None, None
+    if row_weights is not None:
+        given = checks.weights(row_weights, "row_weights").astype(np.float64)
+        checks.same_length(task.n, "y", "row_weights", len(given))
+        shares = given / given.max()
+        shares *= task.n / shares.sum()
+    if blocks is not None:
+        names = checks.labels(blocks, "blocks")
+        checks.same_length(task.n, "y", "blocks", len(names))
+        different, numbers = np.unique(names, return_inverse=True)
+        if len(different) < 2:
+            raise InputError(
+                f"blocks has one block ({checks.shown(different[0].item())}); folds need two, leave blocks out"
+            )
+    return dataclasses.replace(task, row_weights=shares, blocks=numbers)
+
+
+def _read_task(
+    members: Sequence[Any], answers: Array, loss: str | None, quantiles: Any, classes: Sequence[Any] | None
+) -> Task:
     predictions, flat = _read_members(members, len(answers))
     known = _known(predictions)
     levels = _levels(quantiles, predictions[0].shape[1])
@@ -158,7 +205,7 @@ def read_rows(members: Sequence[Any]) -> tuple[list[Array], Mask | None, bool]:
     """Predictions of rows whose answers are not known: (n, c) arrays, which of them there are, and whether they came
     as vectors."""
     n = len(checks.as_array(members[0], name_of(0))) if len(members) else 0
-    predictions, flat = _read_members(members, n)
+    predictions, flat = _read_members(members, n, of=name_of(0) if len(members) else "")
     return predictions, _known(predictions, some_silent=True), flat
 
 
@@ -167,8 +214,14 @@ def name_of(member: int) -> str:
     return f"member {checks.item_key(member)}"
 
 
-def _read_members(members: Sequence[Any], n: int) -> tuple[list[Array], bool]:
-    """The members as (n, c) arrays of floats, and whether they came as vectors."""
+def _read_members(members: Sequence[Any], n: int, *, of: str = "y") -> tuple[list[Array], bool]:
+    """The members as (n, c) arrays of floats, and whether they came as vectors.
+
+    Args:
+        members: the arrays.
+        n: how many rows each must have.
+        of: what has so many.
+    """
     arrays = []
     for member, value in enumerate(members):
         if isinstance(value, str | os.PathLike):
@@ -180,8 +233,10 @@ def _read_members(members: Sequence[Any], n: int) -> tuple[list[Array], bool]:
             raise InputError(f"{name_of(member)} has shape {array.shape}; give (n,) predictions, or (n, classes)")
         if len(array) != n:
             turned = array.ndim == 1 and len(members) == n
-            remedy = "give their transpose, one member a row" if turned else "give one prediction and one answer a row"
-            raise InputError(f"{name_of(member)} has {len(array)} predictions, y has {n} values; {remedy}")
+            remedy = "give one prediction and one answer a row" if of == "y" else "give predictions of the same rows"
+            count = " values" if of == "y" else ""
+            remedy = "give their transpose, one member a row" if turned else remedy
+            raise InputError(f"{name_of(member)} has {len(array)} predictions, {of} has {n}{count}; {remedy}")
         arrays.append(array)
     for member, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
@@ -229,7 +284,7 @@ def _loss_of(answers: Array, predictions: Sequence[Array], quantiles: Any) -> st
     """The loss that answers and predictions are of: log loss of probabilities, root mean squares of numbers."""
     if quantiles is not None:
         return "pinball"
-    chances = all(_are_chances(prediction) for prediction in predictions)
+    chances = all(are_chances(prediction) for prediction in predictions)
     columns = predictions[0].shape[1]
     if answers.dtype.kind in "Ub":
         for member, prediction in enumerate(predictions if not chances else ()):
@@ -245,7 +300,8 @@ def _loss_of(answers: Array, predictions: Sequence[Array], quantiles: Any) -> st
     return "log_loss" if chances and len(np.unique(answers)) == 2 and np.isin(answers, (0, 1)).all() else "rmse"
 
 
-def _are_chances(prediction: Array) -> bool:
+def are_chances(prediction: Array) -> bool:
+    """Whether (n, c) predictions are probabilities, NaN in some rows aside."""
     known = prediction[~np.isnan(prediction).any(axis=1)]
     within = bool(((known >= -_OUTSIDE) & (known <= 1 + _OUTSIDE)).all())
     return within and (prediction.shape[1] == 1 or bool((np.abs(known.sum(axis=1) - 1) <= _OFF).all()))
@@ -253,7 +309,7 @@ def _are_chances(prediction: Array) -> bool:
 
 def _refuse_no_chances(member: int, prediction: Array, loss: str) -> None:
     """Refuse what is no probability, naming member and row."""
-    if _are_chances(prediction):
+    if are_chances(prediction):
         return
     with np.errstate(invalid="ignore"):
         outside = np.argwhere((prediction < -_OUTSIDE) | (prediction > 1 + _OUTSIDE))

@@ -143,16 +143,24 @@ def _agree(texts: Mapping[str, Sequence[str | None]], first: str, second: str) -
 
 
 def _decides(texts: Mapping[str, Sequence[str | None]], first: str, second: str, winner: str) -> bool:
-    """Whether a column names a side of every row where it says anything, and one that is not a tie at least once."""
-    decided = False
+    """Whether a column names a side of every row where it says anything, and one that is not a tie at least once.
+
+    Ties alone do where all three columns are called as those of votes are.
+    """
+    decided = tied = False
     for left, right, won in zip(texts[first], texts[second], texts[winner], strict=True):
         if left is None or right is None or won is None:
             continue
         side = side_of(won, left, right, (first, second), letters=_WINNER.search(winner) is not None)
         if side is None:
             return False
-        decided = decided or side > 0
-    return decided
+        decided, tied = decided or side > 0, tied or side == 0
+    return decided or (tied and _called_as_votes(first, second, winner))
+
+
+def _called_as_votes(first: str, second: str, winner: str) -> bool:
+    """Whether three columns are called as two sides and their winner are, so that no cell must tell."""
+    return _SURELY_WINNER.search(winner) is not None and _called_as_sides(first, second)
 
 
 def compared_pair(texts: Mapping[str, Sequence[str | None]]) -> tuple[str, str] | None:
@@ -237,7 +245,8 @@ def _stands_for_winner(
 
 
 def _refuse_stray_winner(texts: Mapping[str, Sequence[str | None]]) -> None:
-    """Refuse the first winner that is neither side of its row, in the column that names a side in most rows.
+    """Refuse the first winner that is neither side of its row, in the column that names a side in most rows, or that is
+    called as winners are, beside two that are called as sides.
 
     Raises:
         InputError: there is such a column.
@@ -253,7 +262,8 @@ def _refuse_stray_winner(texts: Mapping[str, Sequence[str | None]]) -> None:
             if winner in (first, second) or not (named or compared):
                 continue
             share, row = _share_decided(texts, first, second, winner)
-            if row is not None and share > 0.5 and (named, share) > best:
+            most = share > 0.5 or _called_as_votes(first, second, winner)
+            if row is not None and most and (named, share) > best:
                 left, right, won = (str(texts[name][row]) for name in (first, second, winner))
                 best, stray = (named, share), (winner, row, won, left, right)
     if stray is not None:

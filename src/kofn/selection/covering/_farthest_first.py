@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
+from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker, finish, pick_in_turn
+from kofn.core.devices import device_with_float64
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -45,6 +47,7 @@ def farthest_first(
     metric: Metric = "euclidean",
     time_limit: float | None = None,
     n_threads: int | None = None,
+    device: str | None = None,
     progress: Progress = None,
     **where: Unpack[Where],
 ) -> Selection:
@@ -54,6 +57,8 @@ def farthest_first(
         X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         k: how many; with a `budget` and `costs`, at most how many (the farthest that can be afforded).
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
+        device: what compares the rows: "cpu" (default), "cuda", "cuda:1", "auto" (a GPU where torch sees one). The
+            answer is the same; X is held on the device.
 
     Returns:
         Selection in the order picked. `gains` is how far each stood from the picks before it (NaN for the first,
@@ -86,8 +91,17 @@ def farthest_first(
     tracker = Tracker(constraints)
     most = n if constraints.budget is not None else constraints.k
     cover: _Cover
+    there = device_with_float64(device)
     if checks.is_sparse(X):
+        if there is not None:
+            raise InputError("X is a sparse matrix, and a device compares dense rows; leave device out, or give those")
         cover = _Sparse(X)
+    elif there is not None:
+        if metric != "cosine":
+            refuse_extremes(X)
+        from kofn.selection.covering._device_cover import DeviceCover
+
+        cover = DeviceCover(X, metric, there)
     else:
         if metric != "cosine":
             refuse_extremes(X)
@@ -153,7 +167,10 @@ def _least_radius(gains: list[float], radius: float, metric: str) -> float:
 class _Cover(Protocol):
     """Which item is farthest from the picks so far. Ties go to the lowest index."""
 
-    evals: int
+    @property
+    def evals(self) -> int:
+        """Distances looked at so far."""
+        ...
 
     def central(self, open_items: Mask) -> int:
         """The open item nearest to the pool's mean."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
+from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.engines.threads import spread
-from kofn.objectives.similarity import Geometry
+from kofn.objectives._sparse_points import SparsePoints
+from kofn.objectives.similarity import Geometry, geometry
 
 # Rows are compared with all others so many at a time; compiled code takes them in fours.
 BLOCK = 16
@@ -20,8 +23,18 @@ _ROWS_A_CENTRE, _LEAST_ROWS = 40, 10_000
 _ROUNDS = 25
 
 
-def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
+Space = Geometry | SparsePoints
+
+
+def space_of(X: Any, metric: str) -> Space:
+    """The rows as points, SciPy-sparse ones as they are."""
+    return SparsePoints.of(X) if checks.is_sparse(X) else geometry(X, metric)
+
+
+def distances(space: Space, points: Any, n_threads: int) -> Floats:
     """Float64 distances (points, n), before `space.unit`: the same bits for any number of threads."""
+    if isinstance(space, SparsePoints):
+        return space.squares(points, n_threads)
     if len(points) * space.rows.size <= _SMALL and "kofn.objectives._kernels" not in sys.modules:
         return np.array([space.distances(point) for point in points])
     from kofn.objectives import _kernels
@@ -35,7 +48,7 @@ def distances(space: Geometry, points: Floats, n_threads: int) -> Floats:
     return out
 
 
-def blocks(space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None]) -> Iterator[tuple[Ints, Floats]]:
+def blocks(space: Space, rows: Ints, n_threads: int, check: Callable[[], None]) -> Iterator[tuple[Ints, Floats]]:
     """Some rows, block by block, with their distances to all rows; `check` is called before each and may raise."""
     for low in range(0, len(rows), BLOCK):
         check()
@@ -43,9 +56,7 @@ def blocks(space: Geometry, rows: Ints, n_threads: int, check: Callable[[], None
         yield block, distances(space, space.points(block), n_threads)
 
 
-def kmeans(
-    space: Geometry, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]
-) -> Ints:
+def kmeans(space: Space, n_clusters: int, rng: np.random.Generator, n_threads: int, check: Callable[[], None]) -> Ints:
     """Cluster of each row: k-means++ and Lloyd's rounds on a sample of the rows, then the nearest centre of every row.
 
     `check` is called now and then and may raise.
@@ -63,24 +74,41 @@ def kmeans(
         before, labels = labels, _nearest(sample, centres, n_threads, check)
         if np.array_equal(before, labels):
             break
-        order = np.argsort(labels, kind="stable")
-        nonempty, starts = np.unique(labels[order], return_index=True)
-        sums = np.add.reduceat(points[order], starts, axis=0)
-        centres[nonempty] = sums / np.diff(np.append(starts, size))[:, None]
+        centres = _means(points, labels, centres)
     return _nearest(space, centres, n_threads, check)
 
 
+def _means(points: Any, labels: Ints, centres: Any) -> Any:
+    """The mean of the points of each cluster, where it has any."""
+    order = np.argsort(labels, kind="stable")
+    nonempty, starts = np.unique(labels[order], return_index=True)
+    counts = np.diff(np.append(starts, len(labels)))
+    if not checks.is_sparse(points):
+        centres[nonempty] = np.add.reduceat(points[order], starts, axis=0) / counts[:, None]
+        return centres
+    from scipy.sparse import csr_array, vstack
+
+    n_clusters = centres.shape[0]
+    empty = np.setdiff1d(np.arange(n_clusters), nonempty)
+    ends = np.append(starts, len(labels))
+    members = csr_array((np.ones(len(order)), order, ends), shape=(len(nonempty), len(labels)))
+    means = members @ points
+    means.data /= np.repeat(counts, np.diff(means.indptr))
+    back = np.argsort(np.append(nonempty, empty))
+    return vstack([means, centres[empty]], format="csr")[back]
+
+
 def _spread_out(
-    sample: Geometry,
-    points: Floats,
+    sample: Space,
+    points: Any,
     n_clusters: int,
     rng: np.random.Generator,
     n_threads: int,
     check: Callable[[], None],
-) -> Floats:
+) -> Any:
     """Centres by k-means++: each drawn by its squared distance to those before it."""
-    chosen = [int(rng.integers(len(points)))]
-    near = np.full(len(points), np.inf)
+    chosen = [int(rng.integers(sample.n))]
+    near = np.full(sample.n, np.inf)
     while len(chosen) < n_clusters:
         check()
         away = distances(sample, points[chosen[-1:]], n_threads)[0]
@@ -88,14 +116,14 @@ def _spread_out(
         reach = np.cumsum(near)
         if reach[-1] <= 0:
             break  # fewer different rows than clusters
-        chosen.append(int(min(np.searchsorted(reach, rng.random() * reach[-1], side="right"), len(points) - 1)))
+        chosen.append(int(min(np.searchsorted(reach, rng.random() * reach[-1], side="right"), sample.n - 1)))
     return points[chosen]
 
 
-def _nearest(space: Geometry, centres: Floats, n_threads: int, check: Callable[[], None]) -> Ints:
+def _nearest(space: Space, centres: Any, n_threads: int, check: Callable[[], None]) -> Ints:
     """The nearest centre of each row; of equally near ones the first."""
     near, labels = np.full(space.n, np.inf), np.zeros(space.n, np.int64)
-    for low in range(0, len(centres), BLOCK):
+    for low in range(0, centres.shape[0], BLOCK):
         check()
         away = distances(space, centres[low : low + BLOCK], n_threads)
         best = away.argmin(axis=0)

@@ -17,8 +17,8 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores
-from kofn.objectives.similarity import Geometry, geometry
 from kofn.selection.covering import _nearness
+from kofn.selection.covering._nearness import Space
 
 _MOST_CLUSTERS = 500
 _SAMPLED = 2_000
@@ -26,6 +26,7 @@ _SAMPLED = 2_000
 
 @method(
     "select",
+    sparse=True,
     traits=("sandwich",),
     draws=Draw(
         compiled=True,
@@ -53,7 +54,7 @@ def probability_cover(
     """Pick rows so that balls of one radius around them hold as many rows as possible.
 
     Args:
-        X: vectors (n, d).
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         radius: rows nearer than this to a pick are covered, and every pick is; default by `purity`.
         purity: the largest radius is taken at which this share of the rows' balls (of 2,000 sampled rows at most) hold
@@ -83,10 +84,10 @@ def probability_cover(
         >>> s.indices.tolist(), s.gains.tolist(), s.bound
         ([1, 3], [3.0, 2.0], 5.0)
     """
-    n, threads = len(X), cores(n_threads)
+    n, threads = X.shape[0], cores(n_threads)
     constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
-    space = geometry(X, metric)
+    space = _nearness.space_of(X, metric)
     unit = 0.5 if metric == "cosine" else space.unit
     within = math.nan if radius is None else float(checks.number(radius, "radius")) / unit
     usual = min(n if constraints.k is None else constraints.k, _MOST_CLUSTERS)
@@ -154,7 +155,7 @@ class _Balls:
     `check` is called now and then and may raise; the counts are `behind` then.
     """
 
-    def __init__(self, space: Geometry, within: float, n_threads: int, check: Callable[[], None]) -> None:
+    def __init__(self, space: Space, within: float, n_threads: int, check: Callable[[], None]) -> None:
         self.space, self.within, self.n_threads, self.check = space, within, n_threads, check
         self.behind = False
         self.covered = np.zeros(space.n, bool)
@@ -193,7 +194,7 @@ class _Balls:
 
 
 def _pure_radius(
-    space: Geometry,
+    space: Space,
     n_clusters: int,
     purity: float,
     rng: np.random.Generator,

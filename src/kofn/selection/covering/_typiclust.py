@@ -17,14 +17,15 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores
-from kofn.objectives.similarity import Geometry, geometry
 from kofn.selection.covering import _nearness
+from kofn.selection.covering._nearness import Space
 
 _MOST_CLUSTERS = 500
 
 
 @method(
     "select",
+    sparse=True,
     draws=Draw(
         states_no_value=True,
         options={"neighbors": (1, 2, 5, 20), "min_size": (0, 1, 5)},
@@ -49,7 +50,7 @@ def typiclust(
     """Pick the most typical row of each cluster, from the clusters with the fewest labelled rows on, larger ones first.
 
     Args:
-        X: vectors (n, d).
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         metric: "euclidean", "sqeuclidean" or "cosine"; k-means works in the same points.
         neighbors: a row is typical whose mean distance to so many nearest rows of its cluster is small; in a cluster of
             fewer than twice as many rows, to half of them. 20 as in the paper: on the sets that choose the
@@ -84,12 +85,12 @@ def typiclust(
         >>> typiclust(X, k=2, neighbors=2, min_size=1, seed=0).indices.tolist()
         [5, 1]
     """
-    n, threads = len(X), cores(n_threads)
+    n, threads = X.shape[0], cores(n_threads)
     neighbors = checks.count(neighbors, "neighbors")
     min_size = checks.count(min_size, "min_size", least=0)
     constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
-    space = geometry(X, metric)
+    space = _nearness.space_of(X, metric)
     picks = constraints.preselected.tolist()
     n_clusters = min(n if constraints.k is None else constraints.k, n, _MOST_CLUSTERS)
     labels: Ints | None = None
@@ -138,7 +139,7 @@ class _Typical:
 class _Clusters:
     """Clusters in turn, each with its typical rows."""
 
-    def __init__(self, space: Geometry, labels: Ints, labelled: Ints, typical: _Typical) -> None:
+    def __init__(self, space: Space, labels: Ints, labelled: Ints, typical: _Typical) -> None:
         sizes = np.bincount(labels)
         known = np.bincount(labels[labelled], minlength=len(sizes))
         kept = np.ones(len(labels), bool)
@@ -166,7 +167,7 @@ class _Clusters:
 class _Cluster:
     """The rows of a cluster that are not picked yet, and how typical each is: the smaller its `spread`, the more."""
 
-    def __init__(self, space: Geometry, rows: Ints, typical: _Typical) -> None:
+    def __init__(self, space: Space, rows: Ints, typical: _Typical) -> None:
         self.space, self.rows, self.typical = space, rows, typical
         self.count = -1
         # Of each row: the mean distance to its `count` nearest, the largest of those, and how many more are as near.
@@ -201,7 +202,7 @@ class _Cluster:
         if self.count:
             self._measure(self.space.part(self.rows), np.arange(size))
 
-    def _measure(self, inside: Geometry, changed: Ints) -> None:
+    def _measure(self, inside: Space, changed: Ints) -> None:
         for block, away in _nearness.blocks(inside, changed, self.typical.n_threads, self.typical.check):
             # The nearest of all is the row itself.
             nearest = np.sort(np.partition(away, self.count, axis=1)[:, : self.count + 1], axis=1)

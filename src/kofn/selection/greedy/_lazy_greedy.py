@@ -28,6 +28,7 @@ def lazy_greedy(
     similarity: Any = None,
     scores: Any = None,
     tight_bound: bool = False,
+    device: str | None = None,
     **words: Unpack[Greedy],
 ) -> Selection:
     """Pick the items that best stand for the pool, each time the one that adds most.
@@ -35,6 +36,9 @@ def lazy_greedy(
     Args:
         X: vectors (n, d); or `similarity` (n, n), dense or SciPy-sparse; or `scores` (n,) with objective "modular".
         tight_bound: one more pass over all items at the end for a smaller `bound`.
+        device: what compares the rows of X for facility location: "cpu" (default), "cuda", "cuda:1", "auto" (a GPU
+            where torch sees one). Picks, gains and value are the same, `bound` may be larger; X is held on the device,
+            beside blocks of pairs, and `max_memory` counts there too.
 
     Returns:
         Selection, in the order picked. `gains` sum to `value`; `bound` is at least the optimum's value;
@@ -65,4 +69,5 @@ def lazy_greedy(
         >>> s.indices.tolist(), s.value <= s.bound
         ([2, 0], True)
     """
-    return greedy({"X": X, "similarity": similarity, "scores": scores, **words}, Search, tight_bound=tight_bound)
+    pool = {"X": X, "similarity": similarity, "scores": scores, "device": device}
+    return greedy({**pool, **words}, Search, tight_bound=tight_bound)

@@ -20,7 +20,7 @@ from kofn.core.words import Metric, Resources, Where
 from kofn.objectives import base
 from kofn.selection.greedy._search import BY_COST, BY_LOAD, Search
 
-_SOURCES = ("X", "similarity", "scores", "metric", "weights", "queries", "private", "max_memory", "n_threads")
+_SOURCES = ("X", "similarity", "scores", "metric", "weights", "queries", "private", "max_memory", "n_threads", "device")
 
 
 class Aims(TypedDict, total=False):
@@ -109,7 +109,7 @@ def worth(run: Search) -> tuple[int, float]:
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """The pool and every word of `Greedy`: those that are given, and the defaults of the others."""
-    return {"X": None, "similarity": None, "scores": None, **defaults_of(Greedy), **given}
+    return {"X": None, "similarity": None, "scores": None, "device": None, **defaults_of(Greedy), **given}
 
 
 def objective_of(given: Mapping[str, Any], lazy: bool) -> tuple[Objective, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.constraints import Constraints, Tracker, finish
-from kofn.core.objective import Objective
+from kofn.core.objective import Objective, best_of_rivals
 from kofn.core.plans import Selection
 from kofn.core.runtime import Control
 
@@ -222,24 +222,13 @@ class Search:
         low = self._keys(self.upper[fresh] - self.tolerance, fresh).max()
         high = self._keys(np.minimum(self.upper[fresh] + self.tolerance, self.exact_upper[fresh]), fresh)
         rivals, high = fresh[high >= low], high[high >= low]
-        order = np.lexsort((rivals, -high))
-        rivals, high = rivals[order], high[order]
-        best, best_key = -1, -math.inf
-        step = 1
-        while len(rivals) and high[0] >= best_key:
-            batch = np.sort(rivals[:step])
+
+        def measure(batch: Ints) -> Floats:
             gains = self.objective.exact_gains(batch)
             self.exact_upper[batch] = gains
-            keys = self._keys(gains, batch)
-            top = int(np.argmax(keys))
-            if keys[top] > best_key or (keys[top] == best_key and batch[top] < best):
-                best, best_key = int(batch[top]), float(keys[top])
-            # Rivals whose own ceiling is reached already, at a higher index, cannot win any more.
-            rivals, high = rivals[step:], high[step:]
-            step = min(64, step * 2)
-            able = (high > best_key) | ((high == best_key) & (rivals < best))
-            rivals, high = rivals[able], high[able]
-        return best
+            return self._keys(gains, batch)
+
+        return best_of_rivals(rivals, high, measure)
 
     def _ceiling(self, items: Ints) -> Floats:
         """What each item can gain at the most: its last gain, with the error it was taken with."""

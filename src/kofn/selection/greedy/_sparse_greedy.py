@@ -7,7 +7,6 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Callable
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -24,8 +23,7 @@ from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores, spread
 from kofn.neighbors.graphs._knn_graph import KnnGraph, knn_graph
-from kofn.objectives._sparse_rows import chords, unit_rows
-from kofn.objectives.kcenter import distances_to
+from kofn.objectives._sparse_rows import distances_from
 from kofn.objectives.similarity import ceiling, exact_sum
 from kofn.selection.covering._farthest_first import LazyCover
 from kofn.selection.greedy._run import greedy
@@ -302,14 +300,6 @@ def _missed(graph: KnnGraph, missed: Floats, weights: Floats, reach: Floats) -> 
     return n * min(float(mean), most), 1 - _DOUBT
 
 
-def _distances_from(X: Any, metric: str) -> Callable[[int], Floats]:
-    """The distances of all rows to one of them."""
-    if checks.is_sparse(X):
-        rows = unit_rows(X)
-        return lambda item: chords(rows, item) / 2
-    return lambda item: distances_to(X, X[item], metric)
-
-
 def _served(
     X: NDArray[Any],
     picks: Ints,
@@ -326,7 +316,7 @@ def _served(
     near, own = np.full(n, offset), np.full(n, -1, np.int32)
     nothing = np.full(len(picks), math.nan), np.full(n, -1)
     if checks.is_sparse(X) or X.size * len(picks) <= _SMALL:
-        distances = _distances_from(X, metric)
+        distances = distances_from(X, metric)
         for t, item in enumerate(picks.tolist()):
             if control.late():
                 return nothing

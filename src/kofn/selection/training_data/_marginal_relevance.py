@@ -16,6 +16,7 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Progress, Where
+from kofn.objectives._sparse_rows import directions as sparse_directions
 
 __all__ = ["marginal_relevance"]
 
@@ -80,13 +81,12 @@ def marginal_relevance(
     if queries is None:
         raise InputError("marginal_relevance needs queries, (q, d) rows that say what is wanted")
     balance = checks.fraction(balance, "balance")
-    sparse = checks.is_sparse(X)
     wanted = checks.sparse_rows(queries, "queries") if checks.is_sparse(queries) else checks.matrix(queries, "queries")
     n, d = X.shape
     if wanted.shape[1] != d:
         raise InputError(f"queries have {wanted.shape[1]} columns, X has {d}; make both in the same way")
-    rows = _unit_rows(X) if sparse else directions(X.astype(np.float64))
-    wanted = _unit_rows(wanted) if checks.is_sparse(wanted) else directions(wanted.astype(np.float64))
+    rows = _directed(X)
+    wanted = _directed(wanted)
     constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
     # How near the best row is that can be picked, of each query and of any.
@@ -144,16 +144,8 @@ def marginal_relevance(
     )
 
 
-def _unit_rows(rows: Any) -> Any:
-    """Sparse rows of unit length; rows of zeros as they are."""
-    from scipy.sparse import diags_array
-
-    rows = rows.astype(np.float64).tocsr()
-    # In units of its largest entry, so that a row's squares neither overflow nor vanish.
-    largest = abs(rows).max(axis=1).toarray().reshape(-1)
-    rows = (diags_array(1 / np.where(largest > 0, largest, 1)) @ rows).tocsr()
-    sizes = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).reshape(-1))
-    return (diags_array(1 / np.where(sizes > 0, sizes, 1)) @ rows).tocsr()
+def _directed(rows: Any) -> Any:
+    return sparse_directions(rows) if checks.is_sparse(rows) else directions(rows.astype(np.float64))
 
 
 def _cosines(rows: Any, others: Any, index: int) -> Floats:

@@ -12,25 +12,10 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.selection.training_data._equal_rows import as_frame, equal_rows
 from kofn.selection.training_data._near_texts import near_texts
-from kofn.selection.training_data._near_vectors import near_vectors
+from kofn.selection.training_data._near_vectors import near_vectors, refuse_metric
+from kofn.selection.training_data._preference import Duplicates, Preference
 
 __all__ = ["near_duplicates"]
-
-_METRICS = ("cosine", "euclidean", "sqeuclidean")
-
-
-class Duplicates(NamedTuple):
-    """Which rows stay, which kept row each dropped row repeats, and how similar the two are.
-
-    Attributes:
-        keep: (n,) True where the row stays.
-        of: (n,) the kept row that a dropped row repeats, -1 for a row that stays.
-        similarity: (n,) of a dropped row and the one it repeats, NaN for a row that stays.
-    """
-
-    keep: NDArray[np.bool_]
-    of: NDArray[np.int64]
-    similarity: NDArray[np.float64]
 
 
 def near_duplicates(
@@ -106,26 +91,12 @@ def near_duplicates(
         listed = " and ".join(given) or "nothing"
         raise InputError(f"{listed} given to compare rows by; give one of X, texts, columns")
     threshold = checks.fraction(threshold, "threshold")
-    if metric not in _METRICS:
-        raise InputError(f"metric={metric!r}: near-duplicates are found by {', '.join(_METRICS)}")
+    refuse_metric(metric)
     if texts is not None and threshold == 0:
         raise InputError("threshold=0: every two texts would be near-duplicates; give more than 0")
     rows = _Rows.of(given[0], X if texts is None and columns is None else texts if columns is None else columns)
-    preference = _Preference.of(rows.n, scores, include, exclude, costs)
-    minima = _minima(rows.n, groups, quotas)
-    first = np.zeros(rows.n, bool)
-    while True:
-        of, similarity = _near_in_order(rows, *preference.order(first), threshold, metric)
-        keep = of < 0
-        # A group that is promoted can leave another with too few, which is then promoted too.
-        short = np.zeros(rows.n, bool)
-        for members, least in minima:
-            members = members & preference.open
-            if (members & keep).sum() < least:
-                short |= members
-        if not (short & ~first).any():
-            return Duplicates(keep, of, similarity)
-        first |= short
+    preference = Preference.of(rows.n, scores, include, exclude, costs, groups, quotas)
+    return preference.duplicates(lambda order, forced: _near_in_order(rows, order, forced, threshold, metric))
 
 
 class _Rows(NamedTuple):
@@ -150,35 +121,6 @@ class _Rows(NamedTuple):
         return cls(kind, frame, frame.height)
 
 
-class _Preference(NamedTuple):
-    """Which rows are preferred to which."""
-
-    ranked: NDArray[np.int64]  # by score, cost and order
-    include: NDArray[np.int64]
-    open: NDArray[np.bool_]  # not excluded
-
-    @classmethod
-    def of(cls, n: int, scores: Any, include: Any, exclude: Any, costs: Any) -> _Preference:
-        keys = []
-        for name, values, sign in (("costs", costs, 1), ("scores", scores, -1)):
-            if values is not None:
-                numbers = checks.vector(values, name)
-                checks.same_length(n, "the rows", name, len(numbers))
-                keys.append(sign * numbers.astype(np.float64))
-        ranked = np.lexsort(keys) if keys else np.arange(n)
-        must = np.empty(0, np.int64) if include is None else checks.positions(include, "include", n)
-        open_ = np.ones(n, bool)
-        if exclude is not None:
-            open_[checks.positions(exclude, "exclude", n)] = False
-        return cls(ranked, must, open_)
-
-    def order(self, first: NDArray[np.bool_]) -> tuple[NDArray[np.int64], int]:
-        """Rows that are compared, from the most preferred on, and how many of them must stay."""
-        rest = self.ranked[self.open[self.ranked] & ~np.isin(self.ranked, self.include)]
-        rest = np.concatenate((rest[first[rest]], rest[~first[rest]]))
-        return np.concatenate((self.include, rest)), len(self.include)
-
-
 def _near_in_order(
     rows: _Rows, order: NDArray[np.int64], forced: int, threshold: float, metric: str
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -199,19 +141,3 @@ def _near_in_order(
     of[order[dropped]] = order[near[dropped]]
     similarity[order] = likeness
     return of, similarity
-
-
-def _minima(n: int, groups: Any, quotas: Any) -> list[tuple[NDArray[np.bool_], int]]:
-    """Which rows each group with a minimum has, and the minimum."""
-    if quotas is None:
-        return []
-    if groups is None:
-        raise InputError("quotas need groups, one group label an item")
-    columns, limits = checks.resolved(checks.groups(groups), checks.quotas(quotas), None, None)
-    if not isinstance(columns, Mapping):
-        columns, limits = {"groups": columns}, {"groups": limits}
-    out = []
-    for name, labels in columns.items():
-        checks.same_length(n, "the rows", name, len(labels))
-        out += [(labels == group, least) for group, (least, _) in limits[name].items() if least]
-    return out

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
+from kofn.core.checks import InputError
 
 _ROWS, _KEPT = 1024, 2048  # a tile of products is 8 MiB: it stays in cache between the product and the comparison
 _SAMPLE = 2048
@@ -16,7 +17,30 @@ _DENSE = 1 / 1000  # a pair on its own costs as much as a thousand inside a matr
 _SAME = 1e-9  # cosines closer than this count as equal: the rounding of a float64 sum near 1.0
 
 
-class _Nearness(NamedTuple):
+METRICS = ("cosine", "euclidean", "sqeuclidean")
+
+
+def refuse_metric(metric: str) -> None:
+    """Refuse a metric by which near-duplicates are not found."""
+    if metric not in METRICS:
+        raise InputError(f"metric={metric!r}: near-duplicates are found by {', '.join(METRICS)}")
+
+
+class Spread(NamedTuple):
+    """Where the rows of a pool lie, and how far apart: what makes distances shares of the typical one.
+
+    Attributes:
+        largest: the largest entry, by which rows are divided first, so that no square overflows or vanishes.
+        mean: the mean row, so divided.
+        typical: the root of the mean squared distance of two rows, so divided; 1 where all are alike.
+    """
+
+    largest: float
+    mean: NDArray[np.float64]
+    typical: float
+
+
+class Nearness(NamedTuple):
     """When two rows are near, in terms of the vectors that `rows` makes of them.
 
     Attributes:
@@ -47,28 +71,52 @@ class _Nearness(NamedTuple):
                 out[part] = np.einsum("ij,ij->i", x, x) / -2
         return out
 
+    def similarity(self, left: Array, right: Array, d: int, metric: str) -> NDArray[np.float64]:
+        """How similar the rows of pairs are."""
+        products = self.exact(left, right, d)
+        if metric == "cosine":
+            return np.minimum(products, 1)
+        return np.asarray(1 - (-2 * products if metric == "sqeuclidean" else np.sqrt(-2 * products)))
 
-def near_vectors(X: Array, threshold: float, metric: str, forced: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(earliest kept row that a row is near or -1, their similarity), where the first `forced` rows stay.
 
-    Rows of zeros, which have no angle, are near one another under the cosine.
+def nearness_of(
+    X: Array, threshold: float, metric: str, spread: Spread | None = None
+) -> tuple[Nearness, NDArray[np.bool_]]:
+    """When rows of X are near, and which of them are all zeros, which have no angle.
+
+    Args:
+        X: (n, d) vectors.
+        threshold: similarity from which two rows are near.
+        metric: "cosine", "euclidean" or "sqeuclidean".
+        spread: of the pool that the rows are some of; by default they are all of it.
     """
-    n, d = X.shape
     if metric == "cosine":
         rows, empty = _unit_rows(X)
-        nearness = _Nearness(rows, True, threshold - _SAME)
-    else:
-        rows, empty = _centred_rows(X), np.zeros(n, bool)
-        reach = 1 - threshold + _SAME
-        nearness = _Nearness(rows, False, -(reach if metric == "sqeuclidean" else reach**2) / 2)
+        return Nearness(rows, True, threshold - _SAME), empty
+    return Nearness(_centred_rows(X, spread or spread_of(X)), False, -(reach_of(threshold, metric) ** 2) / 2), np.zeros(
+        len(X), bool
+    )
+
+
+def reach_of(threshold: float, metric: str) -> float:
+    """How far apart two near rows are at the most: of unit length by the cosine, else as shares of the typical."""
+    reach = 1 - threshold + _SAME
+    return reach if metric == "euclidean" else float(np.sqrt(2 * reach if metric == "cosine" else reach))
+
+
+def near_vectors(
+    X: Array, threshold: float, metric: str, forced: int, spread: Spread | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(earliest kept row that a row is near or -1, their similarity), where the first `forced` rows stay.
+
+    Rows of zeros, which have no angle, are near one another under the cosine. `spread` as in `nearness_of`.
+    """
+    n, d = X.shape
+    nearness, empty = nearness_of(X, threshold, metric, spread)
     of = _near(nearness, n, d, np.flatnonzero(~empty), forced)
     similarity = np.full(n, np.nan)
     dropped = np.flatnonzero(of >= 0)
-    products = nearness.exact(dropped, of[dropped], d)
-    if metric == "cosine":
-        similarity[dropped] = np.minimum(products, 1)
-    else:
-        similarity[dropped] = 1 - (-2 * products if metric == "sqeuclidean" else np.sqrt(-2 * products))
+    similarity[dropped] = nearness.similarity(dropped, of[dropped], d, metric)
     if empty.any():
         zeros = np.flatnonzero(empty)
         later = zeros[1:][zeros[1:] >= forced]
@@ -76,7 +124,36 @@ def near_vectors(X: Array, threshold: float, metric: str, forced: int) -> tuple[
     return of, similarity
 
 
-def _near(nearness: _Nearness, n: int, d: int, compared: Array, forced: int) -> NDArray[np.int64]:
+def near_pairs(nearness: Nearness, left: Array, right: Array, d: int) -> tuple[Array, Array]:
+    """The pairs of one of the rows `left` and one of the rows `right` that are near."""
+    if not len(left) or not len(right):
+        return left[:0], right[:0]
+    i, j = [left[:0]], [right[:0]]
+    slack = rounding_of(d)
+    cut = np.float32(nearness.least - (slack if nearness.angular else 0))
+    for low in range(0, len(right), _KEPT):
+        rivals = right[low : low + _KEPT]
+        theirs, half_theirs = _narrow(nearness, rivals, slack)
+        for start in range(0, len(left), _ROWS):
+            rows = left[start : start + _ROWS]
+            own, half_own = _narrow(nearness, rows, slack)
+            # By the cosine nothing is taken off.
+            bounds = own @ theirs.T if nearness.angular else _bounds(own, half_own, theirs, half_theirs)
+            row, rival = _candidates(bounds, cut)
+            near = nearness.exact(rows[row], rivals[rival], d) >= nearness.least
+            i.append(rows[row[near]])
+            j.append(rivals[rival[near]])
+    return np.concatenate(i), np.concatenate(j)
+
+
+def _narrow(nearness: Nearness, rows: Array, slack: float) -> tuple[Array, Array]:
+    """The rows in float32, and what each takes off a product, a little less for the rounding."""
+    wide = nearness.rows(rows)
+    halves = nearness.halves(wide).astype(np.float32)
+    return wide.astype(np.float32), halves if nearness.angular else halves * np.float32(1 - 2 * slack)
+
+
+def _near(nearness: Nearness, n: int, d: int, compared: Array, forced: int) -> NDArray[np.int64]:
     """The earliest kept row that each of the `compared` rows is near, -1 for a kept row."""
     features, halves, slack = _features(nearness, n, d)
     cut = np.float32(nearness.least - (slack if nearness.angular else 0))
@@ -98,7 +175,7 @@ def _near(nearness: _Nearness, n: int, d: int, compared: Array, forced: int) -> 
             i, j = _candidates(bounds, cut)
             if nearness.angular and features.shape[1] < d and len(i) > _DENSE * len(rows) * len(rivals):
                 full = nearness.rows(rows).astype(np.float32) @ nearness.rows(rivals).astype(np.float32).T
-                i, j = _candidates(full, np.float32(nearness.least - _rounding(d)))
+                i, j = _candidates(full, np.float32(nearness.least - rounding_of(d)))
             near = nearness.exact(rows[i], rivals[j], d) >= nearness.least
             near &= rows[i] >= forced
             # A row's candidates are listed from the earliest kept row on, and unique takes the first.
@@ -131,13 +208,13 @@ def _candidates(products: Array, cut: Any) -> tuple[Array, Array]:
     return positions // products.shape[1], positions % products.shape[1]
 
 
-def _rounding(width: int) -> float:
+def rounding_of(width: int) -> float:
     """The largest rounding error of a float32 product of unit rows of this width."""
     return (width + 4) * float(np.finfo(np.float32).eps)
 
 
 def _within(
-    nearness: _Nearness, rows: Array, candidates: Array, of: NDArray[np.int64], d: int, forced: int
+    nearness: Nearness, rows: Array, candidates: Array, of: NDArray[np.int64], d: int, forced: int
 ) -> NDArray[np.bool_]:
     """Drop near-duplicates inside one block, one kept row after the other; which of the rows stay."""
     candidates = np.triu(candidates, 1)
@@ -178,26 +255,30 @@ def _unit_rows(X: Array) -> tuple[Callable[[Any], Array], NDArray[np.bool_]]:
     return rows, np.isinf(lengths)
 
 
-def _centred_rows(X: Array) -> Callable[[Any], Array]:
-    """Rows less their mean in float64, where the root of the mean squared distance of two rows is 1."""
+def spread_of(X: Array) -> Spread:
+    """The spread of a pool that is in memory."""
     n = len(X)
     parts = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
     largest = max(float(np.abs(X[part].astype(np.float64)).max()) for part in parts) or 1.0
     mean = sum((X[part].astype(np.float64) / largest).sum(axis=0) for part in parts) / n
     spread = sum(float(np.square(X[part].astype(np.float64) / largest - mean).sum()) for part in parts) / n
-    typical = np.sqrt(2 * spread) or 1.0
+    return Spread(largest, np.asarray(mean), float(np.sqrt(2 * spread)) or 1.0)
+
+
+def _centred_rows(X: Array, spread: Spread) -> Callable[[Any], Array]:
+    """Rows less their mean in float64, where the root of the mean squared distance of two rows is 1."""
 
     def rows(chosen: Any) -> Array:
         wide = X[chosen].astype(np.float64)
-        wide /= largest
-        wide -= mean
-        wide /= typical
+        wide /= spread.largest
+        wide -= spread.mean
+        wide /= spread.typical
         return wide
 
     return rows
 
 
-def _features(nearness: _Nearness, n: int, d: int) -> tuple[Array, Array, float]:
+def _features(nearness: Nearness, n: int, d: int) -> tuple[Array, Array, float]:
     """(features whose products bound x.y from above, halves, the rounding error of a product of unit rows).
 
     A row's features are the row, or its projection on r leading directions followed by the length of the rest.
@@ -219,7 +300,7 @@ def _features(nearness: _Nearness, n: int, d: int) -> tuple[Array, Array, float]
             inside = block @ P
             features[part, :r] = inside
             features[part, r] = np.linalg.norm(block - inside @ P.T, axis=1)
-    return features, halves, _rounding(width)
+    return features, halves, rounding_of(width)
 
 
 def _leading(sample: Array, d: int) -> Array:
@@ -231,7 +312,7 @@ def _leading(sample: Array, d: int) -> Array:
     return np.linalg.qr(sample.T @ vectors[:, strong])[0]
 
 
-def _rank(inside: Array, sample: Array, nearness: _Nearness, d: int) -> int:
+def _rank(inside: Array, sample: Array, nearness: Nearness, d: int) -> int:
     """The number of leading directions that filter most cheaply, by the work on pairs of the sample; 0: none."""
     step = max(1, len(inside) // 512)
     batch, halves = inside[::step], nearness.halves(sample[::step])

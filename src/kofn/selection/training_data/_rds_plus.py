@@ -14,6 +14,7 @@ from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
+from kofn.objectives._sparse_rows import directions as sparse_directions
 
 __all__ = ["position_weighted_mean", "rds_plus"]
 
@@ -26,6 +27,7 @@ _ENTRIES_AT_ONCE = 1 << 24
 
 @method(
     "select",
+    sparse=True,
     draws=Draw(plain={"queries": [[0.0, 1.0], [0.5, 1.0]]}),
     cost="O(n q d) time for q queries; O(n d + n) memory and some 64 MB of cosines, whatever q",
     exact="the round robin exactly, ties to the lowest row; no promise on what a model learns from the picks",
@@ -36,7 +38,7 @@ def rds_plus(
     *,
     k: int,
     exclude: Any = None,
-    queries: ArrayLike | None = None,
+    queries: Any = None,
     tasks: ArrayLike | None = None,
 ) -> Selection:
     """Pick the rows most like a few examples of the target tasks, the tasks (or queries) taking turns.
@@ -46,7 +48,8 @@ def rds_plus(
     task rank the pool together, by the highest cosine to any of them, and the tasks take turns.
 
     Args:
-        X: (n, d) embeddings of the pool; for a language model `position_weighted_mean` of its last hidden states.
+        X: (n, d) embeddings of the pool, or SciPy-sparse rows, which are never made dense; for a language model
+            `position_weighted_mean` of its last hidden states.
         queries: (q, d) embeddings of the examples, from the same model as X.
         tasks: (q,) label of the task of each query; without it each query takes its own turns.
 
@@ -77,14 +80,16 @@ def rds_plus(
     """
     if queries is None:
         raise InputError("rds_plus needs queries, (q, d) embeddings of a few examples of the target tasks")
-    queries = checks.matrix(queries, "queries")
+    queries = checks.sparse_rows(queries, "queries") if checks.is_sparse(queries) else checks.matrix(queries, "queries")
     n, d = X.shape
+    if checks.is_sparse(queries) and not checks.is_sparse(X):
+        queries = checks.matrix(queries.toarray(), "queries")
     if queries.shape[1] != d:
         raise InputError(f"queries have {queries.shape[1]} columns, X has {d}; embed both in the same way")
-    lists, list_of = np.arange(len(queries)), np.arange(len(queries))
+    lists = list_of = np.arange(queries.shape[0])
     if tasks is not None:
         labels = checks.groups(tasks, "tasks")
-        checks.same_length(len(queries), "queries", "tasks", len(labels))
+        checks.same_length(queries.shape[0], "queries", "tasks", len(labels))
         lists, list_of = np.unique(labels, return_inverse=True)
     free = np.ones(n, bool)
     if exclude is not None:
@@ -94,7 +99,7 @@ def rds_plus(
 
     ranking = _Ranking(X, queries, list_of, len(lists), free)
     picks, turn = _take_turns(ranking, k)
-    best = _highest(X[picks], queries)
+    best = _highest(_directed(X[picks]), _directed(queries))
     return Selection(
         n=n,
         indices=picks,
@@ -103,17 +108,19 @@ def rds_plus(
         used={"k": k},
         budget={"k": k},
         objective="query_similarity",
-        info={"distance_evals": n * len(queries), "lists": lists.tolist(), "turn": turn.tolist()},
+        info={"distance_evals": n * queries.shape[0], "lists": lists.tolist(), "turn": turn.tolist()},
     )
 
 
 class _Ranking:
     """The pool's order for each list, sorted only as far down as needed."""
 
-    def __init__(self, X: Array, queries: Array, list_of: Ints, n_lists: int, free: NDArray[np.bool_]) -> None:
-        self.X, self.free, self.n_lists = X, free, n_lists
+    def __init__(self, X: Any, queries: Any, list_of: Ints, n_lists: int, free: NDArray[np.bool_]) -> None:
+        self.n, self.free, self.n_lists = X.shape[0], free, n_lists
         self.decimals = 12 if X.dtype == np.float64 else 6
-        self.queries = directions(queries).astype(X.dtype)
+        self.sparse, self.dtype = checks.is_sparse(X), X.dtype
+        self.X = sparse_directions(X) if self.sparse else X
+        self.queries = _directed(queries) if self.sparse else _directed(queries, X.dtype)
         self.members = [np.flatnonzero(list_of == number) for number in range(n_lists)]
 
     def cosines(self, lists: Ints) -> Array:
@@ -123,19 +130,20 @@ class _Ranking:
         columns = np.concatenate([self.members[number] for number in lists.tolist()])
         begins = np.concatenate([[0], np.cumsum([len(self.members[number]) for number in lists.tolist()])[:-1]])
         targets = self.queries[columns].T
-        out = np.empty((len(self.X), len(lists)), self.X.dtype)
+        out = np.empty((self.n, len(lists)), self.dtype)
         # One BLAS thread, so that sums are added up in the same order on every machine.
         with threadpool_limits(1, "blas"):
             for low in range(0, len(out), _BLOCK):
                 part = slice(low, low + _BLOCK)
-                out[part] = np.maximum.reduceat(directions(self.X[part]) @ targets, begins, axis=1)
+                rows = self.X[part] if self.sparse else directions(self.X[part])
+                out[part] = np.maximum.reduceat(_products(rows, targets), begins, axis=1)
         # Equal rows at different positions in a block may differ in the last bit.
         return np.round(out, self.decimals) + 0.0
 
     def heads(self, depth: int) -> list[Ints]:
         """The first rows of each list: at least `depth`, or all free rows."""
         out: list[Ints] = []
-        step = max(1, _ENTRIES_AT_ONCE // len(self.X))
+        step = max(1, _ENTRIES_AT_ONCE // self.n)
         for low in range(0, self.n_lists, step):
             table = self.cosines(np.arange(low, min(low + step, self.n_lists)))
             out += [self._head(column, depth) for column in table.T]
@@ -159,7 +167,7 @@ def _take_turns(ranking: _Ranking, k: int) -> tuple[Ints, Ints]:
     depth = 2 * -(-k // ranking.n_lists) + 16
     heads = [head.tolist() for head in ranking.heads(depth)]
     positions = [0] * ranking.n_lists
-    taken = bytearray(len(ranking.X))
+    taken = bytearray(ranking.n)
     picks: list[int] = []
     turn: list[int] = []
     while len(picks) < k:
@@ -181,16 +189,27 @@ def _take_turns(ranking: _Ranking, k: int) -> tuple[Ints, Ints]:
     return np.array(picks, np.int64), np.array(turn, np.int64)
 
 
-def _highest(rows: Array, queries: Array) -> NDArray[np.float64]:
-    """(rows,) highest cosine to any query, in float64."""
+def _directed(rows: Any, dtype: Any = np.float64) -> Any:
+    """Rows at unit length, in float64 where they are sparse; rows of zeros stay zero."""
+    if checks.is_sparse(rows):
+        return sparse_directions(rows)
+    return directions(rows.astype(np.float64) if dtype == np.float64 else rows).astype(dtype)
+
+
+def _products(rows: Any, targets: Any) -> Array:
+    products = rows @ targets
+    return products.toarray() if checks.is_sparse(products) else np.asarray(products)
+
+
+def _highest(rows: Any, queries: Any) -> NDArray[np.float64]:
+    """(rows,) highest cosine to any query, both at unit length."""
     from threadpoolctl import threadpool_limits
 
-    out = np.empty(len(rows))
-    targets = directions(queries.astype(np.float64)).T
+    out = np.empty(rows.shape[0])
     with threadpool_limits(1, "blas"):
-        for low in range(0, len(rows), _BLOCK):
+        for low in range(0, len(out), _BLOCK):
             part = slice(low, low + _BLOCK)
-            out[part] = (directions(rows[part].astype(np.float64)) @ targets).max(axis=1)
+            out[part] = _products(rows[part], queries.T).max(axis=1)
     return out
 
 

@@ -1,0 +1,289 @@
+"""Draws of sub-posteriors as a method reads them, how well they agree, and the plan of their product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kofn.combination.posteriors._sizes import effective_size
+from kofn.core import checks
+from kofn.core.arrays import Array, Floats
+from kofn.core.checks import InputError
+from kofn.core.plans import Blend
+
+# A shard is named where shards of one model would stand so far from the others this seldom.
+_SELDOM = 1e-3
+# Correlation matrices with a smaller eigenvalue than this are of parameters that depend on each other.
+_DEPENDENT = 1e-12
+_INTERVAL = 0.95
+# A chain that moved less often than this is warned of.
+_FEW = 100
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The draws of m sub-posteriors, in units in which the parameters' spreads are near 1 and their means near 0.
+
+    A parameter is `shift + unit * draw`. `flat` says that the draws came as vectors, of one parameter.
+    """
+
+    draws: list[Floats]
+    parameters: tuple[str, ...]
+    shift: Floats
+    unit: Floats
+    means: Floats
+    covariances: Floats
+    flat: bool
+
+    @property
+    def m(self) -> int:
+        """How many shards there are."""
+        return len(self.draws)
+
+    @property
+    def d(self) -> int:
+        """How many parameters there are."""
+        return len(self.parameters)
+
+    @property
+    def fewest(self) -> int:
+        """The draws of the shard with the fewest."""
+        return min(map(len, self.draws))
+
+    @property
+    def most(self) -> int:
+        """The draws of the shard with the most."""
+        return max(map(len, self.draws))
+
+    def precisions(self) -> Floats:
+        """(m, d, d) the inverse covariances."""
+        return np.asarray(np.linalg.inv(self.covariances))
+
+    def gaussian(self) -> tuple[Floats, Floats]:
+        """Mean (d,) and covariance (d, d) of the product of the shards' Gaussian fits."""
+        return multiplied(self.means, self.precisions())
+
+    def in_units(self, draws: Floats) -> Floats:
+        """Draws in the parameters' own units."""
+        return self.shift + self.unit * draws
+
+
+def multiplied(means: Floats, precisions: Floats) -> tuple[Floats, Floats]:
+    """Mean and covariance of a product of Gaussians."""
+    covariance = np.linalg.inv(precisions.sum(axis=0))
+    return covariance @ np.einsum("cij,cj->i", precisions, means), covariance
+
+
+def read_shards(members: Sequence[Any]) -> Shards:
+    """The draws of each shard, checked.
+
+    Raises:
+        InputError: see the methods that call this.
+    """
+    arrays, parameters, flat = _read(members)
+    largest = np.max([np.abs(array).max(axis=0) for array in arrays], axis=0)
+    size = np.ldexp(1.0, np.clip(np.frexp(largest)[1], -1000, 1000))
+    near = [array / size for array in arrays]
+    middle = np.mean([array.mean(axis=0) for array in near], axis=0)
+    moved = [array - middle for array in near]
+    widths = np.array([_spread(array) for array in moved])
+    for shard, column in np.argwhere(widths == 0).tolist():
+        raise InputError(
+            f"{name_of(shard)}: parameter {parameters[column]!r} is the same in all {len(arrays[shard])} draws, an "
+            "effective size of zero; leave the parameter out, or sample it"
+        )
+    unit = np.ldexp(1.0, np.frexp(widths.max(axis=0))[1])
+    draws = [array / unit for array in moved]
+    for shard, array in enumerate(draws):
+        if len(array) <= len(parameters):
+            raise InputError(
+                f"{name_of(shard)} has {len(array)} draws of {len(parameters)} parameters; give more draws than "
+                "parameters, best hundreds of each"
+            )
+    covariances = np.array([np.cov(array, rowvar=False).reshape(len(parameters), -1) for array in draws])
+    for shard, covariance in enumerate(covariances):
+        _refuse_dependent(shard, covariance, parameters)
+    means = np.array([array.mean(axis=0) for array in draws])
+    return Shards(draws, parameters, middle * size, unit * size, means, covariances, flat)
+
+
+def _spread(array: Floats) -> Floats:
+    """(d,) the standard deviations; 0 where all draws are equal, whatever rounding says."""
+    return np.where((array == array[0]).all(axis=0), 0.0, array.std(axis=0))
+
+
+def _refuse_dependent(shard: int, covariance: Floats, parameters: Sequence[str]) -> None:
+    widths = np.sqrt(np.diag(covariance))
+    values, vectors = np.linalg.eigh(covariance / np.outer(widths, widths))
+    if values[0] > _DEPENDENT * len(parameters):
+        return
+    heavy = np.sort(np.argsort(-np.abs(vectors[:, 0]))[:2])
+    names = " and ".join(repr(parameters[column]) for column in heavy)
+    raise InputError(
+        f"{name_of(shard)}: parameters {names} depend on each other in all draws (their covariance is singular); "
+        "leave out what others determine"
+    )
+
+
+def name_of(shard: int) -> str:
+    """`member 'north'`, or `member 3` where members have no ids."""
+    return f"member {checks.item_key(shard)}"
+
+
+def _read(members: Sequence[Any]) -> tuple[list[Floats], tuple[str, ...], bool]:
+    """(draws, parameters) of each member, the parameters' names, and whether the draws came as vectors."""
+    mapped = [isinstance(member, Mapping) for member in members]
+    if any(mapped) and not all(mapped):
+        odd = mapped.index(not mapped[0])
+        raise InputError(f"{name_of(odd)} and {name_of(0)} are not both mappings of parameters; give all in one form")
+    if mapped[0]:
+        named = [_columns_of(member, shard) for shard, member in enumerate(members)]
+        first = tuple(named[0])
+        for shard, columns in enumerate(named):
+            if odd_names := sorted(set(columns) ^ set(first)):
+                raise InputError(
+                    f"{name_of(shard)} and {name_of(0)} do not both have parameter {odd_names[0]!r}; give every shard "
+                    "the same parameters"
+                )
+        return [np.column_stack([columns[name] for name in first]) for columns in named], first, False
+    arrays = [_plain(member, shard) for shard, member in enumerate(members)]
+    for shard, array in enumerate(arrays):
+        if array.ndim != arrays[0].ndim or array.shape[1:] != arrays[0].shape[1:]:
+            raise InputError(
+                f"{name_of(shard)} has shape {array.shape}, {name_of(0)} {arrays[0].shape}; give every shard the same "
+                "parameters, one a column"
+            )
+    flat = arrays[0].ndim == 1
+    tables = [array.reshape(len(array), -1) for array in arrays]
+    width = tables[0].shape[1]
+    return tables, ("x",) if width == 1 else tuple(f"x{column}" for column in range(width)), flat
+
+
+def _plain(member: Any, shard: int) -> Floats:
+    label = name_of(shard)
+    if isinstance(member, str) or hasattr(member, "__fspath__"):
+        raise InputError(f"{label} is a path ({checks.shown(member)}); load the draws, or use kofn combine")
+    array = checks.as_float(checks.as_array(member, label), label).astype(np.float64)
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        raise InputError(f"{label} has shape {array.shape}; give (draws, parameters), or (draws,) of one parameter")
+    checks.refuse_nonfinite(array, label)
+    return array
+
+
+def _columns_of(member: Mapping[str, Any], shard: int) -> dict[str, Floats]:
+    """Each number of each parameter as a column: beta of shape (draws, 2) is beta[0] and beta[1]."""
+    columns: dict[str, Floats] = {}
+    length, first = -1, ""
+    for key, value in member.items():
+        label = f"{name_of(shard)}: parameter {str(key)!r}"
+        array = checks.as_float(checks.as_array(value, label), label).astype(np.float64)
+        if array.ndim == 0 or 0 in array.shape:
+            raise InputError(f"{label} has shape {array.shape}; give (draws,) or (draws, ...)")
+        length, first = (len(array), str(key)) if length < 0 else (length, first)
+        if len(array) != length:
+            raise InputError(f"{label} has {len(array)} draws, parameter {first!r} {length}; give as many of each")
+        checks.refuse_nonfinite(array, label)
+        for index in np.ndindex(array.shape[1:]):
+            inside = ",".join(map(str, index))
+            columns[f"{key}[{inside}]" if index else str(key)] = array[(slice(None), *index)]
+    if not columns:
+        raise InputError(f"{name_of(shard)} has no parameters; give name -> (draws,)")
+    return columns
+
+
+def apart(shards: Shards) -> tuple[Floats, Floats]:
+    """How far each shard stands from the product of the others, and how seldom shards of one model stand so far.
+
+    Returns:
+        (m,) the root mean square of the standardised differences between a shard's mean and that of the others'
+        Gaussian product, near 1 where shards agree; and (m,) the chance of a larger one.
+    """
+    from scipy.stats import chi2
+
+    distances, chances = np.zeros(shards.m), np.ones(shards.m)
+    precisions = shards.precisions()
+    for shard in range(shards.m if shards.m > 1 else 0):
+        others = np.arange(shards.m) != shard
+        mean, covariance = multiplied(shards.means[others], precisions[others])
+        off = shards.means[shard] - mean
+        squared = float(off @ np.linalg.solve(shards.covariances[shard] + covariance, off))
+        distances[shard] = math.sqrt(squared / shards.d)
+        chances[shard] = float(chi2.sf(squared, shards.d))
+    return distances, chances
+
+
+def product_plan(
+    shards: Shards,
+    draws: Floats,
+    *,
+    form: str,
+    info: Mapping[str, Any],
+    draw_weights: Floats | None = None,
+    most: float = math.inf,
+) -> Blend:
+    """The plan of the product's draws, in the shards' units, with weights of their own where they have some; they are
+    worth at most `most` independent ones."""
+    distances, chances = apart(shards)
+    precisions = shards.precisions()
+    total = np.linalg.inv(precisions.sum(axis=0))
+    result = shards.in_units(draws)
+    size = min(effective_size(draws, draw_weights), most)
+    warnings = [
+        f"{name_of(shard)} stands apart from the product of the others: {distances[shard]:.3g} standard deviations, "
+        f"which shards of one model do {chances[shard]:.1g} of the time; its data or its model may differ"
+        for shard in np.flatnonzero(chances < _SELDOM / shards.m).tolist()
+    ]
+    if most < _FEW:
+        warnings.append(
+            f"the chain changed its choice of draws only {most:.3g} times, so that the draws lie around few of the "
+            "members'; give more draws or sweeps, or use divide_and_conquer_fusion, which needs the densities"
+        )
+    return Blend(
+        n=shards.m,
+        value=math.nan,
+        status="heuristic",
+        result=result[:, 0] if shards.flat else result,
+        form=form,
+        objective="product_of_draws",
+        weights=np.array([np.trace(total @ precision) / shards.d for precision in precisions]),
+        spread=distances,
+        info={
+            "sum_of": "draws",
+            "parameters": list(shards.parameters),
+            **described(result, draw_weights),
+            "ess": size,
+            "member_draws": np.array([len(array) for array in shards.draws]),
+            "member_ess": np.array([effective_size(array) for array in shards.draws]),
+            "member_means": shards.in_units(shards.means),
+            "member_sds": shards.unit * np.sqrt(np.diagonal(shards.covariances, axis1=1, axis2=2)),
+            "chance_of_distance": chances,
+            "warnings": warnings,
+            **({} if draw_weights is None else {"draw_weights": draw_weights}),
+            **info,
+        },
+    )
+
+
+def described(draws: Floats, weights: Floats | None = None) -> dict[str, Array]:
+    """Mean, standard deviation and the ends of the central 95% interval of each parameter."""
+    shares = np.full(len(draws), 1 / len(draws)) if weights is None else weights
+    largest = np.ldexp(1.0, np.clip(np.frexp(np.abs(draws).max(axis=0))[1], -1000, 1000))
+    near = draws / largest
+    mean = shares @ near
+    off = near - mean
+    tails = ((1 - _INTERVAL) / 2, (1 + _INTERVAL) / 2)
+    low, high = np.empty(draws.shape[1]), np.empty(draws.shape[1])
+    for column in range(draws.shape[1]):
+        order = np.argsort(draws[:, column], kind="stable")
+        reached = np.cumsum(shares[order]) - shares[order] / 2
+        low[column], high[column] = np.interp(tails, reached, draws[order, column])
+    return {"mean": mean * largest, "sd": np.sqrt(shares @ off**2) * largest, "low": low, "high": high}
+
+
+def fit_draws(draws: Any, shards: Shards, fallback: int) -> int:
+    """How many draws of the product to make."""
+    return fallback if draws is None else checks.count(draws, "draws", least=shards.d + 1)

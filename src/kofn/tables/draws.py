@@ -1,0 +1,64 @@
+"""Draws of sub-posteriors in files: an array or a table a shard, with a column or an array for each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kofn.core.arrays import Array
+from kofn.core.checks import InputError, load_arrays
+from kofn.io.reading import Reading, suffix_of
+from kofn.io.tables import Table
+from kofn.tables.read import ARRAYS, TABLES, is_scores, scores_with_gaps
+
+
+def read_draws(paths: Sequence[str], reading: Reading, columns: Sequence[str] | None = None) -> list[Any]:
+    """The draws of each file: an array (draws, parameters), or a mapping parameter -> (draws, ...).
+
+    Args:
+        paths: .npy and .npz files, or tables. An archive of one array of two axes holds unnamed parameters.
+        reading: how tables of text are read.
+        columns: the parameters of tables, by default every numeric column.
+
+    Raises:
+        InputError: another kind of file, one that cannot be read, or tables without numeric columns.
+    """
+    arrays = {suffix_of(Path(path)) in ARRAYS for path in paths}
+    if columns is not None and True in arrays:
+        raise InputError("--columns names the parameters of tables, arrays have none; leave it out")
+    return [_read(path, reading, columns) for path in paths]
+
+
+def _read(path: str, reading: Reading, columns: Sequence[str] | None) -> Any:
+    suffix = suffix_of(Path(path))
+    if suffix not in (*ARRAYS, *TABLES):
+        raise InputError(f"{path} holds no draws; give .npy, .npz or a table, one a shard")
+    if suffix in ARRAYS:
+        loaded = load_arrays(path)
+        if isinstance(loaded, Mapping) and len(loaded) == 1:
+            only = next(iter(loaded.values()))
+            return only if np.ndim(only) == 2 else dict(loaded)
+        return dict(loaded) if isinstance(loaded, Mapping) else loaded
+    table = Table.open(path, reading)
+    names = table.named(tuple(columns)) if columns else [name for name in table.columns if is_scores(table, name)]
+    if not names:
+        raise InputError(f"{path} has no numeric columns to take as parameters; name them with --columns")
+    return {name: scores_with_gaps(table, name) for name in names}
+
+
+def as_arrays(draws: Array, parameters: Sequence[str], first: Any) -> dict[str, Array]:
+    """Draws by parameter, in the shapes that the parameters of the first shard have."""
+    table = draws.reshape(len(draws), -1)
+    if not isinstance(first, Mapping):
+        return {"draws": draws}
+    out, column = {}, 0
+    for name, values in first.items():
+        shape = np.shape(values)[1:]
+        width = int(np.prod(shape, dtype=np.int64))
+        out[name] = table[:, column : column + width].reshape(len(table), *shape)
+        column += width
+    assert column == len(parameters)
+    return out

@@ -1,0 +1,112 @@
+"""`kofn combine` of draws of sub-posteriors: one file a shard, of every kind, into draws of their product."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import refused, run
+
+from kofn.combination import consensus_monte_carlo, gaussian_product
+
+CONSENSUS = ("--method", "consensus_monte_carlo")
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, np.ndarray]]:
+    """Draws of two parameters of three shards, as archives, tables and arrays."""
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    out = []
+    for shard, n in enumerate((60, 80, 70)):
+        draws = {"alpha": rng.normal(0.2 * shard, 1.0, n), "beta": rng.normal(0.0, 2.0, (n, 2))}
+        np.savez(f"posterior_{shard}.npz", **draws)
+        columns = {"alpha": draws["alpha"], "beta": draws["beta"][:, 0]}
+        pl.DataFrame(columns | {"chain": ["a"] * n}).write_csv(f"draws_{shard}.csv")
+        pl.DataFrame(columns).write_parquet(f"draws_{shard}.parquet")
+        np.save(f"draws_{shard}.npy", draws["beta"])
+        out.append(draws)
+    return out
+
+
+def test_archives_keep_names_and_shapes(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    code, out, _ = run(capsys, "combine", "posterior_*.npz", *CONSENSUS, "-o", "posterior.npz")
+    assert code == 0
+    assert "60 draws of the product of 3 shards, worth" in out
+    assert "beta[1]" in out
+    assert "draws -> posterior.npz" in out
+    plan = consensus_monte_carlo(shards)
+    with np.load("posterior.npz") as made:
+        np.testing.assert_array_equal(made["alpha"], plan.result[:, 0])
+        np.testing.assert_array_equal(made["beta"], plan.result[:, 1:])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_tables_have_a_column_a_parameter(capsys: pytest.CaptureFixture[str], shards: Any, kind: str) -> None:
+    code, _, _ = run(capsys, "combine", *(f"draws_{i}.{kind}" for i in range(3)), *CONSENSUS, "-o", "out.csv")
+    assert code == 0
+    members = [{"alpha": draws["alpha"], "beta": draws["beta"][:, 0]} for draws in shards]
+    made = pl.read_csv("out.csv")
+    assert made.columns == ["alpha", "beta"]
+    np.testing.assert_allclose(made.to_numpy(), consensus_monte_carlo(members).result, rtol=1e-12)
+
+
+def test_arrays_and_options_and_json(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    words = ("-m", "gaussian_product", "--draws", "33", "--seed", "5", "-o", "out.npy", "--json")
+    code, out, _ = run(capsys, "combine", "draws_*.npy", *words)
+    assert code == 0
+    plan = gaussian_product([draws["beta"] for draws in shards], draws=33, seed=5)
+    np.testing.assert_array_equal(np.load("out.npy"), plan.result)
+    printed = json.loads(out)
+    assert printed["draws"] == 33
+    assert [row["shard"] for row in printed["shards"]] == ["draws_0", "draws_1", "draws_2"]
+    assert printed["parameters"][1]["mean"] == pytest.approx(plan.info["mean"][1])
+
+
+def test_a_shard_apart_is_warned_of_and_reported(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    np.savez("posterior_9.npz", alpha=shards[0]["alpha"] + 9, beta=shards[0]["beta"])
+    code, _, err = run(
+        capsys, "combine", "posterior_*.npz", *CONSENSUS, "-o", "o.npz", "--report", "r.html", "--plan", "p.npz"
+    )
+    assert code == 0
+    assert "warning: member 'posterior_9' stands apart" in err
+    page = Path("r.html").read_text()
+    for text in ("The product of 4 sub-posteriors", "posterior_9", "Agreement", "beta[1]", "stands apart"):
+        assert text in page
+
+
+def test_a_dry_run_counts(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    code, out, _ = run(capsys, "combine", "posterior_*.npz", *CONSENSUS, "--dry-run")
+    assert code == 0
+    assert "consensus_monte_carlo" in out
+    assert not Path("posterior.npz").exists()
+
+
+REFUSED = [
+    (
+        ("posterior_*.npz", "-o", "p.npz"),
+        "-o p.npz: an archive gets draws of posteriors, by --method consensus_monte_c",
+    ),
+    (("posterior_0.npz", *CONSENSUS, "-o", "p.npz"), "posterior_0.npz is one file of draws; give one for each shard"),
+    (("posterior_*.npz", *CONSENSUS, "--weights", "1,2,3", "-o", "p.npz"), "--weights is not of draws; leave it out"),
+    (("posterior_*.npz", *CONSENSUS, "--columns", "alpha", "-o", "p.npz"), "--columns names the parameters of tables"),
+    (("posterior_0.npz", "draws_0.csv", *CONSENSUS, "-o", "p.npz"), "do not both have parameter"),
+    (("draws_*.csv", *CONSENSUS, "--columns", "gamma", "-o", "p.csv"), "gamma"),
+    (
+        ("posterior_0.npz", "words.txt", *CONSENSUS, "-o", "p.npz"),
+        "words.txt holds no draws; give .npy, .npz or a table",
+    ),
+    (("names_0.csv", "names_1.csv", *CONSENSUS, "-o", "p.csv"), "names_0.csv has no numeric columns to take as param"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED, ids=[message[:24] for _, message in REFUSED])
+def test_refusals(capsys: pytest.CaptureFixture[str], shards: Any, words: tuple[str, ...], message: str) -> None:
+    Path("words.txt").write_text("a b\n")
+    for shard in range(2):
+        pl.DataFrame({"name": ["x", "y"]}).write_csv(f"names_{shard}.csv")
+    assert message in refused(capsys, "combine", *words)

@@ -1,0 +1,119 @@
+"""Sparse rows are picked as the same rows are when they are dense, and are never made dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+import kofn
+from kofn.core.checks import InputError
+from kofn.objectives import GraphCut, LogDeterminant, SaturatedCoverage
+
+
+def rows(n: int = 240, d: int = 50, seed: int = 0) -> Any:
+    """Rows of a few positive entries, with copies and rows of zeros."""
+    X = sparse.random_array((n, d), density=0.08, rng=np.random.default_rng(seed), format="csr")
+    return sparse.vstack([X, X[:6] * 2, sparse.csr_array((3, d))], format="csr")
+
+
+def overlapping(n: int = 249, d: int = 50) -> Any:
+    """Rows every two of which share a column: else the rounding of dense rows decides who of the unlike is nearer."""
+    X = sparse.random_array((n, d), density=0.4, rng=np.random.default_rng(1), format="csr")
+    return sparse.csr_array(X)
+
+
+QUERIES = rows(8, seed=5)[:8]
+CALLS: dict[str, dict[str, Any]] = {
+    "graph_cut": {"objective": "graph_cut", "metric": "cosine"},
+    "graph_cut, weighted": {"objective": "graph_cut(lam=2)", "metric": "cosine", "weights": np.arange(249) % 4},
+    "saturated_coverage": {"objective": "saturated_coverage(alpha=0.05)", "metric": "cosine"},
+    "log_determinant": {"objective": "log_determinant"},
+    "log_determinant, cosine": {"objective": "log_determinant(kernel='cosine', shift=0.1)"},
+    "log_determinant, likely": {"objective": "log_determinant(kernel='cosine', shift=0)"},
+    "sum": {"objective": "facility_location + 2 * graph_cut", "metric": "cosine"},
+    "typiclust": {"method": "typiclust", "metric": "cosine", "seed": 0},
+    "typiclust, labelled": {"method": "typiclust", "metric": "cosine", "seed": 1, "start": [3, 80], "neighbors": 4},
+    "probability_cover": {"method": "probability_cover", "metric": "cosine", "seed": 0},
+    "probability_cover, radius": {"method": "probability_cover", "metric": "cosine", "radius": 0.7, "start": [9]},
+    "probability_cover, all": {"method": "probability_cover", "metric": "cosine", "radius": 1.1},
+    "rds_plus": {"method": "rds_plus", "queries": QUERIES},
+    "rds_plus, tasks": {"method": "rds_plus", "queries": QUERIES, "tasks": list("aabbccaa")},
+    "marginal_relevance": {"method": "marginal_relevance", "queries": QUERIES},
+}
+
+
+_NEEDS_OVERLAP = ("typiclust", "typiclust, labelled", "probability_cover", "log_determinant, likely")
+
+
+@pytest.mark.parametrize("name", list(CALLS))
+def test_picks_are_those_of_dense_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, asked = overlapping() if name in _NEEDS_OVERLAP else rows(), CALLS[name]
+    dense = {word: value.toarray() if sparse.issparse(value) else value for word, value in asked.items()}
+    expected = kofn.select(X.toarray(), k=12, **dense)
+    calls: list[tuple[int, ...]] = []
+    whole = sparse.csr_array.toarray
+
+    def counted(matrix: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(matrix.shape)
+        return whole(matrix, *arguments, **options)
+
+    monkeypatch.setattr(sparse.csr_array, "toarray", counted)
+    found = kofn.select(X, k=12, **asked)
+    assert found.indices.tolist() == expected.indices.tolist()
+    np.testing.assert_allclose(found.gains, expected.gains, rtol=1e-6, atol=1e-9)
+    assert X.shape not in calls
+    for n_threads in (1, 2):
+        if "rds" in name or "marginal" in name:
+            break
+        assert kofn.select(X, k=12, n_threads=n_threads, **asked).indices.tolist() == found.indices.tolist()
+
+
+@pytest.mark.parametrize("made", [GraphCut, SaturatedCoverage, LogDeterminant])
+def test_values_are_those_of_dense_rows(made: Any) -> None:
+    X = rows()
+    options = {} if made is LogDeterminant else {"metric": "cosine"}
+    one, other = made(X, **options), made(X.toarray(), **options)
+    picks = np.array([3, 17, 240, 248, 60])
+    assert one.value(picks) == pytest.approx(other.value(picks), rel=1e-9)
+    for item in picks.tolist():
+        np.testing.assert_allclose(one.gains(np.arange(249)), other.gains(np.arange(249)), rtol=1e-9, atol=1e-9)
+        assert one.add(item) == pytest.approx(other.add(item), rel=1e-9, abs=1e-9)
+
+
+def test_gains_of_sparse_rows_never_rise() -> None:
+    X = rows(300)
+    for objective in (SaturatedCoverage(X, metric="cosine", alpha=0.02), GraphCut(X, metric="cosine", lam=0.7)):
+        before = objective.gains(np.arange(309))
+        for item in (5, 200, 1, 308):
+            objective.add(item)
+            after = objective.gains(np.arange(309))
+            assert (after <= before).all()
+            before = after
+
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "metric of a cut": (
+        lambda X: kofn.select(X, k=3, objective="graph_cut"),
+        "metric='cosine' .of facility_location, gr",
+    ),
+    "metric of a cover": (lambda X: SaturatedCoverage(X), "compared by metric='cosine', not 'euclidean'"),
+    "kernel": (lambda X: LogDeterminant(X, kernel="rbf"), "say kernel='linear' or 'cosine'"),
+    "memory": (lambda X: GraphCut(X, metric="cosine", max_memory=9), "give at least"),
+    "balls": (lambda X: kofn.select(X, k=3, method="probability_cover"), "metric='cosine'"),
+    "typical rows": (lambda X: kofn.select(X, k=3, method="typiclust", metric="euclidean"), "metric='cosine'"),
+    "width": (
+        lambda X: kofn.select(X, k=3, method="rds_plus", queries=QUERIES[:, :9]),
+        "queries have 9 columns",
+    ),
+    "dense alone": (lambda X: kofn.select(X, k=3, method="gist"), "give a dense array"),
+}
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_refusals(name: str) -> None:
+    call, message = REFUSED[name]
+    with pytest.raises(InputError, match=message):
+        call(rows())
