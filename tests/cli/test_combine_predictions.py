@@ -183,3 +183,31 @@ def test_predictions_of_unlike_lengths_to_apply_to_are_told_by_name(
     applied = [word for name in "abc" for word in ("--apply", f"test_{name}.npy")]
     told = refused(capsys, "combine", *ARRAYS, "--label", "y.npy", *applied, "-o", "blend.npy")
     assert "member 'c' has 9 predictions, member 'a' has 7; give predictions of the same rows" in told
+
+
+def test_models_that_are_right_near_a_row_count_for_it(
+    folder: Path, run: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(0, 1, 200), rng.integers(0, 2, 200)
+    sure = {"left": np.where(x < 0.5, 0.95, 0.4), "right": np.where(x < 0.5, 0.4, 0.95)}
+    hits = {name: rng.random(200) < often for name, often in sure.items()}
+    frame = pl.DataFrame(
+        {"x": x, **{name: np.where(hit == (y == 1), 0.8, 0.2) for name, hit in hits.items()}, "answer": y}
+    )
+    frame.write_csv("local.csv")
+    frame.drop("answer").head(5).write_csv("new.csv")
+    words = ("local.csv", "--label", "answer", "--features", "x", "--strategy", "ola", "--seed", "0")
+    told = json.loads(run(*words, "--json"))
+    assert (told["method"], told["strategy"]) == ("dynamic_ensemble_selection", "ola")
+    assert [row["member"] for row in told["members"]] == ["left", "right"]
+    text = run(*words, "--apply", "new.csv", "-o", "blend.csv")
+    assert "strategies: ola, by the" in text
+    blend = pl.read_csv("blend.csv")["prediction"].to_numpy()
+    side = np.where(frame["x"].to_numpy()[:5] < 0.5, frame["left"].to_numpy()[:5], frame["right"].to_numpy()[:5])
+    np.testing.assert_allclose(blend, side)
+    assert "--features is of predictions" in refused(capsys, "combine", "local.csv", "--features", "x")
+    told = refused(capsys, "combine", *ARRAYS, "--label", "y.npy", "--features", "x")
+    assert "--features names a column, arrays have none" in told
+    told = refused(capsys, "combine", "oof.csv", "--label", "label", "-m", "dynamic_ensemble_selection")
+    assert "needs X" in told

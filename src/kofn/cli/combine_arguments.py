@@ -93,6 +93,13 @@ PREDICTED = Section(
             help="The answers that predictions are held against: a column of their table, or a file.",
         ),
         flag("-k", "--k", type=int, metavar="N", help="Blend at most so many of the models that made predictions."),
+        flag(
+            "--features",
+            metavar="A,B",
+            type=COLUMNS,
+            help="Columns that rows are compared by: for each row those models count that were right near it "
+            "(dynamic_ensemble_selection); --apply needs them too.",
+        ),
         flag("--group", "group_column", metavar="COL", help="What a stacker's weights may vary over: items, horizons."),
         flag(
             "--apply",
@@ -134,6 +141,7 @@ class CombineArguments(VerbArguments):
     apply: tuple[str, ...] = ()
     judge_groups: tuple[str, ...] = ()
     long: tuple[str, ...] | None = None
+    features: tuple[str, ...] | None = None
 
 
 def output_of(arguments: CombineArguments) -> str:

@@ -33,8 +33,8 @@ def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool
     """Whether the members are predictions of models: arrays, or tables with --label."""
     suffix = suffix_of(Path(members[0]))
     if arguments.answers is None:
-        if arguments.apply or arguments.k is not None:
-            flag = "--apply" if arguments.apply else "-k"
+        if arguments.apply or arguments.k is not None or arguments.features:
+            flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--features"
             raise InputError(f"{flag} is of predictions, which are held against answers: give --label COL or FILE")
         return suffix in ARRAYS
     if suffix not in (*ARRAYS, *TABLES):
@@ -63,6 +63,7 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         columns=arguments.columns,
         id_column=arguments.id_column,
         group_column=arguments.group_column,
+        features=arguments.features,
     )
     y = read.y
     if answers_file is not None:
@@ -76,13 +77,17 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         return
     if y is None and arguments.method == "auto":
         arguments = dataclasses.replace(arguments, method="weighted_mean")
+    if read.features is not None and arguments.method == "auto":
+        arguments = dataclasses.replace(arguments, method="dynamic_ensemble_selection")
     options = dict(arguments.options)
     if isinstance(options.get("classes"), str):
         options["classes"] = [part.strip() for part in options["classes"].split(",")]
     elif read.columns is not None and y is not None and "classes" not in options and "quantiles" not in options:
         options["classes"] = _classes_of(read, y)
     call = arguments.given("k", "weights") | {"members": read.members, "ids": np.array(read.names)}
-    call |= {name: value for name, value in (("y", y), ("groups", read.groups)) if value is not None}
+    call |= {
+        name: value for name, value in (("y", y), ("groups", read.groups), ("X", read.features)) if value is not None
+    }
     plan: Blend = combine(method=arguments.method, options=options, **call)
     _finish(plan, read, applied, arguments)
 
@@ -109,6 +114,7 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         columns=columns,
         id_column=arguments.id_column,
         group_column=arguments.group_column,
+        features=arguments.features,
     )
     if read.columns is not None and other.columns is None and len(paths) == 1:
         width = len(read.columns)
@@ -132,7 +138,7 @@ def _finish(plan: Blend, read: Predictions, applied: Predictions | None, argumen
     if applied is not None:
         from kofn.combination import blend_predictions as again
 
-        blend, rows = np.asarray(again(plan, applied.members, applied.groups)), applied
+        blend, rows = np.asarray(again(plan, applied.members, applied.groups, X=applied.features)), applied
     as_array = arguments.output is not None and suffix_of(Path(arguments.output)) in ARRAYS[:1]
     finish(plan, arguments, None if as_array else lambda: _table(blend, rows, plan))
     if as_array and arguments.output is not None:
@@ -158,7 +164,9 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
     info = plan.info
     frame = plan.to_frame()
     named: dict[str, Any] = {
-        name: info[name] for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings") if name in info
+        name: info[name]
+        for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings", "strategy", "n_neighbors")
+        if name in info
     }
     return {
         "method": plan.method,
@@ -194,6 +202,9 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
         lines.append(f"  ... and {used - _LISTED} more")
     if varies:
         lines.append(f"weights are means over {len(plan.weights)} parts of the rows, each with its own")
+    if "strategy" in info:
+        near = "" if info["n_neighbors"] is None else f", by the {info['n_neighbors']} rows near each row"
+        lines.append(f"chosen among {max(len(info['tried']), 1)} strategies: {info['strategy']}{near}")
     if "final" in info:
         drawn = (
             info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"

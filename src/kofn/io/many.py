@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.lazy import polars as pl
 from kofn.core.pools import Fragment, Unit
 from kofn.io import json_lines
 from kofn.io.cells import typed_cells

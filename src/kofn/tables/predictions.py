@@ -39,6 +39,7 @@ class Predictions:
         columns: what the columns of a member stand for, where the file says it.
         source_columns: the table's columns that the members were made of, member by member.
         groups: (n,) what weights may vary over, where a column holds it.
+        features: (n, d) what rows are compared by, where columns hold it.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Predictions:
     columns: tuple[str, ...] | None = None
     source_columns: tuple[str, ...] = ()
     groups: Array | None = None
+    features: Array | None = None
 
     @property
     def n(self) -> int:
@@ -64,6 +66,7 @@ def read_predictions(
     columns: Sequence[str] | None = None,
     id_column: str | None = None,
     group_column: str | None = None,
+    features: Sequence[str] | None = None,
 ) -> Predictions:
     """What the files hold: arrays, one a member (or one with a column each), or tables.
 
@@ -74,6 +77,7 @@ def read_predictions(
         columns: the columns of predictions, by default every numeric one that is neither label nor id.
         id_column: the column of keys, by which the rows of several tables are matched.
         group_column: the column of what weights may vary over; of several tables, of the first that has it.
+        features: the columns of what rows are compared by; of several tables, of the first that has the first of them.
 
     Raises:
         InputError: files of both kinds, or that do not fit together.
@@ -81,6 +85,7 @@ def read_predictions(
     kinds = {suffix_of(Path(path)) in ARRAYS for path in paths}
     if kinds == {True}:
         named = {"--label": label, "--id": id_column, "--columns": columns, "--group": group_column}
+        named |= {"--features": features}
         typed = next((flag for flag, value in named.items() if value is not None), None)
         if typed is not None:
             raise InputError(f"{typed} names a column, arrays have none; give --label a file of one answer a row")
@@ -91,11 +96,21 @@ def read_predictions(
     holder = next((table for table in tables if group_column is not None and group_column in table.columns), tables[0])
     groups = None if group_column is None else holder.labels(holder.require(group_column))
     others = {name for name in (label, id_column, group_column) if name is not None}
+    compared = _features(tables, features)
+    others |= set(features or ())
     if len(tables) == 1:
         read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others)
     else:
         read = _of_tables(tables, label=label, columns=columns, id_column=id_column, others=others)
-    return dataclasses.replace(read, groups=groups)
+    return dataclasses.replace(read, groups=groups, features=compared)
+
+
+def _features(tables: Sequence[Table], names: Sequence[str] | None) -> Array | None:
+    """(n, d) the columns that rows are compared by."""
+    if not names:
+        return None
+    holder = next((table for table in tables if names[0] in table.columns), tables[0])
+    return np.stack([holder.numbers(holder.require(name)) for name in names], axis=1)
 
 
 def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | None) -> Array:

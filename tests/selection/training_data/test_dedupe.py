@@ -84,7 +84,7 @@ def test_filter_is_as_thin_as_the_sample_allows():
     rng = np.random.default_rng(0)
     U = rng.standard_normal((600, 256))
     U /= np.linalg.norm(U, axis=1, keepdims=True)
-    nearness = dedupe._Nearness(lambda rows: U[rows], True, 0.95)
+    nearness = dedupe.Nearness(lambda rows: U[rows], True, 0.95)
     directions = dedupe._leading(U, 256)
     assert 8 <= dedupe._rank(U @ directions, U, nearness, 256) <= 64
     same = np.repeat(U[:1], 600, axis=0)

@@ -124,8 +124,8 @@ def dynamic_ensemble_selection(
         >>> left = np.where(X[:, 0] < 0.5, np.where(y, 0.9, 0.1), 0.5)  # an expert of the left half
         >>> right = np.where(X[:, 0] < 0.5, 0.5, np.where(y, 0.9, 0.1))
         >>> plan = dynamic_ensemble_selection([left, right], y=y, X=X, loss="accuracy", strategy="ola", n_neighbors=5)
-        >>> plan.value, blend_predictions(plan, [[0.9, 0.5], [0.4, 0.2]], X=[[0.1], [0.8]]).tolist()
-        (1.0, [0.9, 0.2])
+        >>> plan.value > 0.95, blend_predictions(plan, [[0.9, 0.5], [0.4, 0.2]], X=[[0.1], [0.8]]).tolist()
+        (True, [0.9, 0.2])
     """
     checks.flag(standardize, "standardize")
     parts = checks.count(folds, "folds", least=0)

@@ -15,7 +15,7 @@ _FIRST_LOOK, _LATER = 8, 8
 _LEFT_OUT = 0.25
 # Rows that are met are listed up to this share of all, then all are looked through, so many at once.
 _LISTED, _TOGETHER = 16, 16
-# The largest partial cosines are found to this part of the largest.
+# The largest partial cosines are total to this part of the largest.
 _PARTS = 256
 # A sum that cancels out: its row is met all the same.
 _MET = np.float32(1e-30)
@@ -85,12 +85,12 @@ def _at_least(partial, met, meetings, least, out):
         least: above 0 where they are not listed.
         out: room for all rows.
     """
-    found = 0
+    total = 0
     if meetings >= 0:
         for i in range(meetings):
-            out[found] = met[i]
-            found += (partial[met[i]] >= least) & (partial[met[i]] > -np.inf)
-        return found
+            out[total] = met[i]
+            total += (partial[met[i]] >= least) & (partial[met[i]] > -np.inf)
+        return total
     n = len(partial)
     for low in range(0, n, _TOGETHER):
         high = min(low + _TOGETHER, n)
@@ -99,9 +99,9 @@ def _at_least(partial, met, meetings, least, out):
             here += partial[row] >= least
         if here:
             for row in range(low, high):
-                out[found] = row
-                found += partial[row] >= least
-    return found
+                out[total] = row
+                total += partial[row] >= least
+    return total
 
 
 @nb.njit(**INNER)
