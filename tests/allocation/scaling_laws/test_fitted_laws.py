@@ -9,6 +9,7 @@ import pytest
 from refusals import refused
 
 from kofn.allocation import fit_distillation_law, fit_moe_law, fit_supervised_law
+from kofn.allocation.scaling_laws import DistillationLaw, MoELaw, SupervisedLaw
 from kofn.core.checks import InfeasibleError
 
 RNG = np.random.default_rng(9)
@@ -26,13 +27,13 @@ def moe_loss(active: Any, tokens: Any, experts: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def moe() -> Any:
+def moe() -> MoELaw:
     N, D, E = (x.ravel() for x in np.meshgrid([2e7, 1e8, 4e8, 1e9], [1e9, 4e9, 2e10, 4e10], [1, 4, 16]))
     return fit_moe_law(N, D, E, moe_loss(N, D, E) * np.exp(0.002 * RNG.normal(size=len(N))), resamples=8)
 
 
 @pytest.fixture(scope="module")
-def supervised() -> Any:
+def supervised() -> SupervisedLaw:
     N, D = (x.ravel() for x in np.meshgrid(np.geomspace(1e8, 3e9, 5), np.geomspace(2e9, 2e11, 5)))
     return fit_supervised_law(N, D, alone(N, D), resamples=6)
 
@@ -47,7 +48,7 @@ def distilled(N: Any, D: Any, T: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def distillation(supervised: Any) -> Any:
+def distillation(supervised: Any) -> DistillationLaw:
     grid = np.meshgrid(np.geomspace(1e8, 3e9, 4), np.geomspace(2e9, 2e11, 4), [1.9, 2.1, 2.4, 2.8])
     N, D, T = (x.ravel() for x in grid)
     return fit_distillation_law(N, D, T, distilled(N, D, T), supervised=supervised, resamples=6)
