@@ -33,8 +33,8 @@ def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool
     """Whether the members are predictions of models: arrays, or tables with --label."""
     suffix = suffix_of(Path(members[0]))
     if arguments.answers is None:
-        if arguments.apply or arguments.k is not None or arguments.features:
-            flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--features"
+        if arguments.apply or arguments.k is not None or arguments.feature_columns:
+            flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--feature-columns"
             raise InputError(f"{flag} is of predictions, which are held against answers: give --label COL or FILE")
         return suffix in ARRAYS
     if suffix not in (*ARRAYS, *TABLES):
@@ -63,7 +63,7 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         columns=arguments.columns,
         id_column=arguments.id_column,
         group_column=arguments.group_column,
-        features=arguments.features,
+        features=arguments.feature_columns,
     )
     y = read.y
     if answers_file is not None:
@@ -114,7 +114,7 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         columns=columns,
         id_column=arguments.id_column,
         group_column=arguments.group_column,
-        features=arguments.features,
+        features=arguments.feature_columns,
     )
     if read.columns is not None and other.columns is None and len(paths) == 1:
         width = len(read.columns)
