@@ -216,3 +216,16 @@ def test_other_rows_need_their_features() -> None:
 def test_a_name_of_a_strategy_as_a_method_is_answered() -> None:
     with pytest.raises(InputError, match="dynamic_ensemble_selection"):
         kofn.combine([[0.1, 0.9]], y=[0, 1], method="knora_e")
+
+
+@pytest.mark.parametrize("strategy", ["knora_e", "knora_u", "ola", "lca", "des_knn", "meta_des"])
+def test_no_rows_blend_to_none(strategy: str) -> None:
+    X, y, members = _halves(40, seed=5)
+    for given in (members, [np.column_stack([1 - member, member]) for member in members]):
+        plan = dynamic_ensemble_selection(given, y=y, X=X, strategy=strategy, folds=0)
+        none = [member[:0] for member in given]
+        assert blend_predictions(plan, none, X=X[:0]).shape == given[0][:0].shape
+        with pytest.raises(InputError, match="X is missing"):
+            blend_predictions(plan, none)
+        with pytest.raises(InputError, match=r"X has shape \(40, 1\); give \(0, 1\)"):
+            blend_predictions(plan, none, X=X)

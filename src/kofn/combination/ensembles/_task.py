@@ -247,7 +247,8 @@ def _read_members(members: Sequence[Any], n: int, *, of: str = "y") -> tuple[lis
         if np.isinf(array).any():
             row = int(np.argwhere(np.isinf(array))[0][0])
             raise InputError(f"{name_of(member)} at row {row} is infinite; use NaN where it has no prediction")
-    return [array.reshape(n, -1) for array in arrays], arrays[0].ndim == 1
+    flat = arrays[0].ndim == 1
+    return [array[:, None] if flat else array for array in arrays], flat
 
 
 def _columns(array: Array) -> str:
