@@ -9,7 +9,6 @@ import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
 from kofn.combination.ensembles._held_out import compared_candidates, folds_of, suspected
-from kofn.combination.ensembles._losses import OF_CLASSES
 from kofn.combination.ensembles._task import read_task
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -129,12 +128,8 @@ def dynamic_ensemble_selection(
     """
     checks.flag(standardize, "standardize")
     parts = checks.count(folds, "folds", least=0)
-    task = read_task(members, y, loss, None, classes, row_weights=row_weights, blocks=blocks)
-    if task.loss not in OF_CLASSES:
-        raise InputError(
-            f"y holds numbers, of which nobody is right or wrong; give classes (and loss='log_loss'), or use "
-            f"ensemble_selection or stacking for loss={task.loss!r}"
-        )
+    _refuse_numbers(y)
+    task = read_task(members, y, loss or "log_loss", None, classes, row_weights=row_weights, blocks=blocks)
     rows = checks.matrix(X, "X").astype(np.float64)
     if len(rows) != task.n:
         raise InputError(f"X has {len(rows)} rows, y has {task.n} values; give the features of the rows of y")
@@ -170,6 +165,17 @@ def dynamic_ensemble_selection(
             "tried": of_each,
         }
         return chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control)
+
+
+def _refuse_numbers(y: Any) -> None:
+    """Refuse answers that are no classes, which other methods blend."""
+    answers = checks.labels(y, "y")
+    off = np.flatnonzero(answers != np.rint(answers)) if answers.dtype.kind == "f" else ()
+    if len(off):
+        raise InputError(
+            f"y at row {off[0]} is {answers[off[0]]:.6g}, a number, of which nobody is right or wrong; give classes, "
+            "or use ensemble_selection or stacking, which blend numbers"
+        )
 
 
 def _unchosen(tried: Tried, strategy: str | None, n_neighbors: int | None) -> Candidate:
