@@ -188,6 +188,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "other rows": ({"X": [[1.0], [2.0]]}, "X has 2 rows, y has 3 values; give the features of the rows of y"),
     "gaps": ({"X": [[1.0], [np.nan], [2.0]]}, "X"),
     "too many neighbours": ({"n_neighbors": 3}, "each of 3 rows has 2 others; ask for at most 2"),
+    "too many of weight": (
+        {"n_neighbors": 2, "row_weights": [1, 0, 2]},
+        "n_neighbors=2: each of 2 rows of positive weight has 1 others; ask for at most 1",
+    ),
+    "one of weight": ({"row_weights": [0, 3, 0]}, "row_weights is positive at row 1 alone"),
     "none": ({"n_neighbors": 0}, "n_neighbors=0"),
     "no such": ({"strategy": "knora"}, "strategy='knora'"),
 }
@@ -209,9 +214,25 @@ def test_scores_for_probabilities_are_named_whatever_the_answers(y: list[Any], w
     assert ("of scores say loss='accuracy'" in str(error.value)) == (width > 1)
 
 
+@pytest.mark.parametrize("folds", [0, 3])
+def test_no_more_neighbours_are_told_than_rows_of_positive_weight_have(folds: int) -> None:
+    X, y, members = _halves(60, seed=0)
+    heavy = np.zeros(60)
+    heavy[::10] = 1.0
+    plan = dynamic_ensemble_selection(
+        members, y=y, X=X, row_weights=heavy, strategy="knora_u", folds=folds, loss="accuracy", seed=0
+    )
+    assert plan.info["n_neighbors"] == 5
+    assert all("11" not in name and "23" not in name for name in plan.info["tried"])
+    near = [_near(X[::10], row, 5, None if i % 10 else i // 10) for i, row in enumerate(X)]
+    hits = np.array([(member > 0.5) == y for member in members]).T[::10]
+    counts = np.array([hits[index].sum(axis=0) for index in near])
+    np.testing.assert_allclose(plan.info["row_weights"], counts / counts.sum(axis=1, keepdims=True))
+
+
 def test_one_class_is_answered_by_the_default_loss_and_warned_of() -> None:
     X, _, members = _halves(60, seed=0)
-    for y, name in ((np.zeros(60, int), "0"), (np.ones(60), "1"), (np.zeros(60, bool), "False")):
+    for y, name in ((np.zeros(60, int), "0"), (np.ones(60), "1"), (np.zeros(60, bool), "0")):
         plan = dynamic_ensemble_selection(members, y=y, X=X, seed=0)
         assert plan.objective == "log_loss"
         assert [text for text in plan.info["warnings"] if text.startswith(f"y is {name} in all 60 rows")]
