@@ -81,7 +81,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         "of paired differences in accuracy on an even test: cross-class mixup - mixup > 0, (unmixed pairs - plain) - "
         "half of (cross-class mixup - plain) > 0, unmixed pairs and even classes within 0.02 of each other by both "
         "limits; on a test of 1% rare rows: plain - cross-class mixup > 0.005",
-        baseline="mixup, cross-class mixup and mixed even classes each with the better of two alphas, chosen on rows of "
+        baseline="mixup, cross-class mixup and mixed even classes, each with the better of two alphas, on rows of "
         "their own; all arms learn from as many rows in as many steps",
         kind="measured",
     )

@@ -65,7 +65,7 @@ def test_cross_class_pairs_of_two_classes_are_even_whatever_the_shares() -> None
 def test_cut_labels_are_the_exact_share_of_pixels() -> None:
     marks = np.broadcast_to(np.arange(60.0)[:, None, None, None], (60, 1, 9, 11)).copy()
     mixed = mix_pairs(marks, np.arange(60), inputs="cut", pairs="cross_class", seed=3)
-    kept = (mixed.X == mixed.first[:, None, None, None]).mean(axis=(1, 2, 3))
+    kept = (mixed.first[:, None, None, None] == mixed.X).mean(axis=(1, 2, 3))
     np.testing.assert_allclose(mixed.labels[np.arange(60), mixed.first], kept, rtol=0, atol=1e-15)
     np.testing.assert_allclose(mixed.ratios, kept, rtol=0, atol=1e-15)
     assert 0 < kept.mean() < 1

@@ -53,7 +53,7 @@ def after_step(i: int, j: int, share: float, label: float, rate: float) -> np.nd
 
 
 @pytest.mark.parametrize("metric", MEASURES)
-@pytest.mark.parametrize("labels, label", [("first", 1.0), ("mixed", 0.7)])
+@pytest.mark.parametrize(("labels", "label"), [("first", 1.0), ("mixed", 0.7)])
 def test_gains_are_the_slope_of_the_metric_along_the_step(metric: str, labels: str, label: float) -> None:
     gains = mixup_gains(COUNTS, PROTOTYPES, COEF, BIAS, metric=metric, beta=BETA, ratio=0.7, labels=labels)
     rate = 1e-5

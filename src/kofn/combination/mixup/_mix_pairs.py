@@ -79,9 +79,10 @@ def mix_pairs(
 ) -> Mixed:
     """Mix the rows of a data set in pairs: mixup, CutMix, selective and manifold mixup, by the stages of one mixer.
 
-    Mixup is the default; CutMix is inputs="cut"; selective mixup pairs="cross_class" or "same_class_cross_group"; SelMix
-    pairs=`pair_chances(mixup_gains(...))` with labels="first"; resampling alone, as selective mixup does it beside the
-    mixing, inputs="resample"; label-only mixing inputs="first". Manifold mixup is the same call on hidden features.
+    Mixup is the default; CutMix is inputs="cut"; selective mixup is pairs="cross_class" or "same_class_cross_group";
+    SelMix is pairs=`pair_chances(mixup_gains(...))` with labels="first"; resampling alone, which selective mixup does
+    beside the mixing, is inputs="resample"; label-only mixing is inputs="first". Manifold mixup is the same call on
+    hidden features.
 
     Args:
         X: (n, ...) rows: features, or with inputs="cut" images, whose last two axes are height and width.
