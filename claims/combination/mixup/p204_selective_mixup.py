@@ -119,7 +119,7 @@ def _trial(seed: int, *, kind: str, part: str, broken: bool) -> dict[str, Any]:
     for arm, stages in ARMS.items():
         for alpha in ALPHAS if arm in TUNED else (1.0,):
             words = {"ratio": ("beta", alpha)} | stages
-            if broken and words.get("pairs") == "cross_class":
+            if broken and isinstance(words.get("pairs"), str):
                 words["pairs"] = "random"
             mixed = mix_pairs(train.X, train.y, draws=network.steps * network.batch, seed=fresh, **words)
             if arm == "cross-class mixup" and alpha == 1.0:
