@@ -127,7 +127,8 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         )
     elif len(other.names) != len(read.names):
         raise InputError(
-            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in order"
+            f"--apply: {len(paths)} {'file' if len(paths) == 1 else 'files'} of {len(other.names)} predictions for the "
+            f"{len(read.names)} models blended; give those of each model, in order"
         )
     return other
 
