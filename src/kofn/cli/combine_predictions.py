@@ -228,7 +228,8 @@ def brings(plan: Blend) -> list[str]:
     info = plan.info
     if "loss" not in info:
         return []
-    bound = "" if plan.bound is None else f"; no weighted mean gets below {plan.bound:.4g}"
+    # No loss is below 0 anyhow.
+    bound = "" if plan.bound is None or plan.bound <= 0 else f"; no weighted mean gets below {plan.bound:.4g}"
     lines = [
         f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
     ]
