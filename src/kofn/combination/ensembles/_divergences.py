@@ -8,7 +8,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats
 
-# The least exponent of a kernel and of a posterior: below it probabilities, and their ratios, leave the range of floats.
+# The least exponent of kernels and posteriors: below it probabilities, and their ratios, leave the range of floats.
 LEAST_EXPONENT = -300.0
 
 

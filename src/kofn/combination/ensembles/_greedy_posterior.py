@@ -175,7 +175,7 @@ def _squared_distances(predictions: Sequence[Array]) -> tuple[Floats, float]:
 
 
 def _usual_bandwidth(squares: Floats, k: int) -> float:
-    """The median distance to the (m / k)-th nearest, so that k kernels reach about all; of copies the least distance."""
+    """The median distance to the (m / k)-th nearest, so that k kernels reach about all; of copies the least one."""
     m = len(squares)
     nearest = np.sort(squares, axis=1)[:, min(m - 1, math.ceil(m / k))]
     middle = math.sqrt(float(np.median(nearest)))
