@@ -94,7 +94,7 @@ PREDICTED = Section(
         ),
         flag("-k", "--k", type=int, metavar="N", help="Blend at most so many of the models that made predictions."),
         flag(
-            "--features",
+            "--feature-columns",
             metavar="A,B",
             type=COLUMNS,
             help="Columns that rows are compared by: for each row those models count that were right near it "
@@ -141,7 +141,7 @@ class CombineArguments(VerbArguments):
     apply: tuple[str, ...] = ()
     judge_groups: tuple[str, ...] = ()
     long: tuple[str, ...] | None = None
-    features: tuple[str, ...] | None = None
+    feature_columns: tuple[str, ...] | None = None
 
 
 def output_of(arguments: CombineArguments) -> str:

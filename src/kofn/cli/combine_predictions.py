@@ -33,8 +33,8 @@ def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool
     """Whether the members are predictions of models: arrays, or tables with --label."""
     suffix = suffix_of(Path(members[0]))
     if arguments.answers is None:
-        if arguments.apply or arguments.k is not None or arguments.features:
-            flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--features"
+        if arguments.apply or arguments.k is not None or arguments.feature_columns:
+            flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--feature-columns"
             raise InputError(f"{flag} is of predictions, which are held against answers: give --label COL or FILE")
         return suffix in ARRAYS
     if suffix not in (*ARRAYS, *TABLES):
@@ -63,7 +63,7 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         columns=arguments.columns,
         id_column=arguments.id_column,
         group_column=arguments.group_column,
-        features=arguments.features,
+        features=arguments.feature_columns,
     )
     y = read.y
     if answers_file is not None:
@@ -114,7 +114,7 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         columns=columns,
         id_column=arguments.id_column,
         group_column=arguments.group_column,
-        features=arguments.features,
+        features=arguments.feature_columns,
     )
     if read.columns is not None and other.columns is None and len(paths) == 1:
         width = len(read.columns)
@@ -127,7 +127,8 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         )
     elif len(other.names) != len(read.names):
         raise InputError(
-            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in order"
+            f"--apply: {len(paths)} {'file' if len(paths) == 1 else 'files'} of {len(other.names)} predictions for the "
+            f"{len(read.names)} models blended; give those of each model, in order"
         )
     return other
 
@@ -233,7 +234,8 @@ def brings(plan: Blend) -> list[str]:
         ]
     if "loss" not in info:
         return []
-    bound = "" if plan.bound is None else f"; no weighted mean gets below {plan.bound:.4g}"
+    # No loss is below 0 anyhow.
+    bound = "" if plan.bound is None or plan.bound <= 0 else f"; no weighted mean gets below {plan.bound:.4g}"
     lines = [
         f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
     ]

@@ -101,9 +101,10 @@ def _rank_rows(
             "--id, or join the tables first where each has scores of the same alternatives"
         )
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
-    if arguments.columns is None and not measured and _may_be_predictions(table, arguments):
-        click.echo(_ASSUMED, err=True)
+    assumed = arguments.columns is None and not measured and _may_be_predictions(table, arguments)
     if arguments.dry_run:
+        if assumed:
+            click.echo(_ASSUMED, err=True)
         size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
         say(size, lambda: facts(size), arguments.as_json)
         return
@@ -129,6 +130,8 @@ def _rank_rows(
     plan = combine(method=arguments.method, options=options, **call)
     plan = with_rules(plan, call, options)
     finish(plan, arguments, plan.to_frame)
+    if assumed:
+        click.echo(_ASSUMED, err=True)
     say(
         answer_ranking(plan, judges, arguments),
         lambda: "\n".join([render_ranking(plan, judges, arguments, _names(table, arguments)), *notes]),
@@ -187,7 +190,12 @@ def _names(table: Table, arguments: CombineArguments) -> str | None:
 
 
 def _may_be_predictions(table: Table, arguments: CombineArguments) -> bool:
-    """Whether a column is called as answers are, or many rows have no name: then columns may hold predictions."""
+    """Whether a column is called as answers are, or many rows have no name: then columns may hold predictions.
+
+    Who says which judges form a group, or in which lower is better, means judges.
+    """
+    if arguments.judge_groups or arguments.lower:
+        return False
     if any(_ANSWER.fullmatch(name.strip()) for name in table.columns if name != arguments.id_column):
         return True
     named = arguments.id_column or any(table.dtype(name) == "text" for name in table.columns)

@@ -85,7 +85,7 @@ def read_predictions(
     kinds = {suffix_of(Path(path)) in ARRAYS for path in paths}
     if kinds == {True}:
         named = {"--label": label, "--id": id_column, "--columns": columns, "--group": group_column}
-        named |= {"--features": features}
+        named |= {"--feature-columns": features}
         typed = next((flag for flag, value in named.items() if value is not None), None)
         if typed is not None:
             raise InputError(f"{typed} names a column, arrays have none; give --label a file of one answer a row")
