@@ -226,6 +226,12 @@ def _worse(gain: float) -> str:
 def brings(plan: Blend) -> list[str]:
     """What the blend loses on its own rows, and on rows that did not choose it, against the best model and the mean."""
     info = plan.info
+    if "divergence" in info:
+        return [
+            f"{info['loss_of']} on these rows: {info['blend_loss']:.4g}; mean of all {info['plain_mean']:.4g}",
+            f"{info['divergence']} to the posterior over all: {plan.value:.4g}; as many members get to no less than "
+            f"{plan.bound:.4g}",
+        ]
     if "loss" not in info:
         return []
     # No loss is below 0 anyhow.

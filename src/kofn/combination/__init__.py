@@ -31,6 +31,7 @@ HOMES = {
     "fold_adapters": "adapters._fold_adapter",
     "gaussian_product": "posteriors._gaussian_product",
     "general_preference": "preferences._general_preference",
+    "greedy_posterior": "ensembles._greedy_posterior",
     "greedy_soup": "soups._greedy_soup",
     "group_ballots": "rankings._sensitivity",
     "kemeny": "rankings._kemeny",

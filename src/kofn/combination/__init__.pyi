@@ -24,6 +24,7 @@ from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
 from kofn.combination.adapters._fold_adapter import fold_adapters as fold_adapters
 from kofn.combination.posteriors._gaussian_product import gaussian_product as gaussian_product
 from kofn.combination.preferences._general_preference import general_preference as general_preference
+from kofn.combination.ensembles._greedy_posterior import greedy_posterior as greedy_posterior
 from kofn.combination.soups._greedy_soup import greedy_soup as greedy_soup
 from kofn.combination.rankings._sensitivity import group_ballots as group_ballots
 from kofn.combination.rankings._kemeny import kemeny as kemeny
