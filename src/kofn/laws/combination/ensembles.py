@@ -144,7 +144,7 @@ def _approximated(case: Case) -> None:
     if np.abs(np.array(posterior) - info["posterior"]).max() > 1e-6:
         raise broken(case, "recount", f"the posterior is {info['posterior']}, recounted {posterior}")
     # A mixture is judged by the posterior that the plan tells: energies of hundreds lose digits of it.
-    told = info["posterior"].tolist()
+    given_posterior = info["posterior"].tolist()
     compared = [np.ravel(_rows(member)) for member in options.get("unlabeled") or members]
     rows = len(_rows((options.get("unlabeled") or members)[0]))
     kernels = []
@@ -157,7 +157,7 @@ def _approximated(case: Case) -> None:
 
     def distance(picks: list[int]) -> float:
         shares = [math.fsum(kernels[pick][i] for pick in picks) / len(picks) for i in range(plan.n)]
-        return math.fsum(_summand(divergence, p, q) for p, q in zip(told, shares, strict=True))
+        return math.fsum(_summand(divergence, p, q) for p, q in zip(given_posterior, shares, strict=True))
 
     picked = np.flatnonzero(np.asarray(plan.weights) > 0).tolist()
     if sorted(plan.selection.indices.tolist()) != picked or len(picked) > case.words["k"]:
