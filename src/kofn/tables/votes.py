@@ -42,6 +42,17 @@ def votes_in(table: Table) -> VoteColumns | None:
     return None
 
 
+def refuse_votes(table: Table) -> None:
+    """Refuse a table of votes where Python is asked to rank its rows by their scores.
+
+    Raises:
+        InputError: the rows are votes, or compare two each without a word of who won.
+    """
+    columns = votes_in(table)
+    if columns is not None:
+        checks.refuse_uncounted(columns)
+
+
 def read_votes(table: Table, columns: VoteColumns) -> Votes:
     """The votes of a table, counted.
 

@@ -204,6 +204,20 @@ def refuse_undecided(
         )
 
 
+def refuse_uncounted(votes: VoteColumns) -> None:
+    """Refuse votes, one a row, in the place of judges' scores.
+
+    Raises:
+        InputError: always, with the call that counts them.
+    """
+    # Without a winner column the first side always won.
+    winner = '["first"] * len(frame)' if votes.winner is None else f"frame[{votes.winner!r}]"
+    raise InputError(
+        f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
+        f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}))"
+    )
+
+
 def refuse_numbered_votes(subject: str, numbers: Sequence[str]) -> None:
     """Refuse columns of numbers that are called as two sides and as their winner: numbers of sides, or of alternatives.
 
