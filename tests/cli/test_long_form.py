@@ -104,7 +104,9 @@ def test_flags_of_the_long_form(frame: pl.DataFrame, capsys: pytest.CaptureFixtu
     assert _answer(capsys, "board.csv", "--id", "model")["ranking"] == ["v", "u"]
 
 
-TRUTHS = "model,task,example,score\na,t,1,{0}\nb,t,1,{1}\na,t,2,{0}\nb,t,2,{0}\na,u,1,{1}\nb,u,1,{0}\na,u,2,\nb,u,2,{1}\n"
+TRUTHS = (
+    "model,task,example,score\na,t,1,{0}\nb,t,1,{1}\na,t,2,{0}\nb,t,2,{0}\na,u,1,{1}\nb,u,1,{0}\na,u,2,\nb,u,2,{1}\n"
+)
 
 
 @pytest.mark.parametrize("words", [("True", "False"), ("true", "false"), ("TRUE", "FALSE")])

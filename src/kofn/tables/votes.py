@@ -64,7 +64,8 @@ def read_votes(table: Table, columns: VoteColumns) -> Votes:
     first, second = table.column(columns.first), table.column(columns.second)
     if columns.winner is not None:
         return count_votes(first, second, table.column(columns.winner))
-    winner = first.cast(pl.String)
+    # Names say nothing here: the first side won.
+    winner = pl.Series("winner", ["first"]).new_from_index(0, table.n)
     if columns.tie is not None:
         texts = table.column(columns.tie).cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
         tied = texts.is_in(_TIED)
@@ -75,7 +76,7 @@ def read_votes(table: Table, columns: VoteColumns) -> Votes:
                 f"{columns.tie} at row {row} is {texts[row]!r}; say 1, true or tie, or 0, false or nothing"
             )
         winner = winner.set(tied, "tie")
-    return count_votes(first, second, winner)
+    return count_votes(first, second, winner, sided={"first": 1, "tie": 0})
 
 
 def read_wins(table: Table, id_column: str | None) -> dict[str, Any]:
