@@ -349,3 +349,47 @@ def test_votes_and_scores_of_several_files_are_those_of_one(folder: Path, capsys
     assert "--wins is of one table, and 2 were given" in refused(
         capsys, "combine", "scores-0.csv", "scores-1.csv", "--id", "model", "--wins"
     )
+
+
+COUNTED = "model_a,model_b,winner,{0}\nx,y,model_a,3\ny,z,tie,2\nz,x,model_b,0\nx,z,model_b,4\n"
+SPELT = [("x", "y", "model_a")] * 3 + [("y", "z", "tie")] * 2 + [("x", "z", "model_b")] * 4
+
+
+@pytest.mark.parametrize("name", ["count", "Counts", "weight", "n", "num_votes", "frequency"])
+def test_votes_cast_several_times_count_as_so_many_rows(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("counted.csv").write_text(COUNTED.format(name))
+    frame = pl.DataFrame(SPELT, schema=["model_a", "model_b", "winner"], orient="row")
+    frame.write_csv("rows.csv")
+    whole, counted = answer(capsys, "rows.csv"), answer(capsys, "counted.csv")
+    assert counted.pop("counted_by") == name
+    assert {**counted, "source": ""} == {**whole, "source": ""}
+    assert f"(2 of them ties; each row as often as {name} says)" in run(capsys, "combine", "counted.csv")[1]
+    with pytest.raises(InputError, match="count them first") as refusal:
+        kofn.combine(rankings=pl.read_csv("counted.csv"))
+    call = str(refusal.value).split("count them first: ")[1]
+    plan = eval(call, {"kofn": kofn, "frame": pl.read_csv("counted.csv")})
+    assert plan.to_frame()["id"].to_list()[0] == whole["ranking"][0]
+
+
+def test_games_have_counts_and_other_columns_are_no_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("games.csv").write_text("winner,loser,tie,count\nx,y,0,5\nz,y,1,0.5\n")
+    ranked = answer(capsys, "games.csv")
+    assert (ranked["votes"], ranked["ties"], ranked["counted_by"]) == (5.5, 0.5, "count")
+    Path("turns.csv").write_text(COUNTED.format("turn"))
+    ranked = answer(capsys, "turns.csv")
+    assert ranked["votes"] == 4
+    assert "counted_by" not in ranked
+
+
+@pytest.mark.parametrize(("cell", "shown"), [("-1", "-1"), ("", "empty"), ("inf", "inf")])
+def test_counts_that_are_none_are_refused(
+    cell: str, shown: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("v.csv").write_text(COUNTED.format("count").replace("tie,2", f"tie,{cell}"))
+    message = refused(capsys, "combine", "v.csv", "-o", "o.csv")
+    assert f"column 'count' at row 1 is {shown}; give how often each vote was cast" in message
+    if cell:
+        with pytest.raises(InputError, match=f"count at row 1 is {cell}; give how often"):
+            kofn.combination.vote_ballots(["x", "y"], ["y", "x"], ["x", "y"], count=[1.0, float(cell)])

@@ -254,7 +254,7 @@ def _refuse_votes(frame: Any) -> list[str]:
     head = {name: table[name].head(_HEAD).cast(narwhals.String).to_list() for name in named}
     votes = checks.vote_columns(head, table.columns)
     if votes is not None:
-        checks.refuse_uncounted(votes)
+        checks.refuse_uncounted(checks.counted_by(votes, [n for n in numbers if table.schema[n].is_numeric()]))
     checks.refuse_undecided("rankings", head, {name: table[name].head(_HEAD).to_list() for name in numbers})
     return named
 

@@ -52,7 +52,7 @@ class Votes(NamedTuple):
     against_itself: int
 
 
-def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
+def vote_ballots(first: Any, second: Any, winner: Any, *, count: Any = None) -> dict[str, Any]:
     """Count votes, one a row, into ballots that `kofn.combine` takes.
 
     Args:
@@ -61,12 +61,13 @@ def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
         winner: (votes,) which won: its name, or what its column is called (where columns of a frame are given), or one
             of a, first, left, 1 and b, second, right, 2; tie, draw, both, neither, "tie (bothbad)" for none. Where such
             words are names of alternatives as well, all rows are read as sides if one can only be a side.
+        count: (votes,) how often each vote was cast, or its weight, >= 0; once by default.
 
     Returns:
         As from `win_ballots`. Votes that miss a value, or of one alternative with itself, are left out.
 
     Raises:
-        InputError: columns of unequal length, a winner that is neither side, or either as it is read; no vote that
+        InputError: columns of unequal length, a negative or missing count, a winner that is neither side, or either as it is read; no vote that
             can be counted.
 
     Cost: O(votes), beside one loop over the different (first, second, winner).
@@ -80,7 +81,7 @@ def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
         >>> kofn.combine(**ballots, method="kemeny").to_frame()["id"].to_list()
         ['c', 'a', 'b']
     """
-    votes = count_votes(first, second, winner)
+    votes = count_votes(first, second, winner, count)
     return win_ballots(votes.wins, votes.ties, ids=votes.names)
 
 
@@ -244,7 +245,9 @@ def _counts(value: Any, name: str, order: Sequence[int] | None = None) -> Floats
     return array
 
 
-def count_votes(first: Any, second: Any, winner: Any, *, sided: Mapping[str, int] | None = None) -> Votes:
+def count_votes(
+    first: Any, second: Any, winner: Any, count: Any = None, *, sided: Mapping[str, int] | None = None
+) -> Votes:
     """Count votes as `vote_ballots` does, into tables of wins and ties.
 
     `sided` gives the side of each word in `winner` (0 for neither), which then holds no names.
@@ -260,10 +263,11 @@ def count_votes(first: Any, second: Any, winner: Any, *, sided: Mapping[str, int
     for name in ("second", "winner"):
         checks.same_length(len(texts["first"]), "first", name, len(texts[name]))
     called = (str(getattr(first, "name", None) or ""), str(getattr(second, "name", None) or ""))
-    frame = pl.DataFrame(texts).with_row_index("row")
+    times = _times(count, len(texts["first"]))
+    frame = pl.DataFrame(texts).with_row_index("row").with_columns(times=pl.Series(times))
     itself = int((frame["first"] == frame["second"]).sum())
     whole = frame.drop_nulls().filter(pl.col("first") != pl.col("second"))
-    counted = whole.group_by("first", "second", "winner").agg(pl.len(), pl.col("row").min()).sort("row")
+    counted = whole.group_by("first", "second", "winner").agg(pl.col("times").sum(), pl.col("row").min()).sort("row")
     names = sorted(set(counted["first"]) | set(counted["second"]))
     if not names:
         raise InputError("first and second name no two alternatives with a winner; give at least one vote")
@@ -284,6 +288,19 @@ def count_votes(first: Any, second: Any, winner: Any, *, sided: Mapping[str, int
         else:
             wins[(i, j) if side == 1 else (j, i)] += count
     return Votes(names, wins, ties, len(frame) - len(whole), itself)
+
+
+def _times(count: Any, n: int) -> Floats:
+    """How often each of n votes was cast."""
+    if count is None:
+        return np.ones(n)
+    times = checks.as_float(checks.as_array(count, "count"), "count").astype(np.float64)
+    checks.same_length(n, "first", "count", len(np.atleast_1d(times)))
+    wrong = np.flatnonzero(~(np.isfinite(times) & (times >= 0)))
+    if times.ndim != 1 or len(wrong):
+        where = f"has shape {times.shape}" if times.ndim != 1 else f"at row {wrong[0]} is {times[wrong[0]]:g}"
+        raise InputError(f"count {where}; give how often each vote was cast, a finite number >= 0, shape (votes,)")
+    return times
 
 
 def _texts(value: Any, name: str) -> Any:

@@ -15,6 +15,11 @@ from kofn.core.checks.winners import side_of, winner_words
 _WINNER = re.compile(r"win|won|vote|prefer|chosen|choice|verdict|result|outcome|judg|label|better|best", re.IGNORECASE)
 # What is called so says who won, whatever it holds; of the other words of `_WINNER` a score may be called (win_rate).
 _SURELY_WINNER = re.compile(r"winner|preferred|preference|chosen|verdict", re.IGNORECASE)
+# What a column is called that says how often each vote was cast.
+_COUNT = re.compile(
+    r"n|counts?|weights?|freq|frequency|times|((n|num|number|count)[ _]?(of[ _])?votes?|votes?[ _](n|counts?))",
+    re.IGNORECASE,
+)
 # What columns of one kind differ by at the end of their names.
 _NUMBERED = re.compile(r"[ _.-]?(\d+|(?<![a-z])[a-z])$")
 # Numbers by which a side is told.
@@ -30,13 +35,15 @@ _NAMED = 6
 class VoteColumns(NamedTuple):
     """The columns of a table that holds one vote a row: the two that were compared, and which of them won.
 
-    Without a `winner` column the first always won, but where `tie` (None where there is none) says otherwise.
+    Without a `winner` column the first always won, but where `tie` (None where there is none) says otherwise. Each row
+    counts once, or as often as `count` says.
     """
 
     first: str
     second: str
     winner: str | None
     tie: str | None = None
+    count: str | None = None
 
 
 def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str] = ()) -> VoteColumns | None:
@@ -62,6 +69,12 @@ def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str
             if _decides(texts, first, second, winner):
                 return VoteColumns(first, second, winner)
     return None
+
+
+def counted_by(votes: VoteColumns, numbers: Iterable[str]) -> VoteColumns:
+    """The columns of votes with that of `numbers` which says, by what it is called, how often each was cast."""
+    others = (name for name in numbers if name != votes.tie)
+    return votes._replace(count=next((name for name in others if _COUNT.fullmatch(name.strip())), None))
 
 
 def _pairs(texts: Mapping[str, Sequence[str | None]]) -> Iterable[tuple[str, str]]:
@@ -171,9 +184,10 @@ def refuse_uncounted(votes: VoteColumns) -> None:
     """
     # Without a winner column the first side always won.
     winner = '["first"] * len(frame)' if votes.winner is None else f"frame[{votes.winner!r}]"
+    count = "" if votes.count is None else f", count=frame[{votes.count!r}]"
     raise InputError(
         f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
-        f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}))"
+        f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}{count}))"
     )
 
 
