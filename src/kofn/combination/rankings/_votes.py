@@ -67,8 +67,8 @@ def vote_ballots(first: Any, second: Any, winner: Any, *, count: Any = None) -> 
         As from `win_ballots`. Votes that miss a value, or of one alternative with itself, are left out.
 
     Raises:
-        InputError: columns of unequal length, a negative or missing count, a winner that is neither side, or either as it is read; no vote that
-            can be counted.
+        InputError: columns of unequal length, a negative or missing count, a winner that is neither side, or that names
+            one and may mean the other, no vote that can be counted.
 
     Cost: O(votes), beside one loop over the different (first, second, winner).
 
