@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, names_a_file
@@ -175,6 +175,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
+        "seed": plan.seed,
         "members": frame.to_dicts(),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
@@ -211,7 +212,7 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
             info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"
         )
         lines.append(f"of {len(info['tried'])} ways the least cross-validated loss had {info['final']}: {drawn}")
-    lines += brings(plan)
+    lines += [*brings(plan), *drawn_lines(plan, arguments.seed, "this blend")]
     if arguments.output:
         lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows -> {arguments.output}")
     if arguments.report:
@@ -243,8 +244,8 @@ def brings(plan: Blend) -> list[str]:
     if held_out is None:
         return lines
     lines.append(
-        f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blend {held_out['blend']:.4g}, best "
-        f"model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
+        f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blends chosen anew by the others "
+        f"{held_out['blend']:.4g}, best model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
     )
     single = np.asarray(info["single"])
     best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
@@ -252,7 +253,10 @@ def brings(plan: Blend) -> list[str]:
     verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
     over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
     simpler = _simpler(held_out, plan)
-    lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
+    lines.append(f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
+    if held_out["behind"]:
+        ahead = " and ".join({"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"])
+        lines.append(f"this blend loses more than {ahead} even on the rows that chose it: prefer the simpler one")
     return lines
 
 

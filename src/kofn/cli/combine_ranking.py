@@ -24,7 +24,7 @@ from kofn.cli.combine_rules import (
     with_rules,
 )
 from kofn.cli.combine_votes import parts_apart, rank_votes
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import finish
 from kofn.combination.rankings._electorate import RESAMPLES
 from kofn.core.checks import InputError, nearest, refuse_wins
@@ -174,6 +174,7 @@ def answer_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
         "missing": int(len(judges) * plan.n - np.sum(plan.info.get("rated", 0))),
         **answer_rules(plan, judges),
         **answer_cycles(plan),
+        "seed": plan.seed,
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
     }
@@ -242,6 +243,7 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     lines += parts_apart(plan)
     if unsaid is not None:
         lines.append(f"they are told by their row numbers; --id {unsaid!r} names them")
+    lines += drawn_lines(plan, arguments.seed, "this answer")
     if arguments.output:
         lines.append(f"ranking -> {arguments.output}")
     if arguments.report:

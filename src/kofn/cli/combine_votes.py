@@ -10,7 +10,7 @@ import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_rules import answer_cycles, answer_rules, cycle_lines, rule_lines, with_rules
-from kofn.cli.printing import facts, first_of, say
+from kofn.cli.printing import drawn_lines, facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
 from kofn.core.plans import Blend
@@ -87,6 +87,7 @@ def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
+        "seed": plan.seed,
         "ranking": frame["id"].to_list(),
         "standings": frame.fill_nan(None).to_dicts(),
         "output": arguments.output,
@@ -116,6 +117,7 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     if plan.objective == "overturned_preferences":
         lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
     lines += parts_apart(plan)
+    lines += drawn_lines(plan, arguments.seed, "this answer")
     if arguments.output:
         lines.append(f"ranking -> {arguments.output}")
     if arguments.report:

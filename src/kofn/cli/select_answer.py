@@ -11,7 +11,7 @@ import click
 import numpy as np
 import polars as pl
 
-from kofn.cli.printing import first_of
+from kofn.cli.printing import drawn_lines, first_of
 from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
 from kofn.cli.write import renamed, rows_of, rows_with
 from kofn.core.checks import FailureError, InputError, is_sparse
@@ -249,8 +249,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines += renamed(pool.table, *ours)
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")
-    if plan.seed is not None and arguments.seed is None:
-        lines.append(f"drawn with --seed {plan.seed}, which repeats these picks")
+    lines += drawn_lines(plan, arguments.seed, "these picks")
     lines += _quality(plan, arguments.measured_by)
     if "relevance" in plan.info:
         lines += _relevance(plan)

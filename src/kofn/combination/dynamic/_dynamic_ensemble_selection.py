@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
-from kofn.combination.ensembles._held_out import compared_candidates, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, doubted, folds_of, suspected
 from kofn.combination.ensembles._losses import OF_CLASSES
 from kofn.combination.ensembles._task import read_task
 from kofn.core import checks
@@ -169,7 +169,7 @@ def dynamic_ensemble_selection(
             "warnings": suspected(task, alone),
             "tried": of_each,
         }
-        return chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control)
+        return doubted(chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control))
 
 
 def _unchosen(tried: Tried, strategy: str | None, n_neighbors: int | None) -> Candidate:
