@@ -1,4 +1,4 @@
-"""Which of the rows that are as near as the last neighbour are listed: the nearest by their lengths, then the lowest."""
+"""Which of the rows that tie for the last place of a list are in it: the nearest by their lengths, then the lowest."""
 
 from __future__ import annotations
 
