@@ -107,7 +107,7 @@ class Network:
         slope, slopes, lifts = _flat([np.zeros_like(w) for w in self.weights], [np.zeros_like(b) for b in self.biases])
         open_weights = _flat(self.weights, [np.ones_like(b) for b in self.biases])[0] != 0
         first, second = np.zeros_like(flat), np.zeros_like(flat)
-        targets = one_hot(y, len(self.biases[-1])) if y.ndim == 1 else y
+        targets = one_hot(y.astype(np.int64), len(self.biases[-1])) if y.ndim == 1 else y.astype(np.float32)
         order, at = rng.permutation(len(X)), 0
         for step in range(1, steps + 1):
             if at >= len(X):

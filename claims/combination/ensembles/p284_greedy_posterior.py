@@ -157,10 +157,10 @@ def _least_share(
     squares = np.array([np.square(flat - member).sum(axis=1) for member in flat]) / len(near[0])
     shares = []
     for divergence in DIVERGENCES:
-        call = functools.partial(
-            greedy_posterior, divergence=divergence, temperature=float(len(y)), bandwidth=bandwidth, y=y, **words
+        call: functools.partial[Any] = functools.partial(
+            greedy_posterior, temperature=float(len(y)), bandwidth=bandwidth, y=y, **words
         )
-        plan = call(members, k=3, unlabeled=near)
+        plan = call(members, k=3, unlabeled=near, divergence=divergence)
         trios = [list(some) for some in itertools.combinations(range(10), 3)]
         values = [_divergence(divergence, plan, squares, trio) for trio in trios]
         span = max(values) - min(values)

@@ -209,7 +209,8 @@ def posterior_of(energies: Floats) -> Floats:
 
 def _grown(divergence: str, posterior: Floats, kernels: Floats, k: int, control: Control) -> list[int]:
     """The members in the order chosen, each with the share 1 / k."""
-    mixture, picks, still = np.zeros(len(kernels)), [], list(range(len(kernels)))
+    mixture, still = np.zeros(len(kernels)), list(range(len(kernels)))
+    picks: list[int] = []
     while len(picks) < k:
         values = divergence_of(divergence, posterior, mixture + kernels[still] / k)
         best = still.pop(int(np.argmin(values)))

@@ -233,7 +233,7 @@ def _by_name(rows: Rows, pairs: str) -> tuple[Floats, Floats]:
     reach = allowed * sizes
     second = (sizes / sizes.sum()) @ (reach / reach.sum(axis=1, keepdims=True))
     shares = np.bincount(rows.codes, minlength=k) / len(rows)
-    return shares, np.bincount(rows.cell_class, second, minlength=k)
+    return shares, np.bincount(rows.cell_class, second, minlength=k).astype(np.float64)
 
 
 def _by_classes(rows: Rows, pairs: Any) -> tuple[Floats, Floats]:

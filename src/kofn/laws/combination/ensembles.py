@@ -146,7 +146,7 @@ def _approximated(case: Case) -> None:
     # A mixture is judged by the posterior that the plan tells: energies of hundreds lose digits of it.
     given_posterior = info["posterior"].tolist()
     compared = [np.ravel(_rows(member)) for member in options.get("unlabeled") or members]
-    rows = len(_rows((options.get("unlabeled") or members)[0]))
+    near_rows = len(_rows((options.get("unlabeled") or members)[0]))
     kernels = []
     for member in compared:
         bumps = [
@@ -299,6 +299,6 @@ def _draw_stacker(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
 
 
 _LOSSES = ("log_loss", "brier", "accuracy", "rmse", "mae", "pinball")
-RECOUNTS: dict[str, Recount] = dict.fromkeys(_LOSSES, _recounted) | {"f_divergence": _approximated}
+RECOUNTS: dict[str, Recount] = {**dict.fromkeys(_LOSSES, _recounted), "f_divergence": _approximated}
 BLENDS: dict[str, Callable[[Case], bool]] = {"predictions": _blended, "filled predictions": _blended}
 OPTIONS: dict[str, Drawer] = {"rounds": _draw_search, "final": _draw_stacker, "divergence": _draw_posterior}
