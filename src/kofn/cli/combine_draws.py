@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -123,6 +123,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
             for shard, name in enumerate(plan.keys(np.arange(plan.n)).tolist())
         ],
         "warnings": info["warnings"],
+        "seed": plan.seed,
         **({"accepted": info["accepted"]} if "accepted" in info else {}),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
@@ -148,6 +149,7 @@ def render(plan: Blend, arguments: CombineArguments) -> str:
         f"{row['distance']:.2f} standard deviations from the others"
         for row in rows["shards"]
     ]
+    lines += drawn_lines(plan, arguments.seed, "these draws")
     if arguments.output:
         lines.append(f"draws -> {arguments.output}")
     if arguments.report:

@@ -55,7 +55,7 @@ def balans(
 
     Args:
         c: (n,) costs; for a maximum their negatives.
-        A: (rows, n) dense or SciPy-sparse.
+        A: (rows, n) dense or SciPy-sparse; (n,) for one row.
         low: least of each row, a number or (rows,); default no limit.
         high: most of each row, a number or (rows,); default no limit.
         bounds: (least, most) of all variables, or (n, 2).

@@ -184,7 +184,9 @@ def program(c: Any, A: Any, low: Any, high: Any, bounds: Any, integrality: Any) 
 
     costs = checks.vector(c, "c").astype(np.float64)
     n = len(costs)
-    table = A if checks.is_sparse(A) else checks.matrix(A, "A")
+    # One limit may come as its row alone.
+    rows_given = A if checks.is_sparse(A) or np.ndim(A) != 1 else [A]
+    table = rows_given if checks.is_sparse(A) else checks.matrix(rows_given, "A")
     if table.shape[1] != n:
         raise InputError(f"A has {table.shape[1]} columns, c has {n} values; give one column for each variable")
     rows = csc_array(table, dtype=np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from kofn.combination.ensembles._task import Task, name_of
 from kofn.core.arrays import Floats, Ints
+from kofn.core.plans import Blend
 
 # Rows that a fold has at least, and the times its loss that a member may beat the next best before it is suspected.
 _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
+# Relative difference within which two losses are one.
+_ROUNDING = 1e-9
 
 
 def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, list[int], int]:
@@ -141,10 +145,30 @@ def _verdict(task: Task, gains: Floats) -> str:
     return "better" if mean > 0 else "worse"
 
 
+def doubted(plan: Blend) -> Blend:
+    """The plan whose held-out verdicts are no better than what it does on the rows that chose it.
+
+    Held-out figures are of blends that were chosen anew without each fold, which need not be like the plan's. Where the
+    plan's own loses more than the plain mean or the best member even on the rows that chose, a gain is not sure, and
+    `info["held_out"]["behind"]` names what is ahead.
+    """
+    held_out = plan.info["held_out"]
+    if held_out is None:
+        return plan
+    sign = -1.0 if plan.sense == "max" else 1.0
+    best = min(sign * float(loss) for loss in plan.info["single"])
+    references = {"single": best, "mean": sign * plan.info["plain_mean"]}
+    behind = [name for name, loss in references.items() if sign * plan.value > loss + _ROUNDING * abs(loss)]
+    verdicts = {
+        f"over_{name}": "alike" for name in behind if held_out[f"over_{name}"] == "better"
+    }
+    return dataclasses.replace(plan, info={**plan.info, "held_out": {**held_out, **verdicts, "behind": behind}})
+
+
 def suspected(task: Task, alone: Floats) -> list[str]:
     """Warnings: one member is so much better than all others that it may have been trained on these rows, or all have
-    higher probabilities of a class where it is not."""
-    out = _turned_round(task)
+    higher probabilities of a class where it is not, or the rows are all of one class."""
+    out = [*_of_one_class(task), *_turned_round(task)]
     if task.m < 2 or task.n < _ROWS:
         return out
     first, second = np.argsort(alone, kind="stable")[:2].tolist()
@@ -155,6 +179,14 @@ def suspected(task: Task, alone: Floats) -> list[str]:
         f"{name_of(first)} has {task.loss} {task.loss_of(alone[first]):.4g} on these rows, the next best "
         f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions",
     ]
+
+
+def _of_one_class(task: Task) -> list[str]:
+    """A warning where there is nothing to tell apart."""
+    if task.classes is None or len(np.unique(task.target)) > 1:
+        return []
+    name = task.classes.tolist()[int(task.target[0, 0])]
+    return [f"y is {name!r} in all {task.n} rows: these cannot say who tells classes apart; give rows of others, too"]
 
 
 def _turned_round(task: Task) -> list[str]:
