@@ -146,11 +146,11 @@ def _approximated(case: Case) -> None:
     # A mixture is judged by the posterior that the plan tells: energies of hundreds lose digits of it.
     given_posterior = info["posterior"].tolist()
     compared = [np.ravel(_rows(member)) for member in options.get("unlabeled") or members]
-    near_rows = len(_rows((options.get("unlabeled") or members)[0]))
+    rows = len(_rows((options.get("unlabeled") or members)[0]))
     kernels = []
-    for member in compared:
+    for values in compared:
         bumps = [
-            math.exp(max(-math.fsum(((member - other) / info["bandwidth"]) ** 2) / rows / 2, -300.0))
+            math.exp(max(-math.fsum(((values - other) / info["bandwidth"]) ** 2) / rows / 2, -300.0))
             for other in compared
         ]
         kernels.append([bump / math.fsum(bumps) for bump in bumps])
