@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kofn.cli import arguments as words
 from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, NUMBER, flag
 from kofn.cli.estimate import beginning_of, say_beforehand
-from kofn.cli.printing import first_of, say
+from kofn.cli.printing import drawn_lines, first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
 from kofn.core.checks import is_sparse
@@ -219,6 +219,7 @@ def answer(plan: Assignment, pool: Pool, arguments: AssignArguments) -> dict[str
         "unplaced": int((np.diff(plan.indptr) == 0).sum()),
         "placements_dropped": _left_out(plan, pool, arguments),
         "seconds": plan.info["seconds"],
+        "seed": plan.seed,
         "output": arguments.output,
         "report": arguments.report,
         **medoids,
@@ -267,6 +268,7 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         *_filled(plan, pool),
         *pool.notes,
     ]
+    lines += drawn_lines(plan, arguments.seed, "these groups" if pool.matrix is None else "this answer")
     if arguments.output and pool.matrix is None:
         lines += renamed(pool.table, "group", "medoid")
     if "curve" in plan.info:

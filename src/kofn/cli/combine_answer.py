@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import finish
 from kofn.core.plans import Blend
 
@@ -42,6 +42,7 @@ def answer(plan: Blend, members: list[str], arguments: CombineArguments) -> dict
         "resumed": plan.info.get("resumed", 0),
         "warnings": plan.info.get("warnings", []),
         "seconds": plan.info.get("seconds"),
+        "seed": plan.seed,
         "output": arguments.output,
     }
     if arguments.as_json and "measures" in plan.info:
@@ -82,6 +83,7 @@ def render(plan: Blend, members: list[str], arguments: CombineArguments) -> str:
         left = f"{left_out[i]} values left out  " if i < len(left_out) and left_out[i] else ""
         adapter = f"  {adapter_text(rows['families'][i])}" if "families" in rows else ""
         lines.append(f"  {weight}{distance}{left}{path}{adapter}")
+    lines += drawn_lines(plan, arguments.seed, "this blend")
     if "vocabulary" in rows:
         lines.append(f"  {_tokens(rows['vocabulary'])}")
     if "requantised" in rows:

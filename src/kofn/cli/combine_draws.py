@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -18,7 +18,7 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
-from kofn.tables.draws import as_arrays, read_draws
+from kofn.tables.draws import as_arrays, of_the_sampler, read_draws
 from kofn.tables.read import ARRAYS
 from kofn.verbs import combine
 
@@ -56,6 +56,10 @@ def combine_draws(members: Sequence[str], arguments: CombineArguments) -> None:
     as_table = arguments.output is None or suffix_of(Path(arguments.output)) not in ARRAYS
     check_outputs(arguments, members, table=as_table)
     read = read_draws(members, arguments.reading, arguments.columns)
+    if not arguments.columns and (left := of_the_sampler(members[0], arguments.reading)):
+        click.echo(
+            f"note: {', '.join(left)}: no parameters by their names, left out; --columns names those to take", err=True
+        )
     if arguments.dry_run:
         size = {"shards": len(read), "draws": [_count(member) for member in read], "method": arguments.method}
         say(size, lambda: facts(size), arguments.as_json)
@@ -123,6 +127,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
             for shard, name in enumerate(plan.keys(np.arange(plan.n)).tolist())
         ],
         "warnings": info["warnings"],
+        "seed": plan.seed,
         **({"accepted": info["accepted"]} if "accepted" in info else {}),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
@@ -148,6 +153,7 @@ def render(plan: Blend, arguments: CombineArguments) -> str:
         f"{row['distance']:.2f} standard deviations from the others"
         for row in rows["shards"]
     ]
+    lines += drawn_lines(plan, arguments.seed, "these draws")
     if arguments.output:
         lines.append(f"draws -> {arguments.output}")
     if arguments.report:

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.printing import facts, say
+from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, names_a_file
@@ -127,7 +127,8 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         )
     elif len(other.names) != len(read.names):
         raise InputError(
-            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in order"
+            f"--apply: {len(paths)} {'file' if len(paths) == 1 else 'files'} of {len(other.names)} predictions for the "
+            f"{len(read.names)} models blended; give those of each model, in order"
         )
     return other
 
@@ -174,6 +175,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
+        "seed": plan.seed,
         "members": frame.to_dicts(),
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
@@ -210,7 +212,7 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
             info["penalty"] if isinstance(info["penalty"], str) else f"drawn back by a penalty of {info['penalty']:g}"
         )
         lines.append(f"of {len(info['tried'])} ways the least cross-validated loss had {info['final']}: {drawn}")
-    lines += brings(plan)
+    lines += [*brings(plan), *drawn_lines(plan, arguments.seed, "this blend")]
     if arguments.output:
         lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows -> {arguments.output}")
     if arguments.report:
@@ -225,9 +227,16 @@ def _worse(gain: float) -> str:
 def brings(plan: Blend) -> list[str]:
     """What the blend loses on its own rows, and on rows that did not choose it, against the best model and the mean."""
     info = plan.info
+    if "divergence" in info:
+        return [
+            f"{info['loss_of']} on these rows: {info['blend_loss']:.4g}; mean of all {info['plain_mean']:.4g}",
+            f"{info['divergence']} to the posterior over all: {plan.value:.4g}; as many members get to no less than "
+            f"{plan.bound:.4g}",
+        ]
     if "loss" not in info:
         return []
-    bound = "" if plan.bound is None else f"; no weighted mean gets below {plan.bound:.4g}"
+    # No loss is below 0 anyhow.
+    bound = "" if plan.bound is None or plan.bound <= 0 else f"; no weighted mean gets below {plan.bound:.4g}"
     lines = [
         f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
     ]
@@ -235,8 +244,8 @@ def brings(plan: Blend) -> list[str]:
     if held_out is None:
         return lines
     lines.append(
-        f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blend {held_out['blend']:.4g}, best "
-        f"model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
+        f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blends chosen anew by the others "
+        f"{held_out['blend']:.4g}, best model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
     )
     single = np.asarray(info["single"])
     best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
@@ -244,7 +253,12 @@ def brings(plan: Blend) -> list[str]:
     verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
     over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
     simpler = _simpler(held_out, plan)
-    lines.append(f"the blend is {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
+    lines.append(f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
+    if held_out["behind"]:
+        ahead = " and ".join(
+            {"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"]
+        )
+        lines.append(f"this blend loses more than {ahead} even on the rows that chose it: prefer the simpler one")
     return lines
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_rules import answer_cycles, answer_rules, cycle_lines, rule_lines, with_rules
-from kofn.cli.printing import facts, first_of, say
+from kofn.cli.printing import drawn_lines, facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
 from kofn.core.plans import Blend
@@ -35,13 +35,15 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         raise InputError("--wins reads the columns that are called as the rows are; leave --columns out")
     if columns is None:
         ballots = read_wins(table, arguments.id_column)
-        ties = left_out = against_itself = 0
+        ties: float = 0
+        left_out = against_itself = 0
         source = "a table of wins"
     else:
         votes = read_votes(table, columns)
         ballots = win_ballots(votes.wins, votes.ties, ids=votes.names)
         left_out, against_itself = votes.left_out, votes.against_itself
-        ties = int(votes.ties.sum()) // 2
+        cast_as_ties = float(votes.ties.sum() / 2)
+        ties = int(cast_as_ties) if cast_as_ties.is_integer() else cast_as_ties
         source = ", ".join(filter(None, columns))
     size = {
         "alternatives": len(ballots["rankings"]),
@@ -50,6 +52,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         "left_out": left_out,
         "against_itself": against_itself,
         "source": source,
+        **({"counted_by": columns.count} if columns is not None and columns.count else {}),
     }
     if arguments.dry_run:
         say(size, lambda: facts(size), arguments.as_json)
@@ -84,6 +87,7 @@ def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
+        "seed": plan.seed,
         "ranking": frame["id"].to_list(),
         "standings": frame.fill_nan(None).to_dicts(),
         "output": arguments.output,
@@ -94,7 +98,8 @@ def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
 def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) -> str:
     """The ranking for people: the first ten."""
     ranking = plan.to_frame()
-    notes = [f"{size['ties']:,} of them ties"] if size["ties"] else []
+    notes = [f"{size['ties']:,.10g} of them ties"] if size["ties"] else []
+    notes += [f"each row as often as {size['counted_by']} says"] if "counted_by" in size else []
     itself, unsaid = size["against_itself"], size["left_out"] - size["against_itself"]
     notes += [f"{unsaid:,} {_rows(unsaid)} without a winner left out"] if unsaid else []
     notes += [f"{itself:,} {_rows(itself)} of an alternative against itself left out"] if itself else []
@@ -112,6 +117,7 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     if plan.objective == "overturned_preferences":
         lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
     lines += parts_apart(plan)
+    lines += drawn_lines(plan, arguments.seed, "this answer")
     if arguments.output:
         lines.append(f"ranking -> {arguments.output}")
     if arguments.report:

@@ -10,6 +10,8 @@ from typing import Any
 import click
 import numpy as np
 
+from kofn.core.plans import Plan
+
 
 def say(answer: Any, text: Callable[[], str], as_json: bool) -> None:
     """Print the answer, as JSON or in words."""
@@ -25,6 +27,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def drawn_lines(plan: Plan, seed: int | None, repeated: str) -> list[str]:
+    """The seed that a method drew for itself, and what giving it repeats; nothing where the user gave one.
+
+    Args:
+        plan: the answer.
+        seed: the user's.
+        repeated: what the seed repeats, as people call it.
+    """
+    if plan.seed is None or seed is not None:
+        return []
+    return [f"drawn with --seed {plan.seed}, which repeats {repeated}"]
 
 
 def first_of(keys: list[Any], n: int = 10) -> str:

@@ -11,7 +11,7 @@ import click
 import numpy as np
 import polars as pl
 
-from kofn.cli.printing import first_of
+from kofn.cli.printing import drawn_lines, first_of
 from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
 from kofn.cli.write import renamed, rows_of, rows_with
 from kofn.core.checks import FailureError, InputError, is_sparse
@@ -249,8 +249,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines += renamed(pool.table, *ours)
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")
-    if plan.seed is not None and arguments.seed is None:
-        lines.append(f"drawn with --seed {plan.seed}, which repeats these picks")
+    lines += drawn_lines(plan, arguments.seed, "these picks")
     lines += _quality(plan, arguments.measured_by)
     if "relevance" in plan.info:
         lines += _relevance(plan)
@@ -319,8 +318,10 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
 
 
 def _span(low: Any, high: Any) -> str:
-    """From the least to the most as it is typed: 10-50, 10-, -50 or 20%-30%."""
+    """From the least to the most as it is typed, 10-50, 10- or 20%-30%; a most alone in words."""
     ends = [f"{float(end) * 100:g}%" if isinstance(end, Fraction) else end for end in (low, high)]
+    if ends[0] is None and ends[1] is not None:
+        return f"at most {ends[1]}"
     return "-".join("" if end is None else f"{end}" for end in ends)
 
 
@@ -331,6 +332,8 @@ def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[s
     if not classes:
         return []
     lines = [_counted(picked, arguments)] if picked else []
+    if picked and arguments.every:
+        lines.append(f"every row has a label in {arguments.label_column!r} already: these are picked out of all rows")
     hoped = expected_of_labels(plan, pool, arguments)
     if hoped is not None:
         lines.append(f"to label, {len(plan) / classes:.3g} rows a class: {hoped.verdict}; {hoped.measured}")

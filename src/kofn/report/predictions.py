@@ -33,9 +33,9 @@ def _stats(plan: Blend) -> list[Element]:
     where = f"{plan.info['loss']} on rows that did not choose, {held_out['folds']} folds"
     single, mean = _VERDICTS[held_out["over_single"]], _VERDICTS[held_out["over_mean"]]
     return [
-        stat(number(held_out["blend"]), "the blend", where),
-        stat(number(held_out["best_single"]), "the best model", f"the blend is {single}"),
-        stat(number(held_out["plain_mean"]), "the mean of all", f"the blend is {mean}"),
+        stat(number(held_out["blend"]), "blends chosen anew by the others", where),
+        stat(number(held_out["best_single"]), "the best model", f"blends so chosen are {single}"),
+        stat(number(held_out["plain_mean"]), "the mean of all", f"blends so chosen are {mean}"),
     ]
 
 

@@ -89,7 +89,9 @@ def read_predictions(
         typed = next((flag for flag, value in named.items() if value is not None), None)
         if typed is not None:
             raise InputError(f"{typed} names a column, arrays have none; give --label a file of one answer a row")
-        return _of_arrays(paths)
+        arrays = _of_arrays(paths)
+        _refuse_infinite(paths, arrays)
+        return arrays
     if kinds != {False}:
         raise InputError("give arrays or tables of predictions, not both; save one kind as the other")
     tables = [Table.open(path, reading) for path in paths]
@@ -102,7 +104,39 @@ def read_predictions(
         read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others)
     else:
         read = _of_tables(tables, label=label, columns=columns, id_column=id_column, others=others)
+    _refuse_infinite(paths, read)
     return dataclasses.replace(read, groups=groups, features=compared)
+
+
+def _refuse_infinite(paths: Sequence[str], read: Predictions) -> None:
+    """Refuse an infinite prediction, naming its file."""
+    for number, member in enumerate(read.members):
+        values = np.asarray(member)
+        if values.dtype.kind == "f" and np.isinf(values).any():
+            path = paths[number] if len(paths) == len(read.members) else paths[0]
+            row = int(np.argwhere(np.isinf(values))[0][0])
+            raise InputError(
+                f"{path}: member {read.names[number]!r} at row {row} is infinite; leave it empty (NaN) where it has no "
+                "prediction"
+            )
+
+
+def _refuse_features(values: Mapping[str, Array], y: Array) -> None:
+    """Refuse columns that nobody named and that are no probabilities, where others are and the answers are classes."""
+    from kofn.combination.ensembles._task import are_chances
+
+    whole = y.dtype.kind in "Ub" or (len(np.unique(y)) == 2 and bool(np.isin(y, (0, 1)).all()))
+    chances = [name for name, column in values.items() if are_chances(np.asarray(column).reshape(-1, 1))]
+    others = [name for name in values if name not in chances]
+    if not whole or not chances or not others:
+        return
+    column = np.asarray(values[others[0]])
+    row = int(np.flatnonzero((column < 0) | (column > 1))[0])
+    raise InputError(
+        f"{others[0]!r} at row {row} is {column[row]:.6g}, no probability as {chances[0]!r} is, so {', '.join(others)} "
+        f"may be no predictions: name the models with --columns {','.join(chances)}, or the features that rows are "
+        f"compared by with --feature-columns {','.join(others)}; of logits take the softmax"
+    )
 
 
 def _features(tables: Sequence[Table], names: Sequence[str] | None) -> Array | None:
@@ -151,6 +185,8 @@ def of_table(
     y = None if label is None else answers_of(table, label)
     ids = None if id_column is None else table.ids(id_column)
     values = {name: scores_with_gaps(table, name) for name in names}
+    if columns is None and y is not None:
+        _refuse_features(values, y)
     grouped = None if y is None else _by_class(names, [str(name) for name in np.unique(y).tolist()])
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))

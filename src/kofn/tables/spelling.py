@@ -14,6 +14,7 @@ from kofn.core.checks import KofnError
 
 # Flags that are not called as the argument is.
 _WORDS = {
+    "feature-columns": "X",
     "id": "ids",
     "label": "y",
     "group": "groups",

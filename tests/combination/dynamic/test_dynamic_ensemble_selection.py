@@ -209,7 +209,9 @@ def test_refusals(words: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize("y", [[0, 1, 1], [0, 0, 0], [False, True, True]])
 def test_scores_for_probabilities_are_named_whatever_the_answers(y: list[Any], width: int) -> None:
     scores = np.array([[0.1, 0.9], [7.5, 0.3], [0.2, 0.8]])[:, :width].squeeze()
-    with pytest.raises(InputError, match=r"member 0 at row 1 is 7.5; log_loss is of probabilities in \[0, 1\]") as error:
+    with pytest.raises(
+        InputError, match=r"member 0 at row 1 is 7.5; log_loss is of probabilities in \[0, 1\]"
+    ) as error:
         dynamic_ensemble_selection([scores, scores], y=y, X=[[1.0], [2.0], [4.0]], folds=0)
     assert ("of scores say loss='accuracy'" in str(error.value)) == (width > 1)
 

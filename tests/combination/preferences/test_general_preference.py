@@ -129,7 +129,11 @@ def test_judges_are_held_out_whole_and_who_is_not_compared_is_last() -> None:
 
 def test_nothing_that_was_compared_leaves_all_even() -> None:
     alone = kofn.combine(rankings=[[1.0, 2.0]], method="general_preference")
-    assert (alone.result.tolist(), alone.info["lottery"].tolist(), alone.info["scores"].tolist()) == ([0], [1.0], [[0.0]])
+    assert (alone.result.tolist(), alone.info["lottery"].tolist(), alone.info["scores"].tolist()) == (
+        [0],
+        [1.0],
+        [[0.0]],
+    )
     assert (alone.value, alone.info["never_compared"]) == (0.0, [0])
     apart = general_preference([[1.0, np.nan], [np.nan, 2.0]], prior=1.0)
     assert apart.info["lottery"].tolist() == [0.5, 0.5]

@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
-from kofn.combination.ensembles._held_out import compared_candidates, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, doubted, folds_of, suspected
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -159,7 +159,7 @@ def dynamic_ensemble_selection(
             "warnings": suspected(task, alone),
             "tried": of_each,
         }
-        return chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control)
+        return doubted(chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control))
 
 
 def _refuse_numbers(y: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.ensembles._greedy import Pool, Search, grow
-from kofn.combination.ensembles._held_out import compared, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared, doubted, folds_of, suspected
 from kofn.combination.ensembles._plan import blend_plan
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
@@ -84,7 +84,9 @@ def ensemble_selection(
         the loss. `value` is the loss on these rows, which chose the weights; `bound`, of log_loss, brier and rmse of
         complete predictions, what no weighted mean of the members gets below. `info["held_out"]` is the honest
         comparison: the loss of "blend", "best_single" and "plain_mean" on rows that had no part in the choice, and
-        whether the blend is "better", "worse" or "alike" (two standard errors of the rows' differences).
+        whether the blend is "better", "worse" or "alike" (two standard errors of the rows' differences). "blend" is of
+        blends chosen anew without each fold: where `result` itself loses more than the mean or the best member on the
+        rows that chose, "behind" names them, and it is not "better".
         `info["single"]` (m,) is the loss of each member alone, `info["warnings"]` names a member that looks trained on
         these rows. `spread` (m,) is the root mean square of each member's distance from the blend.
 
@@ -137,7 +139,7 @@ def ensemble_selection(
             return None if control.stopped() else (chosen, best)
 
         held_out = compared(task, order, bounds, without, int(np.argmin(alone)))
-    return blend_plan(
+    plan = blend_plan(
         task,
         weights,
         bound=_bound(pool, weights),
@@ -150,6 +152,7 @@ def ensemble_selection(
             "oracle_calls": sum(search.evaluations for search in calls),
         },
     )
+    return doubted(plan)
 
 
 def _entries(task: Task) -> float:

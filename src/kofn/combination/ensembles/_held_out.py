@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 
 from kofn.combination.ensembles._task import Task, name_of
 from kofn.core.arrays import Floats, Ints
+from kofn.core.plans import Blend
 
 # Rows that a fold has at least, and the times its loss that a member may beat the next best before it is suspected.
 _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
+# Relative difference within which two losses are one.
+_ROUNDING = 1e-9
 
 
 def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, list[int], int]:
@@ -139,6 +143,24 @@ def _verdict(task: Task, gains: Floats) -> str:
     if abs(mean) <= 2 * error:
         return "alike"
     return "better" if mean > 0 else "worse"
+
+
+def doubted(plan: Blend) -> Blend:
+    """The plan whose held-out verdicts are no better than what it does on the rows that chose it.
+
+    Held-out figures are of blends that were chosen anew without each fold, which need not be like the plan's. Where the
+    plan's own loses more than the plain mean or the best member even on the rows that chose, a gain is not sure, and
+    `info["held_out"]["behind"]` names what is ahead.
+    """
+    held_out = plan.info["held_out"]
+    if held_out is None:
+        return plan
+    sign = -1.0 if plan.sense == "max" else 1.0
+    best = min(sign * float(loss) for loss in plan.info["single"])
+    references = {"single": best, "mean": sign * plan.info["plain_mean"]}
+    behind = [name for name, loss in references.items() if sign * plan.value > loss + _ROUNDING * abs(loss)]
+    verdicts = {f"over_{name}": "alike" for name in behind if held_out[f"over_{name}"] == "better"}
+    return dataclasses.replace(plan, info={**plan.info, "held_out": {**held_out, **verdicts, "behind": behind}})
 
 
 def suspected(task: Task, alone: Floats) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.combination.ensembles._held_out import compared_candidates, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, doubted, folds_of, suspected
 from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._plan import distances, facts_of
 from kofn.combination.ensembles._stackers import Fit, Freedom, Rows, applied, fits_of, freedoms
@@ -156,7 +156,7 @@ def stacking(
         "warnings": suspected(task, alone),
         "tried": tried,
     }
-    return stacked_plan(task, rows, fit, names, "stopped" if stopped else "heuristic", info)
+    return doubted(stacked_plan(task, rows, fit, names, "stopped" if stopped else "heuristic", info))
 
 
 def _groups_of(groups: Any, n: int) -> tuple[Array, Ints]:

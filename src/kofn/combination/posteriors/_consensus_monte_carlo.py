@@ -41,12 +41,13 @@ def consensus_monte_carlo(
         (m,) its distance from the product of the others in standard deviations, near 1 where shards agree. `info` has
         for each of `parameters` the `mean`, `sd` and the central 95% interval, `low` to `high`; `ess`, how many
         independent draws they are worth, which is no more than the shards' own are; for each shard `member_draws`,
-        `member_ess`, `member_means`, `member_sds`, and `chance_of_distance`, how seldom shards of one model stand
-        so far apart; `warnings` names those that do, and those whose draws are worth too few.
+        `member_ess`, `member_means`, `member_sds`, and `chance_of_distance`, how seldom shards of one model stand so
+        far apart; `warnings` names those that do, those whose draws are worth too few, and parameters of which every
+        draw is a whole number: counts, classes and flags have no mean between them.
 
     Raises:
-        InputError: shards of unlike parameters, NaN or infinities, a parameter that never moves, no more draws than
-            parameters, parameters that determine each other.
+        InputError: shards of unlike parameters, arrays of more than two axes (join chains first), NaN or infinities, a
+            parameter that never moves, no more draws than parameters, parameters that determine each other.
 
     Cost: one covariance and one product with (parameters, parameters) a shard, and a Fourier transform for each
     parameter's effective size.

@@ -22,14 +22,17 @@ _DEPENDENT = 1e-12
 _INTERVAL = 0.95
 # A chain that moved less often than this is warned of, and members whose draws are worth fewer, or fewer of each
 # parameter than this.
-_FEW, _FEW_EACH, _NAMED = 100, 10, 6
+_FEW, _FEW_EACH = 100, 10
+# Parameters or members named in a warning.
+_NAMED = 6
 
 
 @dataclass(frozen=True)
 class Shards:
     """The draws of m sub-posteriors, in units in which the parameters' spreads are near 1 and their means near 0.
 
-    A parameter is `shift + unit * draw`. `flat` says that the draws came as vectors, of one parameter.
+    A parameter is `shift + unit * draw`. `flat` says that the draws came as vectors, of one parameter;
+    `discrete` are the parameters of which every draw is a whole number.
     """
 
     draws: list[Floats]
@@ -39,6 +42,7 @@ class Shards:
     means: Floats
     covariances: Floats
     flat: bool
+    discrete: tuple[str, ...] = ()
 
     @property
     def m(self) -> int:
@@ -86,6 +90,14 @@ def read_shards(members: Sequence[Any]) -> Shards:
         InputError: see the methods that call this.
     """
     arrays, parameters, flat = _read(members)
+    whole = np.all([(array == np.rint(array)).all(axis=0) for array in arrays], axis=0)
+    discrete = tuple(name for name, is_whole in zip(parameters, whole.tolist(), strict=True) if is_whole)
+    for shard, array in enumerate(arrays):
+        if len(array) <= len(parameters):
+            raise InputError(
+                f"{name_of(shard)} has {len(array)} draws of {len(parameters)} parameters; give more draws than "
+                f"parameters, best hundreds of each{_axes_of(members[shard])}"
+            )
     largest = np.max([np.abs(array).max(axis=0) for array in arrays], axis=0)
     size = np.ldexp(1.0, np.clip(np.frexp(largest)[1], -1000, 1000))
     near = [array / size for array in arrays]
@@ -99,17 +111,28 @@ def read_shards(members: Sequence[Any]) -> Shards:
         )
     unit = np.ldexp(1.0, np.frexp(widths.max(axis=0))[1])
     draws = [array / unit for array in moved]
-    for shard, array in enumerate(draws):
-        if len(array) <= len(parameters):
-            raise InputError(
-                f"{name_of(shard)} has {len(array)} draws of {len(parameters)} parameters; give more draws than "
-                "parameters, best hundreds of each"
-            )
     covariances = np.array([np.cov(array, rowvar=False).reshape(len(parameters), -1) for array in draws])
     for shard, covariance in enumerate(covariances):
         _refuse_dependent(shard, covariance, parameters)
     means = np.array([array.mean(axis=0) for array in draws])
-    return Shards(draws, parameters, middle * size, unit * size, means, covariances, flat)
+    return Shards(draws, parameters, middle * size, unit * size, means, covariances, flat, discrete)
+
+
+def _axes_of(member: Any) -> str:
+    """How axes are read, where a member has several and so few draws that its first may not be the draws."""
+    named = {str(key): np.shape(value) for key, value in member.items()} if isinstance(member, Mapping) else {}
+    name, shape = next(((name, shape) for name, shape in named.items() if len(shape) > 1), ("", np.shape(member)))
+    if len(shape) < 2 or shape[1] <= shape[0]:
+        return ""
+    if not name:
+        return f". The first axis of {shape} is taken as draws; if it is the parameters, give the transpose"
+    return f". The first axis of {name!r} {shape} is taken as draws{_joined(shape)}"
+
+
+def _joined(shape: tuple[int, ...]) -> str:
+    """How chains, of which the first axis may be, become one axis of draws."""
+    new = ", ".join(map(str, (-1, *shape[2:])))
+    return f"; if these are {shape[0]} chains of {shape[1]} draws, join them by .reshape({new})"
 
 
 def _spread(array: Floats) -> Floats:
@@ -169,6 +192,11 @@ def _plain(member: Any, shard: int) -> Floats:
     if isinstance(member, str) or hasattr(member, "__fspath__"):
         raise InputError(f"{label} is a path ({checks.shown(member)}); load the draws, or use kofn combine")
     array = checks.as_float(checks.as_array(member, label), label).astype(np.float64)
+    if array.ndim > 2 and 0 not in array.shape:
+        raise InputError(
+            f"{label} has shape {array.shape}, whose first axis is taken as draws; give (draws, parameters)"
+            f"{_joined(array.shape)}"
+        )
     if array.ndim not in (1, 2) or 0 in array.shape:
         raise InputError(f"{label} has shape {array.shape}; give (draws, parameters), or (draws,) of one parameter")
     checks.refuse_nonfinite(array, label)
@@ -266,6 +294,13 @@ def product_plan(
         f"which shards of one model do {chances[shard]:.1g} of the time; its data or its model may differ"
         for shard in np.flatnonzero(chances < _SELDOM / shards.m).tolist()
     ]
+    if shards.discrete:
+        names = ", ".join(map(repr, shards.discrete[:_NAMED])) + (", ..." if shards.discrete[_NAMED:] else "")
+        warnings.append(
+            f"every draw of {names} is a whole number: products of draws are of continuous parameters, and the result "
+            "lies between the values; if these are counts, classes or flags, leave them out, or sample what they "
+            "depend on (a rate, a probability)"
+        )
     warnings += _few(shards, sizes)
     if most < _FEW:
         warnings.append(

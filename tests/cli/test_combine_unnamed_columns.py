@@ -1,0 +1,61 @@
+"""Tables of predictions with columns that nobody named, and with infinite ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import refused, run
+
+import kofn
+from kofn.core.checks import InputError
+
+
+@pytest.fixture
+def frame(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    features = {"x0": rng.normal(size=30), "x1": rng.normal(size=30)}
+    out = pl.DataFrame({**features, "m0": rng.random(30), "m1": rng.random(30), "y": rng.integers(0, 2, 30)})
+    out.write_csv("oof.csv")
+    return out
+
+
+@pytest.mark.parametrize("answers", ["numbers", "text"])
+@pytest.mark.parametrize("more", [(), ("--feature-columns", "x0")])
+def test_features_are_no_models(
+    answers: str, more: tuple[str, ...], frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if answers == "text":
+        frame.with_columns(y=pl.when(pl.col("y") == 1).then(pl.lit("yes")).otherwise(pl.lit("no"))).write_csv("oof.csv")
+    message = refused(capsys, "combine", "oof.csv", "--label", "y", *more)
+    rest = "x1" if more else "x0,x1"
+    assert "name the models with --columns m0,m1" in message
+    assert f"compared by with --feature-columns {rest};" in message
+
+
+def test_numbers_and_named_columns_are_taken(frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "combine", "oof.csv", "--label", "y", "--columns", "m0,m1", "--folds", "0")[0] == 0
+    frame.with_columns(y=pl.col("x0") * 2).write_csv("oof.csv")
+    assert run(capsys, "combine", "oof.csv", "--label", "y", "--folds", "0")[0] == 0
+
+
+def test_python_is_told_of_its_own_words(frame: pl.DataFrame) -> None:
+    with pytest.raises(InputError, match="with columns m0,m1, or the features .* by with X x0,x1"):
+        kofn.combine(frame, y="y")
+
+
+def test_an_infinite_prediction_is_told_with_its_file(frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = pl.Series([0.5] * 3 + [np.inf] + [0.5] * 26)
+    frame.with_columns(m1=odd).write_csv("new.csv")
+    words = ("combine", "oof.csv", "--label", "y", "--columns", "m0,m1", "--folds", "0")
+    assert "new.csv: member 'm1' at row 3 is infinite" in refused(capsys, *words, "--apply", "new.csv")
+    assert "new.csv: member 'm1' at row 3 is infinite" in refused(capsys, "combine", "new.csv", *words[2:])
+    for name in ("m0", "m1"):
+        np.save(f"{name}.npy", frame[name].to_numpy())
+    np.save("new_1.npy", odd.to_numpy())
+    words = ("combine", "m0.npy", "m1.npy", "--label", "y.npy", "--folds", "0", "--apply", "m0.npy")
+    np.save("y.npy", frame["y"].to_numpy())
+    assert "new_1.npy: member" in refused(capsys, *words, "--apply", "new_1.npy")
