@@ -247,7 +247,9 @@ def brings(plan: Blend) -> list[str]:
     simpler = _simpler(held_out, plan)
     lines.append(f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
     if held_out["behind"]:
-        ahead = " and ".join({"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"])
+        ahead = " and ".join(
+            {"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"]
+        )
         lines.append(f"this blend loses more than {ahead} even on the rows that chose it: prefer the simpler one")
     return lines
 

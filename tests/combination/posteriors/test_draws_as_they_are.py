@@ -55,7 +55,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         CHAINS,
         r"shape \(4, 50, 3\), whose first axis is taken as draws; .* 4 chains of 50 draws, .*\.reshape\(-1, 3\)",
     ),
-    "an archive's array of chains": ({"draws": CHAINS}, r"'draws' \(4, 50, 3\) is taken as draws; .*\.reshape\(-1, 3\)"),
+    "an archive's array of chains": (
+        {"draws": CHAINS},
+        r"'draws' \(4, 50, 3\) is taken as draws; .*\.reshape\(-1, 3\)",
+    ),
     "a mapping of chains": (
         {"tau": CHAINS[:, :, 0], "mu": CHAINS},
         r"4 draws of 200 parameters; .*'tau' \(4, 50\) is taken as draws; .*\.reshape\(-1\)",

@@ -159,9 +159,7 @@ def doubted(plan: Blend) -> Blend:
     best = min(sign * float(loss) for loss in plan.info["single"])
     references = {"single": best, "mean": sign * plan.info["plain_mean"]}
     behind = [name for name, loss in references.items() if sign * plan.value > loss + _ROUNDING * abs(loss)]
-    verdicts = {
-        f"over_{name}": "alike" for name in behind if held_out[f"over_{name}"] == "better"
-    }
+    verdicts = {f"over_{name}": "alike" for name in behind if held_out[f"over_{name}"] == "better"}
     return dataclasses.replace(plan, info={**plan.info, "held_out": {**held_out, **verdicts, "behind": behind}})
 
 
