@@ -18,6 +18,11 @@ from kofn.indexing import collect, finding
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = 3
 QUESTIONS = {
+    "chinchilla": "fit_supervised_law",
+    "scaling law": "fit_supervised_law",
+    "doremi": "InfluenceMixture",
+    "online data mixing": "OnlineDataMixing",
+    "multi epoch repeat data": "quality_quantity",
     "emd": "sinkhorn_newton_sparse",
     "earth mover's distance": "sinkhorn_newton_sparse",
     "semantic deduplication cluster ids": "near_duplicates",
