@@ -65,7 +65,9 @@ def _value(plan: Plan) -> str:
         return "This method has no single figure to optimise; what was done is below."
     if plan.objective in _LIKELIHOODS:
         whose = "votes" if isinstance(plan, Blend) and plan.of_votes else "judges' preferences"
-        return f"The log-likelihood of the {whose} is {number(plan.value, 6)}; the nearer to 0, the better they are told."
+        return (
+            f"The log-likelihood of the {whose} is {number(plan.value, 6)}; the nearer to 0, the better they are told."
+        )
     if isinstance(plan, Blend) and plan.form == "order":
         if plan.of_votes:
             subject = _DISAGREEMENT_OF_VOTES.get(plan.objective, "The votes' disagreement with the ranking comes to")

@@ -10,8 +10,7 @@ import pytest
 from refusals import refused, untested
 
 from kofn.combination import mix_pairs, mixup_loss, pair_marginal
-from kofn.combination.mixup import _mix_pairs, _pairs
-from kofn.combination.mixup import Mixed
+from kofn.combination.mixup import Mixed, _mix_pairs, _pairs
 from kofn.combination.mixup._boxes import draw_boxes
 
 RNG = np.random.default_rng(0)
