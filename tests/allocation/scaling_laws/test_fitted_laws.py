@@ -199,3 +199,20 @@ def test_spending_off_the_line_of_the_runs_is_told() -> None:
     with pytest.warns(KofnWarning, match="demonstrations and pairs lie nearly on one line"):
         plan = annotation_split(n, 2 * n, 0.1 + n**-0.3 + (2 * n) ** -0.4, budget=2000, resamples=3)
     assert plan.info["interval"][1] == np.inf or plan.amounts[1] == pytest.approx(2 * plan.amounts[0], rel=0.2)
+
+
+def test_runs_that_repeat_others_and_points_that_are_none_are_refused() -> None:
+    N, D = np.repeat([1e7, 1e8, 1e9], 3), np.repeat([1e9, 4e9, 2e10], 3)
+    refused(
+        lambda: fit_supervised_law(N, D, alone(N, D)),
+        "losses has 9 runs, 3 of them different, the law has",
+    )
+    N, D = (x.ravel() for x in np.meshgrid([1e7, 1e8, 1e9], [1e9, 4e9, 2e10]))
+    law = fit_supervised_law(N, D, alone(N, D), resamples=0)
+    refused(lambda: law.interval(1e9, 1e10), "resamples=0: an interval takes fits to resampled runs")
+    refused(lambda: law.loss(0, 1e9), "parameters holds 0; give finite numbers above 0")
+    refused(lambda: law.loss(1e9, np.nan), "tokens holds nan; give finite numbers above 0")
+    refused(
+        lambda: fit_distillation_law(N, D, N, alone(N, D), supervised=alone(N, D)),
+        "give the law that fit_supervised",
+    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kofn.allocation.scaling_laws._huber import Fit, differing, fitted, log_sum, measured
+from kofn.allocation.scaling_laws._huber import Fit, differing, fitted, log_sum, measured, points
 from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -45,11 +45,11 @@ class SupervisedLaw:
 
     def loss(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
         """The predicted loss."""
-        return self.fit.predicted(_columns(parameters=parameters, tokens=tokens))
+        return self.fit.predicted(points(parameters=parameters, tokens=tokens))
 
     def interval(self, parameters: ArrayLike, tokens: ArrayLike) -> tuple[Floats, Floats]:
         """What the loss is between for nine of ten fits to resampled runs."""
-        return self.fit.interval(_columns(parameters=parameters, tokens=tokens))
+        return self.fit.interval(points(parameters=parameters, tokens=tokens))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +79,11 @@ class DistillationLaw:
         return self.fit.interval(self._columns(parameters, tokens, teacher_loss))
 
     def _columns(self, parameters: ArrayLike, tokens: ArrayLike, teacher_loss: ArrayLike) -> dict[str, Floats]:
-        columns = _columns(parameters=parameters, tokens=tokens, teacher_loss=teacher_loss)
+        columns = points(parameters=parameters, tokens=tokens, teacher_loss=teacher_loss)
         return {**columns, "alone": self._alone(columns["parameters"], columns["tokens"])}
 
     def _alone(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
-        return self.supervised.fit.losses(_columns(parameters=parameters, tokens=tokens))
+        return self.supervised.fit.losses(points(parameters=parameters, tokens=tokens))
 
     def spend(
         self,
@@ -188,7 +188,7 @@ class DistillationLaw:
     def _agreement(self, size: float, seen: float, teacher_loss: float, alone_tokens: float, distil: bool) -> float:
         """The share of resampled fits of both laws, drawn in pairs, that decide alike at this split."""
         columns = self._columns(size, seen, teacher_loss)
-        whole = _columns(parameters=size, tokens=alone_tokens)
+        whole = points(parameters=size, tokens=alone_tokens)
         pairs = list(zip(self.fit.resampled, self.supervised.fit.resampled, strict=False))
         alike = [
             (self.fit.losses(columns, ours)[0] < self.supervised.fit.losses(whole, theirs)[0]) == distil
@@ -201,11 +201,6 @@ def _above(value: float, name: str) -> float:
     if checks.number(value, name) == 0:
         raise InputError(f"{name}=0: give a number above 0")
     return float(value)
-
-
-def _columns(**columns: ArrayLike) -> dict[str, Floats]:
-    arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(column, np.float64)) for column in columns.values()))
-    return dict(zip(columns, arrays, strict=True))
 
 
 @dataclass(frozen=True)
@@ -367,6 +362,8 @@ def fit_distillation_law(
         >>> plan.info["distil"], bool(plan.amounts.sum() <= 1e20)
         (True, True)
     """
+    if not isinstance(supervised, SupervisedLaw):
+        raise InputError(f"supervised={checks.shown(supervised)}: give the law that fit_supervised_law returns")
     columns, loss = measured({"parameters": parameters, "tokens": tokens, "teacher_loss": teacher_losses}, losses)
     checks.count(resamples, "resamples", least=0)
     differing(columns, ("parameters", "tokens", "teacher_loss"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
@@ -63,7 +64,13 @@ class Fit:
         return np.asarray(np.exp(self.predict(self.parameters if parameters is None else parameters, columns)))
 
     def interval(self, columns: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-        """What the loss of each run is between, for nine of ten resampled fits: anything off the line of the runs."""
+        """What the loss of each run is between, for nine of ten resampled fits: anything off the line of the runs.
+
+        Raises:
+            InputError: the law was fitted without resamples.
+        """
+        if not len(self.resampled):
+            raise InputError("resamples=0: an interval takes fits to resampled runs; fit again with resamples=40")
         drawn = np.stack([self.losses(columns, parameters) for parameters in self.resampled])
         low, high = np.percentile(drawn, _ENDS, axis=0)
         off = self.separation.off(columns)
@@ -98,10 +105,13 @@ def fitted(
         InputError: fewer runs than parameters, or columns with too few different values to tell them apart.
     """
     needed = len(starts[0]) + 1
-    if len(losses) < needed:
+    # What was run twice tells of noise, not of the law.
+    different = len(np.unique(np.column_stack(list(columns.values())), axis=0))
+    if different < needed:
+        runs = f"{len(losses)} runs" + (f", {different} of them different," if different < len(losses) else ",")
         raise InputError(
-            f"losses has {len(losses)} runs, the law has {needed - 1} parameters ({', '.join(names)}); measure at "
-            f"least {needed} runs, or these data support no law"
+            f"losses has {runs} the law has {needed - 1} parameters ({', '.join(names)}); measure at least {needed} "
+            "runs, or these data support no law"
         )
     log_loss = np.log(losses)
     best, cost = starts[0], np.inf
@@ -146,6 +156,22 @@ def measured(columns: Mapping[str, object], losses: object) -> tuple[dict[str, F
         read[name] = _positive(column, name)
         checks.same_length(len(loss), "losses", name, len(read[name]))
     return read, loss
+
+
+def points(**columns: ArrayLike) -> dict[str, Floats]:
+    """Columns of runs to predict, of one length.
+
+    Raises:
+        InputError: a value that is not above 0.
+    """
+    read = {}
+    for name, column in columns.items():
+        values = np.atleast_1d(np.asarray(column, np.float64))
+        bad = ~(np.isfinite(values) & (values > 0))
+        if bad.any():
+            raise InputError(f"{name} holds {values[bad][0]:g}; give finite numbers above 0")
+        read[name] = values
+    return dict(zip(read, np.broadcast_arrays(*read.values()), strict=True))
 
 
 def differing(columns: Mapping[str, Floats], names: Sequence[str], least: int = 3) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kofn.allocation.scaling_laws._huber import Fit, differing, fitted, log_sum, measured
+from kofn.allocation.scaling_laws._huber import Fit, differing, fitted, log_sum, measured, points
 from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -44,11 +44,11 @@ class MoELaw:
 
     def loss(self, active: ArrayLike, tokens: ArrayLike, experts: ArrayLike) -> Floats:
         """The predicted loss of models of so many active parameters, tokens and experts (1: dense)."""
-        return self.fit.predicted(_columns(active, tokens, experts))
+        return self.fit.predicted(points(active=active, tokens=tokens, experts=experts))
 
     def interval(self, active: ArrayLike, tokens: ArrayLike, experts: ArrayLike) -> tuple[Floats, Floats]:
         """What the loss is between for nine of ten fits to resampled runs."""
-        return self.fit.interval(_columns(active, tokens, experts))
+        return self.fit.interval(points(active=active, tokens=tokens, experts=experts))
 
     def spend(
         self,
@@ -135,7 +135,7 @@ class MoELaw:
     def _best(self, sizes: Floats, flops: float, experts: int, parameters: Floats) -> tuple[float, float]:
         """The best size of a grid and its loss, refined once between its neighbours."""
         for _ in range(2):
-            columns = _columns(sizes, flops / (_OPERATIONS * sizes), np.full(len(sizes), experts))
+            columns = points(active=sizes, tokens=flops / (_OPERATIONS * sizes), experts=np.full(len(sizes), experts))
             losses = self.fit.losses(columns, parameters)
             row = int(losses.argmin())
             low, high = sizes[max(row - 1, 0)], sizes[min(row + 1, len(sizes) - 1)]
@@ -156,11 +156,6 @@ def _sizes(flops: float, most: float, reach: float) -> Floats:
     low, high = min(middle - _SPAN / 2, math.log(reach) - _SPAN / 2), middle + _SPAN / 2
     top = min(math.exp(high), most)
     return np.geomspace(max(1.0, min(math.exp(low), top / math.e)), top, _GRID)
-
-
-def _columns(active: ArrayLike, tokens: ArrayLike, experts: ArrayLike) -> dict[str, Floats]:
-    arrays = np.broadcast_arrays(*(np.atleast_1d(np.asarray(x, np.float64)) for x in (active, tokens, experts)))
-    return dict(zip(("active", "tokens", "experts"), arrays, strict=True))
 
 
 def saturated(experts: Floats) -> Floats:
