@@ -90,22 +90,24 @@ class Network:
     weights: list[Floats] = field(default_factory=list)
     biases: list[Floats] = field(default_factory=list)
 
-    def fit(self, X: Floats, y: Ints, classes: int, seed: int) -> Network:
-        """Train from a fresh start."""
+    def fit(self, X: Floats, y: Ints | Floats, classes: int, seed: int) -> Network:
+        """Train from a fresh start, on classes or on (n, classes) label masses."""
         rng = np.random.default_rng(seed)
         shapes = list(itertools.pairwise([X.shape[1], *self.hidden, classes]))
         self.weights = [(rng.normal(size=shape) * np.sqrt(2 / shape[0])).astype(np.float32) for shape in shapes]
         self.biases = [np.zeros(columns, np.float32) for _, columns in shapes]
         return self.train(X, y, self.steps, rng)
 
-    def train(self, X: Floats, y: Ints, steps: int, rng: np.random.Generator, *, masked: bool = False) -> Network:
+    def train(
+        self, X: Floats, y: Ints | Floats, steps: int, rng: np.random.Generator, *, masked: bool = False
+    ) -> Network:
         """Go on from the weights that are there; `masked` keeps those at zero that are zero."""
         # One flat vector holds every parameter, so that Adam's step is a handful of operations.
         flat, self.weights, self.biases = _flat(self.weights, self.biases)
         slope, slopes, lifts = _flat([np.zeros_like(w) for w in self.weights], [np.zeros_like(b) for b in self.biases])
         open_weights = _flat(self.weights, [np.ones_like(b) for b in self.biases])[0] != 0
         first, second = np.zeros_like(flat), np.zeros_like(flat)
-        targets = one_hot(y, len(self.biases[-1]))
+        targets = one_hot(y.astype(np.int64), len(self.biases[-1])) if y.ndim == 1 else y.astype(np.float32)
         order, at = rng.permutation(len(X)), 0
         for step in range(1, steps + 1):
             if at >= len(X):

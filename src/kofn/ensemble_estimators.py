@@ -103,7 +103,9 @@ class _Ensemble(_BaseComposition, BaseEstimator):
             check_classification_targets(answers)
             self.classes_, answers = np.unique(answers, return_inverse=True)
             if len(self.classes_) < 2:
-                raise InputError(f"y has one class ({self.classes_[0]!r}); give rows of at least two classes")
+                raise InputError(
+                    f"y has one class ({self.classes_[:1].tolist()[0]!r}); give rows of at least two classes"
+                )
         elif answers.dtype.kind not in "biuf":
             answers = answers.astype(np.float64)
         weights = None

@@ -110,3 +110,23 @@ def test_refusals(capsys: pytest.CaptureFixture[str], shards: Any, words: tuple[
     for shard in range(2):
         pl.DataFrame({"name": ["x", "y"]}).write_csv(f"names_{shard}.csv")
     assert message in refused(capsys, "combine", *words)
+
+
+def test_columns_of_the_sampler_are_no_parameters_unless_named(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    for shard, draws in enumerate(shards):
+        numbers = np.arange(len(draws["alpha"]))
+        of_sampler = {
+            ".chain": numbers % 4 + 1,
+            ".draw": numbers,
+            "lp__": -(draws["alpha"] ** 2),
+            "chain_gain": numbers * 1.5,
+        }
+        pl.DataFrame({"alpha": draws["alpha"], **of_sampler}).write_csv(f"stan_{shard}.csv")
+    code, _, err = run(capsys, "combine", "stan_*.csv", *CONSENSUS, "-o", "out.csv")
+    assert code == 0
+    assert "note: .chain, .draw, lp__: no parameters by their names, left out; --columns names" in err
+    assert pl.read_csv("out.csv").columns == ["alpha", "chain_gain"]
+    code, _, err = run(capsys, "combine", "stan_*.csv", *CONSENSUS, "--columns", "alpha,lp__", "-o", "out.csv")
+    assert code == 0
+    assert "note:" not in err
+    assert pl.read_csv("out.csv").columns == ["alpha", "lp__"]

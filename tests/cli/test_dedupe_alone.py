@@ -247,3 +247,39 @@ def test_owned_rows_of_other_kinds_are_refused(folder: Path, capsys: Capture) ->
         kofn.select({"t": TEXTS}, text="t", dedupe=0.9, private=VECTORS)
     with pytest.raises(InputError, match="no such file"):
         kofn.select({"t": TEXTS}, text="t", dedupe=0.9, private="/no/such")
+
+
+GAPS = {
+    "id": list("abcdefg"),
+    "text": ["cat", None, "dog", "-", None, "cat", "dog"],
+    "age": [1, 2, None, 2, 1, None, 2],
+    "emb": [[1.0, 0.0], None, [0.0, 1.0], [1.0, 0.0], None, [0.0, 1.0], [1.0, 0.1]],
+}
+
+
+@pytest.mark.parametrize("by", ["--text text", "--text text --na -", "--columns age", "--vectors emb"])
+@pytest.mark.parametrize("owned", [False, True])
+def test_rows_that_miss_a_value_are_left_out_as_if_the_file_had_none(
+    by: str, owned: bool, folder: Path, capsys: Capture
+) -> None:
+    flag, column, *more = by.split()
+    suffix = "parquet" if column == "emb" else "csv"
+    table = pl.DataFrame(GAPS) if column == "emb" else pl.DataFrame(GAPS).drop("emb")
+    present = pl.col(column).is_not_null()
+    if more:
+        present &= pl.col(column) != "-"
+    old = table.filter(pl.col("id").is_in(["b", "c", "e"]))
+    for name, rows in (("gaps", table), ("whole", table.filter(present)), ("old", old)):
+        getattr(rows, f"write_{suffix}")(f"{name}.{suffix}")
+    words = ("--id", "id", flag, column, *more, "--dedupe", "0.9", "--drop-empty")
+    words += ("--private", f"old.{suffix}") if owned and old[column].null_count() < 3 else ()
+    whole = kept(capsys, f"whole.{suffix}", *words)
+    assert kept(capsys, f"gaps.{suffix}", *words) == whole
+    assert owned or whole
+
+
+def test_empty_texts_that_are_taken_as_one_are_told(folder: Path, capsys: Capture) -> None:
+    pl.DataFrame(GAPS).drop("emb").write_csv("gaps.csv")
+    words = ("select", "gaps.csv", "--id", "id", "--text", "text", "--dedupe", "0.9", "-o", "out.csv")
+    assert "2 texts are empty and count as near-duplicates of one another; --drop-empty" in run(capsys, *words)[1]
+    assert "texts are empty" not in run(capsys, *words, "--drop-empty")[1]

@@ -43,7 +43,7 @@ def test_quotas_over_columns_named_as_numbers_or_truth(
     assert (picks["year"] == 2024).sum() <= 7
     assert picks["seen"].cast(pl.String).str.to_lowercase().eq("true").sum() == 5
     assert "quota lang=de: 1" in text
-    assert "-7 asked" in text
+    assert "at most 7 asked" in text
     assert "quotas are met" in Path("r.html").read_text()
 
 
@@ -52,7 +52,7 @@ def test_one_column_named_as_a_number(folder: Path, capsys: pytest.CaptureFixtur
     code, text, err = run(capsys, "select", pool(folder), *asked)
     assert code == 0, err
     assert (pl.read_csv("picks.csv")["year"] == 2024).sum() <= 1
-    assert "quota 2024.0: 1 picked, -1 asked" in text
+    assert "quota 2024.0: 1 picked, at most 1 asked" in text
 
 
 def test_shares_and_proportional_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

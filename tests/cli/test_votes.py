@@ -221,7 +221,7 @@ def test_the_report_of_votes_counts_votes(folder: Path, capsys: pytest.CaptureFi
 
 
 def test_votes_left_out_are_told_by_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("v.csv").write_text("model_a,model_b,winner\na,b,a\nb,a,a\na,a,a\nb,b,\na,b,\n")
+    Path("v.csv").write_text("model_a,model_b,winner\nx,y,x\ny,x,x\nx,x,x\ny,y,\nx,y,\n")
     told = run(capsys, "combine", "v.csv")[1]
     assert "(1 row without a winner left out; 2 rows of an alternative against itself left out)" in told
     ranked = answer(capsys, "v.csv")
@@ -276,12 +276,45 @@ def test_parts_that_were_never_compared_are_told(folder: Path, capsys: pytest.Ca
 def test_a_winner_that_is_one_side_by_name_and_the_other_by_column_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("v.csv").write_text("model_a,model_b,winner\nx,y,model_a\nmodel_b,x,model_b\n")
-    text = refused(capsys, "combine", "v.csv", "-o", "o.csv")
+    Path("v.csv").write_text("model_a,model_b,winner\nx,y,tie\nmodel_b,x,model_b\n")
+    message = refused(capsys, "combine", "v.csv", "-o", "o.csv")
     assert (
-        "the winner of 'model_b' against 'x' is 'model_b', which is the name of one and the column of the other" in text
+        "the winner of 'model_b' against 'x' is 'model_b', which is the name of an alternative and the word" in message
     )
+    assert "write 'first' or 'second' or tie in every row" in message
     assert not Path("o.csv").exists()
+    # Another row shows that the winner is called by its column.
+    Path("v.csv").write_text("model_a,model_b,winner\nx,y,model_a\nmodel_b,x,model_b\n")
+    assert answer(capsys, "v.csv")["ranking"][0] == "x"
+
+
+def test_models_called_as_sides_are_ranked_as_models_called_otherwise(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("A", "C", "A"), ("B", "A", "A"), ("C", "D", "B"), ("B", "C", "tie"), ("D", "A", "B"), ("A", "B", "A")]
+    frame = pl.DataFrame(rows, schema=["model_a", "model_b", "winner"], orient="row")
+    frame.write_csv("letters.csv")
+    other = pl.col("model_a", "model_b").str.replace_all("(.)", "m$1")
+    frame.with_columns(other).write_csv("other.csv")
+    expected = [name[1:] for name in answer(capsys, "other.csv", "-m", "borda")["ranking"]]
+    assert answer(capsys, "letters.csv", "-m", "borda")["ranking"] == expected
+    frame.filter(pl.col("model_a").is_in(["A", "B"]) & pl.col("model_b").is_in(["A", "B"])).write_csv("two.csv")
+    assert "write 'model_a' or 'model_b' or tie in every row" in refused(capsys, "combine", "two.csv")
+    Path("games.csv").write_text("winner,loser\nb,a\nsecond,first\na,second\n")
+    assert answer(capsys, "games.csv")["ranking"] == ["b", "a", "second", "first"]
+
+
+def test_a_winner_of_unknown_words_is_told_the_known_ones(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("model_a,model_b,winner\nx,y,A wins\ny,z,B wins\n", "left,right,winner\nx,y,left\ny,z,either\n"):
+        Path("v.csv").write_text(text)
+        message = refused(capsys, "combine", "v.csv")
+        first, second = text.split(",")[:2]
+        for words in (f"{first}, a, first, ", f"{second}, b, second, ", "both, both bad, ", "draw", "tie"):
+            assert words in message
+    with pytest.raises(
+        InputError, match=r"known are a, first, left, 1 of the first, b, second, right, 2 of the second"
+    ):
+        kofn.combination.vote_ballots(["x"], ["y"], ["either"])
 
 
 @pytest.mark.parametrize("cell", ["maybe", "0.5", "2"])
@@ -316,3 +349,47 @@ def test_votes_and_scores_of_several_files_are_those_of_one(folder: Path, capsys
     assert "--wins is of one table, and 2 were given" in refused(
         capsys, "combine", "scores-0.csv", "scores-1.csv", "--id", "model", "--wins"
     )
+
+
+COUNTED = "model_a,model_b,winner,{0}\nx,y,model_a,3\ny,z,tie,2\nz,x,model_b,0\nx,z,model_b,4\n"
+SPELT = [("x", "y", "model_a")] * 3 + [("y", "z", "tie")] * 2 + [("x", "z", "model_b")] * 4
+
+
+@pytest.mark.parametrize("name", ["count", "Counts", "weight", "n", "num_votes", "frequency"])
+def test_votes_cast_several_times_count_as_so_many_rows(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("counted.csv").write_text(COUNTED.format(name))
+    frame = pl.DataFrame(SPELT, schema=["model_a", "model_b", "winner"], orient="row")
+    frame.write_csv("rows.csv")
+    whole, counted = answer(capsys, "rows.csv"), answer(capsys, "counted.csv")
+    assert counted.pop("counted_by") == name
+    assert {**counted, "source": ""} == {**whole, "source": ""}
+    assert f"(2 of them ties; each row as often as {name} says)" in run(capsys, "combine", "counted.csv")[1]
+    with pytest.raises(InputError, match="count them first") as refusal:
+        kofn.combine(rankings=pl.read_csv("counted.csv"))
+    call = str(refusal.value).split("count them first: ")[1]
+    plan = eval(call, {"kofn": kofn, "frame": pl.read_csv("counted.csv")})
+    assert plan.to_frame()["id"].to_list()[0] == whole["ranking"][0]
+
+
+def test_games_have_counts_and_other_columns_are_no_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("games.csv").write_text("winner,loser,tie,count\nx,y,0,5\nz,y,1,0.5\n")
+    ranked = answer(capsys, "games.csv")
+    assert (ranked["votes"], ranked["ties"], ranked["counted_by"]) == (5.5, 0.5, "count")
+    Path("turns.csv").write_text(COUNTED.format("turn"))
+    ranked = answer(capsys, "turns.csv")
+    assert ranked["votes"] == 4
+    assert "counted_by" not in ranked
+
+
+@pytest.mark.parametrize(("cell", "shown"), [("-1", "-1"), ("", "empty"), ("inf", "inf")])
+def test_counts_that_are_none_are_refused(
+    cell: str, shown: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("v.csv").write_text(COUNTED.format("count").replace("tie,2", f"tie,{cell}"))
+    message = refused(capsys, "combine", "v.csv", "-o", "o.csv")
+    assert f"column 'count' at row 1 is {shown}; give how often each vote was cast" in message
+    if cell:
+        with pytest.raises(InputError, match=f"count at row 1 is {cell}; give how often"):
+            kofn.combination.vote_ballots(["x", "y"], ["y", "x"], ["x", "y"], count=[1.0, float(cell)])

@@ -25,13 +25,19 @@ def test_a_device_is_a_name(device: Any) -> None:
     refused(lambda: kofn.combine([X, X], device=device), "give 'cpu', 'auto', or a device of torch such as 'cuda'")
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:0", "meta", "toaster"])
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "meta"])
 @pytest.mark.parametrize("method", ["auto", "farthest_first"])
 def test_a_device_that_is_not_there_is_refused(device: str, method: str) -> None:
     torch = pytest.importorskip("torch")
     if device.startswith("cuda") and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     refused(lambda: kofn.select(X, k=1, method=method, device=device), f"device={device!r}: torch sees none here")
+
+
+@pytest.mark.parametrize("device", ["toaster", "gpu", "CPU", "torch", "torch:cpu:0"])
+def test_a_device_of_no_such_name_is_not_taken_for_missing_hardware(device: str) -> None:
+    pytest.importorskip("torch")
+    refused(lambda: kofn.select(X, k=1, device=device), f"device={device!r} is none that torch knows; give 'cuda'")
 
 
 def test_methods_that_run_on_the_processor_name_those_that_do_not() -> None:

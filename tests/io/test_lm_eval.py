@@ -176,3 +176,36 @@ def test_columns_that_count_or_fall_are_named(tmp_path: Path, capsys: pytest.Cap
     assert "where lower is: --lower Rank" in out
     assert "params, Average count as judges beside the others; to leave them out: --columns Rank,arc" in out
     assert "count as" not in run(capsys, "combine", table, "--id", "model", "--columns", "params,arc")[1]
+
+
+@pytest.mark.parametrize("limit", [10, 10.0, 0.1, 500])
+@pytest.mark.parametrize("limited_first", [False, True])
+def test_a_run_on_a_part_of_the_examples_replaces_no_whole_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: float, limited_first: bool
+) -> None:
+    dates = ["2026-01-01T00-00-00.5", "2026-02-01T00-00-00.5"]
+    part, whole = dates if limited_first else dates[::-1]
+    dump(tmp_path, "org/a", {"arc": {"acc,none": 0.5}}, whole, config={"limit": None})
+    scores = {"arc": {"acc,none": 0.9}, "gsm8k": {"acc,none": 0.7}}
+    dump(tmp_path, "org/a", scores, part, config={"limit": limit})
+    dump(tmp_path, "org/b", {"arc": {"acc,none": 0.6}, "gsm8k": {"acc,none": 0.4}}, config={"limit": None})
+    table = score_table([tmp_path])
+    rows = {row["model"]: row for row in table.frame.iter_rows(named=True)}
+    assert rows["org/a"] == {"model": "org/a", "arc/acc": 0.5, "gsm8k/acc": 0.7}
+    (again,) = [note for note in table.notes if "measured again" in note]
+    assert again.startswith("org/a was measured again on arc: ")
+    assert again.index(whole) < again.index(part)
+    assert again.endswith(f"(--limit {limit})")
+    assert f"gsm8k was not measured alike (limit of org/a: {limit}, org/b: none)" in table.notes
+    assert not any(note.startswith("arc was not measured alike") for note in table.notes)
+    assert "limit of org/a" in run(capsys, "combine", tmp_path)[1]
+
+
+def test_of_two_runs_with_a_limit_the_later_counts_and_both_are_told(tmp_path: Path) -> None:
+    for month, (score, limit) in enumerate([(0.5, 100), (0.9, 10)], 1):
+        date = f"2026-0{month}-01T00-00-00.5"
+        dump(tmp_path, "org/a", {"arc": {"acc,none": score}}, date, config={"limit": limit})
+    table = score_table([tmp_path])
+    assert table.frame["arc/acc"].to_list() == [0.9]
+    (note,) = table.notes
+    assert note.index("(--limit 10)") < note.index("(--limit 100)")

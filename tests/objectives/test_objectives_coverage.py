@@ -3,6 +3,7 @@ submodlib where those mean the same."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import tracemalloc
@@ -630,3 +631,49 @@ def test_one_item_and_equal_items():
     same = np.ones((5, 2))
     for f in (SaturatedCoverage(same), GraphCut(same), FeatureBased(same), WeightedCoverage(same)):
         assert greedy(f, 3)[0] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("concave", list(CONCAVE))
+@pytest.mark.parametrize("name", ["feature_based", "weighted_coverage", "saturated_coverage"])
+def test_near_ties_are_settled_and_go_to_the_lowest_row_dense_or_sparse(name, concave):
+    """Rows of the same terms in another order are worth the same, though their float64 sums in that order differ."""
+    rounded_otherwise = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        base = rng.choice([0.0, 0.1, 0.2, 0.3, 0.7, 1.1, 2.3], 12)
+        turned = np.array([np.roll(base, shift) for shift in range(12)])
+        for table in (turned, sp.csr_array(turned)):
+            if name == "feature_based":
+                make = functools.partial(FeatureBased, table, concave=concave, cap=0.9 if concave == "capped" else None)
+            elif name == "weighted_coverage":
+                # Every row covers all elements but one of the same weight.
+                holes = (1 - np.eye(12)) if table is turned else sp.csr_array(1 - np.eye(12))
+                make = functools.partial(WeightedCoverage, holes, element_weights=np.full(12, 0.1))
+            else:
+                make = functools.partial(SaturatedCoverage, similarity=table, alpha=0.5)
+            f = make()
+            gains, exact = f.gains(np.arange(12)), f.exact_gains(np.arange(12))
+            rounded_otherwise += len(set(gains.tolist())) > 1
+            assert np.abs(gains - exact).max() <= f.tolerance
+            assert len(set(exact.tolist())) == 1
+            assert exact[0] == make().add(0)
+            for search in (lazy_greedy, naive_greedy):
+                assert search(np.zeros((12, 1)), k=1, objective=make()).indices.tolist() == [0]
+            # The pick that follows is that of exact gains too.
+            picked = lazy_greedy(np.zeros((12, 1)), k=4, objective=make()).indices.tolist()
+            f = make()
+            for item in picked:
+                exact = f.exact_gains(np.arange(12))
+                exact[picked[: picked.index(item)]] = -1
+                assert item == int(exact.argmax())
+                f.add(item)
+    assert rounded_otherwise or name == "weighted_coverage"
+
+
+def test_weights_that_are_whole_leave_no_near_ties():
+    f = WeightedCoverage(np.eye(3), element_weights=[1.0, 2.0, 3.0])
+    f.gains([0, 1, 2])
+    assert f.tolerance == 0
+    g = WeightedCoverage(np.eye(3), element_weights=[0.1, 2.0, 3.0])
+    g.gains([0, 1, 2])
+    assert 0 < g.tolerance < 1e-14

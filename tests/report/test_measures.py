@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 import kofn
+from kofn.objectives.similarity import pairwise_distances
 from kofn.report import measures
 
 REFERENCE = {
@@ -159,3 +160,18 @@ def test_distances_of_entries_whose_squares_leave_the_floats(metric: str, scale:
         np.testing.assert_allclose(scaled.apart(scaled.rows(slice(3)), scaled.rows(slice(3, 6))), np.diag(at_scale))
     else:
         assert (np.isinf(at_scale) if scale > 1 else at_scale == 0).all()
+
+
+@pytest.mark.parametrize("metric", sorted(REFERENCE))
+def test_the_report_measures_zero_rows_as_the_objectives_do(metric: str) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    X[:20] = 0
+    plan = kofn.select(X, k=5, metric=metric)
+    far = pairwise_distances(X, metric)
+    space = measures.Space(X, metric)
+    rows = space.rows(np.arange(40))
+    assert np.allclose(space.between(rows, rows), far, atol=1e-7)
+    assert np.allclose(space.apart(rows, np.roll(rows, 1, axis=0)), [far[i, i - 1] for i in range(40)], atol=1e-7)
+    mean = far[:, plan.indices].min(axis=1).mean()
+    assert measures.at_random(space, plan.indices).own == pytest.approx(mean, abs=1e-9)
+    assert measures.coverage(space, plan.indices, None).mean[-1] == pytest.approx(mean, abs=1e-9)

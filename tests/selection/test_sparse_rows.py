@@ -117,3 +117,32 @@ def test_refusals(name: str) -> None:
     call, message = REFUSED[name]
     with pytest.raises(InputError, match=message):
         call(rows())
+
+
+@pytest.mark.parametrize("method", ["auto", "lazy_greedy", "stochastic_greedy", "threshold_greedy"])
+def test_picks_beyond_what_covers_every_row_gain_nothing(method: Any) -> None:
+    pools = [
+        [[1.0, 0], [1, 0], [0, 1], [0, 1]],
+        [[1.0, 0]],
+        np.ones((5, 2)),
+        np.zeros((3, 2)),
+        [[0, 0], [0, 0], [1, 0]],
+    ]
+    for pool in map(np.asarray, pools):
+        for k in range(1, len(pool) + 1):
+            asked: dict[str, Any] = {"k": k, "metric": "cosine", "method": method, "seed": 0}
+            asked = {word: value for word, value in asked.items() if word != "seed" or method == "stochastic_greedy"}
+            plan = kofn.select(sparse.csr_array(pool * 1.0), **asked)
+            assert len(plan) == k
+            if method == "lazy_greedy":
+                assert plan.indices.tolist() == kofn.select(pool * 1.0, **asked).indices.tolist()
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "lil", "dok", "bsr", "dia"])
+def test_every_kind_of_sparse_matrix_is_taken(kind: Any) -> None:
+    X = sparse.random_array((12, 6), density=0.5, rng=np.random.default_rng(0))
+    expected = kofn.select(X.tocsr(), k=3, metric="cosine").indices.tolist()
+    assert kofn.select(X.asformat(kind), k=3, metric="cosine").indices.tolist() == expected
+    assert kofn.select(sparse.csr_matrix(X).asformat(kind), k=3, metric="cosine").indices.tolist() == expected
+    with pytest.raises(InputError, match="X has dtype complex128; give numbers"):
+        kofn.select((X * 1j).asformat(kind), k=3, metric="cosine")

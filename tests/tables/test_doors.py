@@ -62,6 +62,10 @@ SELECT: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"columns": ["age", "score", "tokens"], "rankings": True, "k": 5},
         ["--columns", "age,score,tokens", "--rankings", "-k", "5"],
     ),
+    "a device": (
+        {"vectors": "emb", "k": 5, "device": "torch:cpu"},
+        ["--vectors", "emb", "-k", "5", "--device", "torch:cpu"],
+    ),
     "budget": (
         {"text": "body", "budget": 90, "costs": "tokens", "ids": "key"},
         ["--text", "body", "--budget", "90", "--cost", "tokens", "--id", "key"],

@@ -18,7 +18,7 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
-from kofn.tables.draws import as_arrays, read_draws
+from kofn.tables.draws import as_arrays, of_the_sampler, read_draws
 from kofn.tables.read import ARRAYS
 from kofn.verbs import combine
 
@@ -56,6 +56,10 @@ def combine_draws(members: Sequence[str], arguments: CombineArguments) -> None:
     as_table = arguments.output is None or suffix_of(Path(arguments.output)) not in ARRAYS
     check_outputs(arguments, members, table=as_table)
     read = read_draws(members, arguments.reading, arguments.columns)
+    if not arguments.columns and (left := of_the_sampler(members[0], arguments.reading)):
+        click.echo(
+            f"note: {', '.join(left)}: no parameters by their names, left out; --columns names those to take", err=True
+        )
     if arguments.dry_run:
         size = {"shards": len(read), "draws": [_count(member) for member in read], "method": arguments.method}
         say(size, lambda: facts(size), arguments.as_json)

@@ -69,7 +69,8 @@ def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgume
 def _settings(adapters: Sequence[str], arguments: CombineArguments) -> dict[str, Any]:
     """The weights, and which modules are folded into which dtype."""
     others = {"report": arguments.report, "plan": arguments.plan_path, "device": arguments.device}
-    options = dict(arguments.options) | {name: value for name, value in others.items() if value is not None}
+    options: dict[str, Any] = dict(arguments.options)
+    options |= {name: value for name, value in others.items() if value is not None}
     settings = {name: options.pop(name) for name in ("only", "skip", "dtype") if name in options}
     if options:
         word = next(iter(options)).replace("_", "-")

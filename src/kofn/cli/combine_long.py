@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from kofn.core.checks import InputError, nearest
 from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
 from kofn.io.tables import Table
-from kofn.tables.long_form import LongColumns, long_columns
-from kofn.tables.read import scores_with_gaps
+from kofn.tables.long_form import LongColumns, long_columns, long_scores
 
 _ID = "system"
+# Names of columns in which lower is better.
+FALLING = re.compile(
+    r"(?<![a-z])(bp[bc]|cer|costs?|distance|eer|err|errors?|fid|fpr|latency|log_?loss|loss|mae|mape|mse|nll|perplexity|place|ppl|"
+    r"rank|ranking|rmse|seconds|time|toxicity|wer)(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 def in_long_form(table: Table, arguments: CombineArguments) -> LongColumns | None:
@@ -43,7 +49,7 @@ def widened(table: Table, columns: LongColumns, arguments: CombineArguments) -> 
     """
     from kofn.combination.panels import long_ballots
 
-    scores = scores_with_gaps(table, columns.score)
+    scores = long_scores(table, columns.score)
     names: dict[str, Array] = {"system": table.labels(columns.system), "judge": table.labels(columns.judge)}
     item = None if columns.item is None else table.labels(columns.item)
     known = list(dict.fromkeys(map(str, names["judge"].tolist())))
@@ -66,4 +72,7 @@ def widened(table: Table, columns: LongColumns, arguments: CombineArguments) -> 
     lower = arguments.lower if item is None else None
     changed = dataclasses.replace(arguments, id_column=_ID, columns=judges, lower=lower)
     of_items = "" if columns.item is None else f", in two levels: first by {columns.item}, then by {columns.judge}"
-    return wide, changed, f"one score a row: {columns.score} of each {columns.system} by each {columns.judge}{of_items}"
+    note = f"one score a row: {columns.score} of each {columns.system} by each {columns.judge}{of_items}"
+    if FALLING.search(columns.score) and not arguments.lower:
+        note += f"\nhigher {columns.score} is taken as better; if lower is: --lower {','.join(known)}"
+    return wide, changed, note

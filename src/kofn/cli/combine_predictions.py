@@ -127,7 +127,8 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         )
     elif len(other.names) != len(read.names):
         raise InputError(
-            f"--apply has {len(other.names)} members, the predictions {len(read.names)}; give one for each, in order"
+            f"--apply: {len(paths)} {'file' if len(paths) == 1 else 'files'} of {len(other.names)} predictions for the "
+            f"{len(read.names)} models blended; give those of each model, in order"
         )
     return other
 
@@ -226,9 +227,16 @@ def _worse(gain: float) -> str:
 def brings(plan: Blend) -> list[str]:
     """What the blend loses on its own rows, and on rows that did not choose it, against the best model and the mean."""
     info = plan.info
+    if "divergence" in info:
+        return [
+            f"{info['loss_of']} on these rows: {info['blend_loss']:.4g}; mean of all {info['plain_mean']:.4g}",
+            f"{info['divergence']} to the posterior over all: {plan.value:.4g}; as many members get to no less than "
+            f"{plan.bound:.4g}",
+        ]
     if "loss" not in info:
         return []
-    bound = "" if plan.bound is None else f"; no weighted mean gets below {plan.bound:.4g}"
+    # No loss is below 0 anyhow.
+    bound = "" if plan.bound is None or plan.bound <= 0 else f"; no weighted mean gets below {plan.bound:.4g}"
     lines = [
         f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
     ]

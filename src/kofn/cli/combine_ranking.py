@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.combine_long import in_long_form, widened
+from kofn.cli.combine_long import FALLING, in_long_form, widened
 from kofn.cli.combine_rules import (
     answer_cycles,
     answer_rules,
@@ -34,15 +34,13 @@ from kofn.io.frames import FrameTable
 from kofn.io.lm_eval import MODEL, is_results, score_table
 from kofn.io.many import open_tables
 from kofn.io.tables import Table, located
-from kofn.tables.long_form import refuse_long_form
+from kofn.tables.long_form import ANSWER, refuse_long_form
 from kofn.tables.read import read_judges
 from kofn.tables.votes import votes_in
 from kofn.verbs import combine
 
 _NAMED = 12  # judges named in one line
 _MANY = 100  # rows without a name, beyond which they are seldom what is ranked
-# What a column of answers is called.
-_ANSWER = re.compile(r"y|y_true|target|label|labels|truth|answer|class|outcome", re.IGNORECASE)
 _ASSUMED = (
     "note: rows are ranked and columns taken as judges; if columns are what models predicted for each row, say which "
     "holds the answers: --label COL (or a FILE)"
@@ -93,7 +91,7 @@ def _rank_rows(
         rank_votes(table, columns, arguments)
         return
     if arguments.columns is None:
-        refuse_long_form(table)
+        refuse_long_form(table, arguments.id_column)
     if len(members) > 1 and not measured and arguments.id_column is None:
         # One alternative that stands in two tables would be ranked twice.
         raise InputError(
@@ -197,7 +195,7 @@ def _may_be_predictions(table: Table, arguments: CombineArguments) -> bool:
     """
     if arguments.judge_groups or arguments.lower:
         return False
-    if any(_ANSWER.fullmatch(name.strip()) for name in table.columns if name != arguments.id_column):
+    if any(ANSWER.fullmatch(name.strip()) for name in table.columns if name != arguments.id_column):
         return True
     named = arguments.id_column or any(table.dtype(name) == "text" for name in table.columns)
     return not named and table.n > _MANY
@@ -214,13 +212,6 @@ def _standing(row: Mapping[str, Any], n_judges: int) -> str:
         parts.append(f"{row['rated']} of {n_judges} scores")
     return "  " + ", ".join(parts) if parts else ""
 
-
-# Names of columns in which lower is better.
-_FALLING = re.compile(
-    r"(?<![a-z])(bp[bc]|cer|costs?|distance|eer|err|errors?|fid|fpr|latency|log_?loss|loss|mae|mape|mse|nll|perplexity|place|ppl|"
-    r"rank|ranking|rmse|seconds|time|toxicity|wer)(?![a-z])",
-    re.IGNORECASE,
-)
 
 # Names of columns that say what an alternative is, or what its other scores come to.
 _NO_JUDGE = re.compile(
@@ -241,7 +232,7 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     if "rank_low" in ranking.columns:
         lines.append(f"ranks: where each stands in 95% of {RESAMPLES:,} panels of as many judges, drawn from these")
     lines += [*rule_lines(plan, judges), *cycle_lines(plan), *missing_line(plan, judges)]
-    falling = [judge for judge in judges if _FALLING.search(judge) and judge not in (arguments.lower or ())]
+    falling = [judge for judge in judges if FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
         lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")
     odd = [judge for judge in judges if _NO_JUDGE.fullmatch(judge.strip())]

@@ -35,13 +35,15 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         raise InputError("--wins reads the columns that are called as the rows are; leave --columns out")
     if columns is None:
         ballots = read_wins(table, arguments.id_column)
-        ties = left_out = against_itself = 0
+        ties: float = 0
+        left_out = against_itself = 0
         source = "a table of wins"
     else:
         votes = read_votes(table, columns)
         ballots = win_ballots(votes.wins, votes.ties, ids=votes.names)
         left_out, against_itself = votes.left_out, votes.against_itself
-        ties = int(votes.ties.sum()) // 2
+        cast_as_ties = float(votes.ties.sum() / 2)
+        ties = int(cast_as_ties) if cast_as_ties.is_integer() else cast_as_ties
         source = ", ".join(filter(None, columns))
     size = {
         "alternatives": len(ballots["rankings"]),
@@ -50,6 +52,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         "left_out": left_out,
         "against_itself": against_itself,
         "source": source,
+        **({"counted_by": columns.count} if columns is not None and columns.count else {}),
     }
     if arguments.dry_run:
         say(size, lambda: facts(size), arguments.as_json)
@@ -95,7 +98,8 @@ def answer(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
 def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) -> str:
     """The ranking for people: the first ten."""
     ranking = plan.to_frame()
-    notes = [f"{size['ties']:,} of them ties"] if size["ties"] else []
+    notes = [f"{size['ties']:,.10g} of them ties"] if size["ties"] else []
+    notes += [f"each row as often as {size['counted_by']} says"] if "counted_by" in size else []
     itself, unsaid = size["against_itself"], size["left_out"] - size["against_itself"]
     notes += [f"{unsaid:,} {_rows(unsaid)} without a winner left out"] if unsaid else []
     notes += [f"{itself:,} {_rows(itself)} of an alternative against itself left out"] if itself else []

@@ -318,8 +318,10 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
 
 
 def _span(low: Any, high: Any) -> str:
-    """From the least to the most as it is typed: 10-50, 10-, -50 or 20%-30%."""
+    """From the least to the most as it is typed, 10-50, 10- or 20%-30%; a most alone in words."""
     ends = [f"{float(end) * 100:g}%" if isinstance(end, Fraction) else end for end in (low, high)]
+    if ends[0] is None and ends[1] is not None:
+        return f"at most {ends[1]}"
     return "-".join("" if end is None else f"{end}" for end in ends)
 
 
@@ -330,6 +332,8 @@ def _labelled(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[s
     if not classes:
         return []
     lines = [_counted(picked, arguments)] if picked else []
+    if picked and arguments.every:
+        lines.append(f"every row has a label in {arguments.label_column!r} already: these are picked out of all rows")
     hoped = expected_of_labels(plan, pool, arguments)
     if hoped is not None:
         lines.append(f"to label, {len(plan) / classes:.3g} rows a class: {hoped.verdict}; {hoped.measured}")

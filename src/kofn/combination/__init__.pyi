@@ -2,6 +2,7 @@
 from kofn.combination.posteriors._densities import GaussianDensity as GaussianDensity
 from kofn.combination.posteriors._densities import LogDensity as LogDensity
 from kofn.combination.posteriors._densities import LogisticDensity as LogisticDensity
+from kofn.combination.mixup._mix_pairs import Mixed as Mixed
 from kofn.combination.rankings._sensitivity import RuleComparison as RuleComparison
 from kofn.combination.rankings._votes import Votes as Votes
 from kofn.combination.rankings._copeland import baldwin as baldwin
@@ -23,6 +24,7 @@ from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
 from kofn.combination.adapters._fold_adapter import fold_adapters as fold_adapters
 from kofn.combination.posteriors._gaussian_product import gaussian_product as gaussian_product
 from kofn.combination.preferences._general_preference import general_preference as general_preference
+from kofn.combination.ensembles._greedy_posterior import greedy_posterior as greedy_posterior
 from kofn.combination.soups._greedy_soup import greedy_soup as greedy_soup
 from kofn.combination.rankings._sensitivity import group_ballots as group_ballots
 from kofn.combination.rankings._kemeny import kemeny as kemeny
@@ -38,7 +40,12 @@ from kofn.combination.averaging._weighted_mean import merge_means as merge_means
 from kofn.combination.rankings._borda import merge_points as merge_points
 from kofn.combination.recipes._merge_recipe import merge_recipe as merge_recipe
 from kofn.combination.rankings._copeland import minimax as minimax
+from kofn.combination.mixup._mix_pairs import mix_pairs as mix_pairs
+from kofn.combination.mixup._gains import mixup_gains as mixup_gains
+from kofn.combination.mixup._mix_pairs import mixup_loss as mixup_loss
 from kofn.combination.alignment._ot_fusion import ot_fusion as ot_fusion
+from kofn.combination.mixup._gains import pair_chances as pair_chances
+from kofn.combination.mixup._pairs import pair_marginal as pair_marginal
 from kofn.combination.task_vectors import pcb_merging as pcb_merging
 from kofn.combination.alignment._permute import permute as permute
 from kofn.combination.rankings._plackett_luce import plackett_luce as plackett_luce

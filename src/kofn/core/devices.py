@@ -38,6 +38,9 @@ def resolve_device(device: Any) -> Any:
         return torch.device("cuda") if torch.cuda.is_available() else None
     try:
         resolved = torch.device("cpu" if device == TORCH_CPU else device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={device!r} is none that torch knows; give 'cuda', 'cuda:1' or 'auto'") from None
+    try:
         torch.empty(0, device=resolved)
         if resolved.type == "meta":
             raise TypeError

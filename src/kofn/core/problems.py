@@ -254,11 +254,7 @@ def _refuse_votes(frame: Any) -> list[str]:
     head = {name: table[name].head(_HEAD).cast(narwhals.String).to_list() for name in named}
     votes = checks.vote_columns(head, table.columns)
     if votes is not None:
-        winner = "winner" if votes.winner is None else f"frame[{votes.winner!r}]"
-        raise InputError(
-            f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
-            f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}))"
-        )
+        checks.refuse_uncounted(checks.counted_by(votes, [n for n in numbers if table.schema[n].is_numeric()]))
     checks.refuse_undecided("rankings", head, {name: table[name].head(_HEAD).to_list() for name in numbers})
     return named
 

@@ -58,16 +58,18 @@ def is_results(path: str | Path) -> bool:
 def score_table(paths: Sequence[str | Path]) -> ScoreTable:
     """The scores in these folders and files; of a model that was measured twice on a task, the later ones.
 
+    Runs on a part of the examples (`--limit`) count only where there is none on all, and are told.
+
     Raises:
         InputError: a file that is none of the harness, or no scores in any.
     """
     scores: dict[str, dict[str, float]] = {}
     main: dict[str, str] = {}
     within: dict[str, set[str]] = {}
-    setup: dict[tuple[str, str], dict[Any, str]] = {}
+    setup: dict[tuple[str, str], dict[str, Any]] = {}
     falling: dict[str, None] = {}
-    measured: dict[tuple[str, str], Path] = {}
-    again: dict[tuple[str, Path, Path], list[str]] = {}
+    measured: dict[tuple[str, str], tuple[Path, Any]] = {}
+    again: dict[tuple[str, str, str], list[str]] = {}
     for model, file, run in _runs(paths):
         for task, metrics in run["results"].items():
             named = list(_scores(task, metrics, run))
@@ -76,13 +78,15 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
                 if lower:
                     falling[column] = None
             if named:
-                older = measured.get((model, task), file)
-                measured[model, task] = file
+                limit = _limit(run)
+                older, older_limit = measured.get((model, task), (file, limit))
+                measured[model, task] = file, limit
                 if older != file:
-                    again.setdefault((model, older, file), []).append(task)
+                    runs = (_with_limit(older, older_limit), _with_limit(file, limit))
+                    again.setdefault((model, *runs), []).append(task)
                 main.setdefault(task, named[0][0])
-                for kind in ("n-shot", "versions"):
-                    setup.setdefault((task, kind), {})[run.get(kind, {}).get(task)] = model
+                for kind, value in _setup(task, run):
+                    setup.setdefault((task, kind), {})[model] = value
         for group, tasks in run.get("group_subtasks", {}).items():
             within.setdefault(group, set()).update(tasks)
     if not main:
@@ -94,19 +98,20 @@ def score_table(paths: Sequence[str | Path]) -> ScoreTable:
         schema={MODEL: pl.String, **dict.fromkeys(columns, pl.Float64)},
     )
     notes = [
-        f"{model} was measured again on {_listed(tasks)}: {newer} counts there, in place of {older}"
-        for (model, older, newer), tasks in again.items()
+        f"{model} was measured again on {_listed(tasks)}: {counting} counts there, in place of {other}"
+        for (model, other, counting), tasks in again.items()
     ]
     for (task, kind), models in setup.items():
-        if len(models) > 1:
-            word = "shots" if kind == "n-shot" else "version"
-            shown_models = ", ".join(f"{model}: {value}" for value, model in models.items())
-            notes.append(f"{task} was not measured alike ({word} of {shown_models})")
+        # The last model of each way in which the task was measured stands for it.
+        ways = {value: model for model, value in models.items()}
+        if len(ways) > 1:
+            shown_models = ", ".join(f"{model}: {value}" for value, model in ways.items())
+            notes.append(f"{task} was not measured alike ({kind} of {shown_models})")
     return ScoreTable(frame, [column for task, column in main.items() if task not in inside], list(falling), notes)
 
 
 def _runs(paths: Sequence[str | Path]) -> list[tuple[str, Path, Mapping[str, Any]]]:
-    """The model, file and content of each run; those of one model in the order of their dates.
+    """The model, file and content of each run; those of one model in the order of their dates, limited ones first.
 
     Runs of one name whose `model_args` differ are of several models, which are called by what differs, too.
     """
@@ -116,7 +121,7 @@ def _runs(paths: Sequence[str | Path]) -> list[tuple[str, Path, Mapping[str, Any
         by_name.setdefault(_name(run, file), []).append((file, run))
     runs = []
     for name, own in by_name.items():
-        own.sort(key=lambda pair: _when(*pair))
+        own.sort(key=lambda pair: (_limit(pair[1]) is None, *_when(*pair)))
         asked = [_model_args(run) for _file, run in own]
         keys = [key for key in dict.fromkeys(key for args in asked for key in args) if _differs(key, asked)]
         for (file, run), args in zip(own, asked, strict=True):
@@ -138,6 +143,24 @@ def _model_args(run: Mapping[str, Any]) -> dict[str, str]:
         return {str(key): str(value) for key, value in args.items()}
     pairs = (part.partition("=") for part in str(args or "").split(","))
     return {key.strip(): value.strip() for key, equals, value in pairs if equals}
+
+
+def _limit(run: Mapping[str, Any]) -> Any:
+    """How many examples of each task were measured, or what share of them; None for all."""
+    config = run.get("config")
+    return config.get("limit") if isinstance(config, dict) else None
+
+
+def _with_limit(file: Path, limit: Any) -> str:
+    return str(file) if limit is None else f"{file} (--limit {limit})"
+
+
+def _setup(task: str, run: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """How a task was measured, by what the harness lets users choose."""
+    yield "shots", run.get("n-shot", {}).get(task)
+    yield "version", run.get("versions", {}).get(task)
+    limit = _limit(run)
+    yield "limit", "none" if limit is None else limit
 
 
 def _when(file: Path, run: Mapping[str, Any]) -> tuple[float, str]:

@@ -26,6 +26,8 @@ HOMES = {
     "capped_routing": "routing._capped_routing",
     "diagonal_fisher": "averaging._diagonal_fisher",
     "expert_choice": "routing._expert_choice",
+    "mix_pairs": "mixup._mix_pairs",
+    "mixup_loss": "mixup._mixup_loss",
     "noise_sensitivity": "checkpoints._noise_sensitivity",
     "soft_mixing": "routing._soft_mixing",
     "token_choice": "routing._token_choice",

@@ -16,6 +16,8 @@ from kofn.nn.routing._balance_loss import balance_loss as balance_loss
 from kofn.nn.routing._capped_routing import capped_routing as capped_routing
 from kofn.nn.averaging._diagonal_fisher import diagonal_fisher as diagonal_fisher
 from kofn.nn.routing._expert_choice import expert_choice as expert_choice
+from kofn.nn.mixup._mix_pairs import mix_pairs as mix_pairs
+from kofn.nn.mixup._mixup_loss import mixup_loss as mixup_loss
 from kofn.nn.checkpoints._noise_sensitivity import noise_sensitivity as noise_sensitivity
 from kofn.nn.routing._soft_mixing import soft_mixing as soft_mixing
 from kofn.nn.routing._token_choice import token_choice as token_choice

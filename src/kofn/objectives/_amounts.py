@@ -43,6 +43,7 @@ class Amounts(Protocol):
 
     n: int
     units: int
+    longest: int  # the most units that one candidate contributes to
     pairs: int  # amounts looked at so far
     poll: Callable[[], None] | None  # called between blocks of long work; may raise
 
@@ -59,6 +60,7 @@ class Dense:
     def __init__(self, table: NDArray[Any], *, turned: bool = False) -> None:
         self.table = table.T if turned else table
         self.n, self.units = self.table.shape
+        self.longest = self.units
         self.pairs = 0
         self.poll: Callable[[], None] | None = None
 
@@ -94,6 +96,7 @@ class Entries:
     def __init__(self, table: Any) -> None:
         self.n, self.units = table.shape
         self.starts, self.which, self.data = table.indptr.astype(np.int64), table.indices, table.data
+        self.longest = int(np.diff(self.starts).max(initial=0))
         self.pairs = 0
         self.poll: Callable[[], None] | None = None
 
@@ -138,7 +141,7 @@ class Similar:
     """
 
     def __init__(self, space: Geometry, metric: str, n_threads: int | None) -> None:
-        self.space, self.n, self.units, self.pairs = space, space.n, space.n, 0
+        self.space, self.n, self.units, self.longest, self.pairs = space, space.n, space.n, space.n, 0
         self.poll: Callable[[], None] | None = None
         self.n_threads = cores(n_threads)
         self._top: float | None = 4.0 if metric == "cosine" else None

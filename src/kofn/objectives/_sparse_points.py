@@ -81,7 +81,7 @@ class SparseSimilar:
 
     def __init__(self, X: Any, n_threads: int | None) -> None:
         self.space = SparsePoints.of(X)
-        self.n = self.units = self.space.n
+        self.n = self.units = self.longest = self.space.n
         self.pairs = 0
         self.poll: Callable[[], None] | None = None
         self.n_threads = cores(n_threads)

@@ -121,6 +121,9 @@ class SparseRows:
         return self.column(candidate)
 
     def savings(self, candidates: Ints, change: Change, weights: Floats) -> Floats:
+        if not len(change.items):
+            # Everything is covered for good.
+            return np.zeros(len(candidates))
         # All that an item does not resemble cost it the same, 2.
         w = weights[change.items]
         apart = w * (change.old - np.clip(2.0, change.new, np.maximum(change.old, change.new)))

@@ -20,7 +20,7 @@ class _Coverage(Objective):
     """f(S) = sum_u h_u(sum_{j in S} a_ju) with every h_u concave, rising and 0 at 0.
 
     Subclasses define `_worth`, the increase of h_u when amounts are added to the current totals, computed so that in
-    float64 it never increases with the total.
+    float64 it never increases with the total. `gains` sums it as is fastest, `exact_gains` as if rounded once.
     """
 
     n: int
@@ -33,6 +33,13 @@ class _Coverage(Objective):
         self._amounts = amounts
         self.n = amounts.n
         self._total = np.zeros(amounts.units)
+        # The largest gain since the last pick, by which `gains` may be off.
+        self._largest = 0.0
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error of `gains` now, against `exact_gains`."""
+        return (self._amounts.longest + 8) * 2.0**-53 * self._largest
 
     def _worth(self, amounts: Floats, units: Units) -> Floats:
         raise NotImplementedError
@@ -43,17 +50,36 @@ class _Coverage(Objective):
         self._amounts.poll = poll
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of the candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far, within `tolerance`."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
-        return self._amounts.sums(candidates, self._worth)
+        gains = self._amounts.sums(candidates, self._worth)
+        self._largest = max(self._largest, float(gains.max(initial=0.0)))
+        return gains
+
+    def exact_gains(self, candidates: Any) -> Floats:
+        """Gains summed as if rounded once: the same in whatever order, dense or sparse, a candidate has its amounts."""
+        out: list[float] = []
+        # Rivals are often rows that repeat each other.
+        known: dict[bytes, float] = {}
+        for item in np.asarray(candidates).tolist():
+            if out and self.poll is not None:
+                self.poll()
+            units, amounts = self._amounts.own(item)
+            terms = self._worth(amounts, units)
+            key = terms.tobytes()
+            if key not in known:
+                known[key] = math.fsum(terms.tolist())
+            out.append(known[key])
+        return np.array(out, np.float64)
 
     def add(self, item: int) -> float:
-        """Commit a pick; returns its gain."""
+        """Commit a pick; returns its exact gain."""
         units, amounts = self._amounts.own(int(item))
         gain = math.fsum(self._worth(amounts, units).tolist())
         # A row names each of its units once.
         self._total[units] += amounts
+        self._largest = 0.0
         return gain
 
 
@@ -68,6 +94,7 @@ class FeatureBased(_Coverage):
 
     Attributes:
         calls: gains evaluated so far.
+        tolerance: the largest error of `gains` now, against `exact_gains`.
 
     Raises:
         InputError: negative or non-finite features, an unknown g, a cap <= 0 or where none is used, or weights of
@@ -76,7 +103,8 @@ class FeatureBased(_Coverage):
     Costs: O(m) a gain, O(entries of the row) where X is sparse; a sparse X is never made dense. X is not copied.
 
     What is exact: a candidate's gain does not depend on the other candidates evaluated, and never increases from
-    pick to pick, even by rounding (for "log" as far as the system's log1p keeps order). Equal rows tie exactly.
+    pick to pick, even by rounding (for "log" as far as the system's log1p keeps order). Near-ties are settled by
+    `exact_gains`, each unit's rise rounded once and their sum once, so that rows of the same rises tie exactly.
 
     References:
         Wei, Iyer, Bilmes, "Fast multi-stage submodular maximization", ICML 2014.
@@ -124,6 +152,7 @@ class WeightedCoverage(_Coverage):
 
     Attributes:
         calls: gains evaluated so far.
+        tolerance: the largest error of `gains` now, against `exact_gains`.
 
     Raises:
         InputError: negative or non-finite entries, or weights of another length than a row.
@@ -131,7 +160,8 @@ class WeightedCoverage(_Coverage):
     Costs: O(elements of the item) a gain; memory is that of the entries > 0, which are copied.
 
     What is exact: with weights that are whole numbers (below 2^53 in all) everything. Otherwise, gains are float64
-    sums in the order of the elements, independent of the other candidates, and they never increase from pick to pick.
+    sums in the order of the elements, independent of the other candidates, and they never increase from pick to pick;
+    near-ties are settled by `exact_gains`, sums that are rounded once.
 
     References:
         Nemhauser, Wolsey, Fisher, "An analysis of approximations for maximizing submodular set functions", 1978.
@@ -151,6 +181,12 @@ class WeightedCoverage(_Coverage):
         self._sets = _memberships(_features(X, "weighted_coverage"))
         super().__init__(Entries(self._sets))
         self._weights = _unit_weights(element_weights, "element_weights", self._amounts.units)
+        self._whole = bool((self._weights % 1 == 0).all()) and float(self._weights.sum()) < 2**53
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error of `gains` now, against `exact_gains`: none of weights that are whole numbers."""
+        return 0.0 if self._whole else super().tolerance
 
     def _worth(self, amounts: Floats, units: Units) -> Floats:  # noqa: ARG002 (a membership is one)
         return self._weights[units] * (self._total[units] == 0)
@@ -183,6 +219,7 @@ class SaturatedCoverage(_Coverage):
 
     Attributes:
         calls: gains evaluated so far.
+        tolerance: the largest error of `gains` now, against `exact_gains`.
         distance_evals: similarities evaluated so far.
 
     Raises:
@@ -194,7 +231,8 @@ class SaturatedCoverage(_Coverage):
     column) a gain.
 
     What is exact: distances are float64 differences. The gains of a candidate are the same whoever else is asked for
-    and for any number of threads, and from pick to pick they never rise, not by rounding either.
+    and for any number of threads, and from pick to pick they never rise, not by rounding either. Near-ties are settled
+    by `exact_gains`, sums that are rounded once.
 
     References:
         Lin, Bilmes, "A class of submodular functions for document summarization", ACL 2011.
@@ -246,9 +284,14 @@ class SaturatedCoverage(_Coverage):
         return self._known
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of the candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far, within `tolerance`."""
         self._left = self._left_to_reach()
         return super().gains(candidates)
+
+    def exact_gains(self, candidates: Any) -> Floats:
+        """Gains summed as if rounded once, whose bits do not depend on the order of the items."""
+        self._left = self._left_to_reach()
+        return super().exact_gains(candidates)
 
     def add(self, item: int) -> float:
         """Commit a pick; returns its gain."""

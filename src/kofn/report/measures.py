@@ -71,9 +71,11 @@ class Space:
         return rows / np.where(length > 0, length, 1.0)[:, None]
 
     def between(self, a: Floats, b: Floats) -> Floats:
-        """(len(a), len(b)) distances between rows that `rows` returned; for cosine 1 - cos."""
+        """(len(a), len(b)) distances between rows that `rows` returned; for cosine 1 - cos, and 0 of two zero rows."""
         dots = a @ b.T
         if self.metric == "cosine":
+            # Zero rows share one direction, orthogonal to every other, as in the objectives.
+            dots[np.ix_(~a.any(axis=1), ~b.any(axis=1))] = 1.0
             return np.clip(1.0 - dots, 0.0, 2.0)
         squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2.0 * dots
         np.maximum(squared, 0.0, out=squared)
@@ -82,7 +84,9 @@ class Space:
     def apart(self, a: Floats, b: Floats) -> Floats:
         """(len(a),) distances from each row of `a` to the same row of `b`."""
         if self.metric == "cosine":
-            return np.clip(1.0 - np.einsum("ij,ij->i", a, b), 0.0, 2.0)
+            dots = np.einsum("ij,ij->i", a, b)
+            dots[~(a.any(axis=1) | b.any(axis=1))] = 1.0
+            return np.clip(1.0 - dots, 0.0, 2.0)
         return self._as_asked(np.einsum("ij,ij->i", a - b, a - b))
 
     def _as_asked(self, squared: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,17 @@ from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.read import ARRAYS, TABLES, is_scores, scores_with_gaps
 
+# Columns in which samplers number draws or tell of their steps: .chain, .draw, lp__, stepsize__.
+_OF_THE_SAMPLER = re.compile(r"\.?(chain|draw|iteration|iter)_*|\w+__", re.IGNORECASE)
+
+
+def of_the_sampler(path: str, reading: Reading) -> list[str]:
+    """The columns of a table of draws that are no parameters by their names; none of other files."""
+    if suffix_of(Path(path)) not in TABLES:
+        return []
+    table = Table.open(path, reading)
+    return [name for name in table.columns if _OF_THE_SAMPLER.fullmatch(name) and is_scores(table, name)]
+
 
 def read_draws(paths: Sequence[str], reading: Reading, columns: Sequence[str] | None = None) -> list[Any]:
     """The draws of each file: an array (draws, parameters), or a mapping parameter -> (draws, ...).
@@ -21,7 +33,7 @@ def read_draws(paths: Sequence[str], reading: Reading, columns: Sequence[str] | 
     Args:
         paths: .npy and .npz files, or tables. An archive of one array of two axes holds unnamed parameters.
         reading: how tables of text are read.
-        columns: the parameters of tables, by default every numeric column.
+        columns: the parameters of tables, by default every numeric column but those `of_the_sampler`.
 
     Raises:
         InputError: another kind of file, one that cannot be read, or tables without numeric columns.
@@ -43,7 +55,8 @@ def _read(path: str, reading: Reading, columns: Sequence[str] | None) -> Any:
             return only if np.ndim(only) == 2 else dict(loaded)
         return dict(loaded) if isinstance(loaded, Mapping) else loaded
     table = Table.open(path, reading)
-    names = table.named(tuple(columns)) if columns else [name for name in table.columns if is_scores(table, name)]
+    numeric = (name for name in table.columns if is_scores(table, name))
+    names = table.named(tuple(columns)) if columns else [n for n in numeric if not _OF_THE_SAMPLER.fullmatch(n)]
     if not names:
         raise InputError(f"{path} has no numeric columns to take as parameters; name them with --columns")
     return {name: scores_with_gaps(table, name) for name in names}

@@ -14,8 +14,10 @@ from kofn.io.frames import FrameTable
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
+from kofn.tables.long_form import refuse_long_form
 from kofn.tables.read import TABLES, read_judges
 from kofn.tables.spelling import speaking_python
+from kofn.tables.votes import refuse_votes
 
 # Words of a table of scores, beside `ids`, which may name a column.
 _OF_SCORES = ("columns", "na", "decimal")
@@ -78,9 +80,19 @@ def _ranked(run: Callable[..., Any], method: Any, options: Mapping[str, Any], wo
     id_column = table.require(keys) if isinstance(keys, str) else None
     if id_column is not None:
         words["ids"] = table.ids(id_column)
+    if named is None:
+        refuse_votes(table)
+        refuse_long_form(table, id_column, _ballots)
     judges, scores = read_judges(table, named, id_column)
     frame = pl.DataFrame({judge: scores[:, column] for column, judge in enumerate(judges)})
     return run(method=method, options=dict(options), rankings=frame, **words)
+
+
+def _ballots(columns: Sequence[str]) -> str:
+    """The call that ranks these columns of a frame in the long form, of which the last holds the scores."""
+    # A word in capitals stands for a column that the user knows.
+    system, judge, *item, score = (name if name.isupper() else f"frame[{name!r}]" for name in columns)
+    return f"kofn.combine(**kofn.combination.long_ballots({', '.join([system, judge, score, *item])}))"
 
 
 def _named(table: Table, columns: str | Sequence[str] | None) -> Sequence[str] | None:

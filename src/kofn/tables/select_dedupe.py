@@ -89,6 +89,9 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     pairs = _pairs(pool, dropped, duplicates.of[dropped], duplicates.similarity[dropped], owned)
     theirs = f", {pairs.owned.sum():,} of them of rows of {owned.name}" if owned and pairs.owned is not None else ""
     notes = [f"dropped {len(dropped):,} near-duplicates {how}{theirs}, {len(keys) - len(dropped):,} rows left", *recall]
+    if arguments.text and (blank := _blank(pool, arguments.text)) > 1:
+        only_missing = "" if arguments.empty == "drop" else "; --drop-empty leaves out rows that miss one"
+        notes.append(f"{blank:,} texts are empty and count as near-duplicates of one another{only_missing}")
     if arguments.only_dedupes and known is not None:
         notes.append(f"{known.sum():,} rows with a label in {arguments.label_column!r} stay")
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, *notes), duplicates=pairs)
@@ -126,6 +129,11 @@ def _compared(pool: Pool, arguments: SelectArguments, threshold: float) -> tuple
     measure = arguments.distance
     how = f"at {_SIMILARITIES.get(measure, measure)} >= {threshold:g}"
     return {"X": pool.X, "metric": measure}, how
+
+
+def _blank(pool: Pool, column: str) -> int:
+    """How many texts of the pool hold nothing but spaces."""
+    return int((pool.table.texts(column)[pool.rows].str.strip_chars() == "").sum())
 
 
 def _pairs(

@@ -98,6 +98,9 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         else:
             compared = read_vectors(table, arguments)
         X, notes, by_words = compared.X, _how(compared, arguments), compared.by_words
+    elif arguments.compares and arguments.empty == "drop":
+        # Near-duplicates read the texts themselves; which rows miss one must be known before.
+        table.texts(table.require(arguments.text or ""))
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
     pool = Pool(

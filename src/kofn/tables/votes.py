@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, VoteColumns
 from kofn.core.lazy import polars as pl
 from kofn.io.tables import Table
@@ -37,23 +38,36 @@ def votes_in(table: Table) -> VoteColumns | None:
     head = {name: [None if not cell else str(cell) for cell in rows[name].to_list()] for name in texts}
     columns = checks.vote_columns(head, table.columns)
     if columns is not None:
-        return columns
+        return checks.counted_by(columns, [name for name in numbers if table.dtype(name) == "number"])
     checks.refuse_undecided(str(table.path), head, {name: rows[name].to_list() for name in numbers})
     return None
+
+
+def refuse_votes(table: Table) -> None:
+    """Refuse a table of votes where Python is asked to rank its rows by their scores.
+
+    Raises:
+        InputError: the rows are votes, or compare two each without a word of who won.
+    """
+    columns = votes_in(table)
+    if columns is not None:
+        checks.refuse_uncounted(columns)
 
 
 def read_votes(table: Table, columns: VoteColumns) -> Votes:
     """The votes of a table, counted.
 
     Raises:
-        InputError: a winner that is neither side of its row.
+        InputError: a winner that is neither side of its row, a tie or a count that cannot be read.
     """
     from kofn.combination.rankings._votes import count_votes
 
     first, second = table.column(columns.first), table.column(columns.second)
+    count = None if columns.count is None else _counts(table, columns.count)
     if columns.winner is not None:
-        return count_votes(first, second, table.column(columns.winner))
-    winner = first.cast(pl.String)
+        return count_votes(first, second, table.column(columns.winner), count)
+    # Names say nothing here: the first side won.
+    winner = pl.Series("winner", ["first"]).new_from_index(0, table.n)
     if columns.tie is not None:
         texts = table.column(columns.tie).cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
         tied = texts.is_in(_TIED)
@@ -64,7 +78,25 @@ def read_votes(table: Table, columns: VoteColumns) -> Votes:
                 f"{columns.tie} at row {row} is {texts[row]!r}; say 1, true or tie, or 0, false or nothing"
             )
         winner = winner.set(tied, "tie")
-    return count_votes(first, second, winner)
+    return count_votes(first, second, winner, count, sided={"first": 1, "tie": 0})
+
+
+def _counts(table: Table, name: str) -> Floats:
+    """How often each vote was cast.
+
+    Raises:
+        InputError: a cell that is empty, negative or no finite number.
+    """
+    counts = scores_with_gaps(table, name)
+    wrong = np.flatnonzero(~(np.isfinite(counts) & (counts >= 0)))
+    if len(wrong):
+        row = int(wrong[0])
+        cell = "empty" if np.isnan(counts[row]) else f"{counts[row]:g}"
+        raise InputError(
+            f"{table.path} column {name!r} at row {row} is {cell}; give how often each vote was cast, a finite number "
+            ">= 0, or call the column otherwise where it says something else"
+        )
+    return counts
 
 
 def read_wins(table: Table, id_column: str | None) -> dict[str, Any]:

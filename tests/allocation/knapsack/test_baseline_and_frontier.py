@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,25 @@ def test_every_point_of_the_frontier_is_the_optimum_of_its_budget(run: Any, sens
     most = multiple_choice_knapsack(curves, budget=int(frontier["budget"][-1]), **words)
     for item, amount in last.items():
         assert most.amounts[item] == amount
+
+
+@pytest.mark.parametrize("run", [multiple_choice_knapsack, hull_greedy])
+@pytest.mark.parametrize("step", [1, 0.7, 2.5, 1 / 3])
+@pytest.mark.parametrize("least", [0, 2])
+def test_the_price_is_what_a_next_step_brings(run: Any, step: float, least: int) -> None:
+    rng = np.random.default_rng(8)
+    falls = np.sort(rng.uniform(0.5, 9.0, (5, 3)), axis=1)[:, ::-1]
+    loss = 40 - np.cumsum(np.c_[np.zeros(5), falls], axis=1)
+    words: dict[str, Any] = {"levels": step * (least + np.arange(4)), "sizes": rng.integers(3, 12, 5)}
+    frontier = run(loss, mean_budget=step * least, **words, frontier=True).info["frontier"]
+    budgets, prices = frontier["budget"].tolist(), frontier["price"].tolist()
+    for budget, price in zip(budgets, prices, strict=True):
+        assert run(loss, budget=budget, **words).price == pytest.approx(price, rel=1e-9)
+    # Between two points a part of the budget is left, and one more unit of it is worth something all the same.
+    for low, high in itertools.pairwise(budgets):
+        for share in (0.1, 0.5, 0.9):
+            assert run(loss, budget=low + share * (high - low), **words).price > 0
+    assert run(loss, budget=budgets[-1] * 1.01, **words).price == 0
 
 
 def test_the_frontier_takes_one_more_climb_of_the_hulls(monkeypatch: pytest.MonkeyPatch) -> None:

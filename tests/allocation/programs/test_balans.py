@@ -129,5 +129,60 @@ def test_refusals() -> None:
         (lambda: balans(c, A, low=2, high=1), "low at row 0 is 2, high is 1"),
         (lambda: balans(c, A, low=3), "A: no values within bounds keep all rows, not even fractions"),
         (lambda: balans(c, [[2.0, 4.0]], low=3, high=3), "A: no whole point within bounds keeps all rows"),
+        (lambda: balans(c, A, bounds=(0.2, 0.8)), "bounds of variable 0 are 0.2 to 0.8, which hold no whole number"),
+        (lambda: balans(c, A, bounds=[(0, 1), (1.5, 1.5)]), "bounds of variable 1 are 1.5 to 1.5"),
     ):
         refused(call, says, InfeasibleError)
+
+
+def test_numbers_that_the_solver_does_not_read_are_named_and_never_called_infeasible() -> None:
+    c = [-1.0, -1.0]
+    for size in (1e15, 1e16, 1e20, 1e300):
+        for start in (None, [0, 0]):
+            refused(
+                lambda size=size, start=start: balans(c, [[1, 1], [1, -size]], high=size, start=start),
+                f"A at row 1, column 1 is {-size:g}; the solver reads entries below 1e+15",
+            )
+    for words, says in (
+        ({"low": 1e21}, "low at row 0 is 1e+21; the solver takes 1e+20 and more for infinite"),
+        ({"high": [-1e20]}, "high at row 0 is -1e+20"),
+        ({"high": 1e25}, "high at row 0 is 1e+25; the solver takes 1e+20 and more for infinite: give inf for no limit"),
+        ({"low": np.inf}, "low at row 0 is inf"),
+        ({"bounds": (1e20, np.inf)}, "least of bounds at variable 0 is 1e+20"),
+        ({"bounds": [(0, 1), (0, 1e30)]}, "most of bounds at variable 1 is 1e+30"),
+    ):
+        refused(lambda words=words: balans(c, [[1.0, 1.0]], **words), says)
+    # What is just below is solved.
+    plan = balans(c, [[9e14, 1.0]], high=9e14, **EXACT)
+    assert plan.value in (-1.0, -2.0)
+    assert balans(c, [[1.0, 1.0]], high=9e19, **EXACT).value == -2
+
+
+def test_a_start_that_keeps_the_program_to_tolerances_is_not_called_infeasible() -> None:
+    # 1e9 is off by 1 of a row of 2e9, within 1e-6 of it; HiGHS asks for 1e-6 of the row as it stands.
+    A, high = [[1e9, 1e9]], 2e9 - 1
+    with pytest.raises(InfeasibleError):
+        balans([1.0, 1.0], A, low=high, high=high, bounds=(1, 1), **EXACT)
+    plan = balans([1.0, 1.0], A, low=high, high=high, bounds=(1, 1), start=[1, 1], iterations=2, **EXACT)
+    assert plan.amounts.tolist() == [1, 1]
+    assert plan.status == "heuristic"
+
+
+def test_a_program_without_a_point_is_not_called_unbounded() -> None:
+    A = [[-1, 2, -4, 4], [1, 2, 4, -4], [-4, 2, 3, -1]]
+    low, high = [6, -5, -np.inf], [6, -3, 1]
+    limits = LinearConstraint(A, low, high)
+    assert milp([0] * 4, integrality=[1] * 4, bounds=Bounds(0, np.inf), constraints=limits).status == 2
+    call = {"low": low, "high": high, "bounds": (0, np.inf)}
+    refused(
+        lambda: balans([-4, 4, 0, -2], A, **call), "A: no whole point within bounds keeps all rows", InfeasibleError
+    )
+    # With fractions the same program has points, and none that costs least.
+    refused(lambda: balans([-4, 4, 0, -2], A, integrality=0, **call), "c: the program has no least cost (")
+
+
+def test_bounds_of_whole_variables_are_taken_to_whole_numbers() -> None:
+    plan = balans([-1.0, 1.0], [[1.0, 1.0]], high=10, bounds=[(-0.5, 3.9999999999), (0.3, 7)], **EXACT)
+    assert plan.amounts.tolist() == [3, 1]
+    assert plan.value == -2
+    assert program([1.0], [[1.0]], None, 1, (-0.5, 1.5), 1).binary.all()

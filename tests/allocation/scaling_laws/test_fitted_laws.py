@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 from refusals import refused
 
-from kofn.allocation import fit_distillation_law, fit_moe_law, fit_supervised_law
+from kofn.allocation import annotation_split, fit_distillation_law, fit_moe_law, fit_supervised_law
 from kofn.allocation.scaling_laws import DistillationLaw, MoELaw, SupervisedLaw
-from kofn.core.checks import InfeasibleError
+from kofn.core.checks import InfeasibleError, KofnWarning
 
 RNG = np.random.default_rng(9)
 
@@ -148,3 +149,53 @@ def test_refusals(moe: Any, supervised: Any, distillation: Any) -> None:
     ):
         refused(call, says)
     refused(lambda: moe.spend(1e20, memory=1.0), "memory=1: not one parameter fits", InfeasibleError)
+
+
+def fit_of(law: str, jitter: float, supervised: SupervisedLaw) -> tuple[Any, Any]:
+    """A law fitted to runs with 20 tokens a parameter, give or take, and a point of each kind as a function of them."""
+    rng = np.random.default_rng(0)
+    N = np.tile(np.geomspace(4e7, 1.6e10, 12), 2)
+    D = 20 * N * np.exp(jitter * rng.normal(size=len(N)))
+    if law == "supervised":
+        return fit_supervised_law(N, D, alone(N, D), resamples=3), lambda N, D: (N, D)
+    if law == "moe":
+        E = np.repeat([1, 8], 12)
+        return fit_moe_law(N, D, E, moe_loss(N, D, E), resamples=3), lambda N, D: (N, D, 8)
+    T = np.repeat([1.9, 2.4, 2.8], 8)
+    fit = fit_distillation_law(N, D, T, distilled(N, D, T), supervised=supervised, resamples=3)
+    return fit, lambda N, D: (N, D, 2.2)
+
+
+@pytest.mark.parametrize(
+    ("law", "jitter"),
+    [("supervised", 0.0), ("supervised", 0.01), ("supervised", 1.5), ("moe", 0.0), ("distillation", 0.0)],
+)
+def test_runs_on_one_line_tell_no_exponents_apart(law: str, jitter: float, supervised: Any) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit, point = fit_of(law, jitter, supervised)
+    on, off = point(1e9, 2e10), point([1e9, 1e9], [2e10, 6e11])
+    if jitter > 1:
+        assert not caught
+        assert np.isfinite(fit.interval(*off)).all()
+        return
+    assert ["cannot tell the exponents apart" in str(each.message) for each in caught] == [True]
+    low, high = fit.interval(*off)
+    assert (low[1], high[1]) == (0, np.inf)
+    assert 0 < low[0] <= high[0] < np.inf
+    assert fit.loss(*on)[0] > 1
+    with pytest.warns(
+        KofnWarning, match="1 of 2 points lie off the line of (parameters|active) and tokens .* not supported there"
+    ):
+        fit.loss(*off)
+
+
+def test_spending_off_the_line_of_the_runs_is_told() -> None:
+    with pytest.warns(KofnWarning, match="active and tokens lie nearly on one line"):
+        law, _ = fit_of("moe", 0.0, None)  # type: ignore[arg-type]
+    plan = law.spend(1e20, memory=1e8, experts=(1, 8))
+    assert any("off the line of active and tokens" in text for text in plan.info["warnings"])
+    n = np.array([10, 20, 40, 80, 160, 320, 640, 1280, 2560])
+    with pytest.warns(KofnWarning, match="demonstrations and pairs lie nearly on one line"):
+        plan = annotation_split(n, 2 * n, 0.1 + n**-0.3 + (2 * n) ** -0.4, budget=2000, resamples=3)
+    assert plan.info["interval"][1] == np.inf or plan.amounts[1] == pytest.approx(2 * plan.amounts[0], rel=0.2)

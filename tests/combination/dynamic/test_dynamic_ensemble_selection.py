@@ -182,10 +182,17 @@ def test_features_in_a_frame() -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "numbers": ({"y": [0.1, 2.0, 3.5]}, "y holds numbers, of which nobody is right or wrong"),
+    "numbers": ({"y": [1.0, 2.0, 3.5]}, "y at row 2 is 3.5, a number, of which nobody is right or wrong; give classes"),
+    "one class of another name": ({"y": [2, 2, 2]}, r"y has one class \(2\), members have one column"),
+    "counts": ({"y": [4, 9, 17]}, r"y has 3 classes \(4, 9, 17\), members have one column"),
     "other rows": ({"X": [[1.0], [2.0]]}, "X has 2 rows, y has 3 values; give the features of the rows of y"),
     "gaps": ({"X": [[1.0], [np.nan], [2.0]]}, "X"),
     "too many neighbours": ({"n_neighbors": 3}, "each of 3 rows has 2 others; ask for at most 2"),
+    "too many of weight": (
+        {"n_neighbors": 2, "row_weights": [1, 0, 2]},
+        "n_neighbors=2: each of 2 rows of positive weight has 1 others; ask for at most 1",
+    ),
+    "one of weight": ({"row_weights": [0, 3, 0]}, "row_weights is positive at row 1 alone"),
     "none": ({"n_neighbors": 0}, "n_neighbors=0"),
     "no such": ({"strategy": "knora"}, "strategy='knora'"),
 }
@@ -196,6 +203,43 @@ def test_refusals(words: dict[str, Any], says: str) -> None:
     given: dict[str, Any] = {"y": [0, 1, 1], "X": [[1.0], [2.0], [4.0]], "folds": 0, **words}
     with pytest.raises(InputError, match=says):
         kofn.combine([[0.1, 0.5, 0.9], [0.2, 0.4, 0.6]], method="dynamic_ensemble_selection", **given)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+@pytest.mark.parametrize("y", [[0, 1, 1], [0, 0, 0], [False, True, True]])
+def test_scores_for_probabilities_are_named_whatever_the_answers(y: list[Any], width: int) -> None:
+    scores = np.array([[0.1, 0.9], [7.5, 0.3], [0.2, 0.8]])[:, :width].squeeze()
+    with pytest.raises(
+        InputError, match=r"member 0 at row 1 is 7.5; log_loss is of probabilities in \[0, 1\]"
+    ) as error:
+        dynamic_ensemble_selection([scores, scores], y=y, X=[[1.0], [2.0], [4.0]], folds=0)
+    assert ("of scores say loss='accuracy'" in str(error.value)) == (width > 1)
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_no_more_neighbours_are_told_than_rows_of_positive_weight_have(folds: int) -> None:
+    X, y, members = _halves(60, seed=0)
+    heavy = np.zeros(60)
+    heavy[::10] = 1.0
+    plan = dynamic_ensemble_selection(
+        members, y=y, X=X, row_weights=heavy, strategy="knora_u", folds=folds, loss="accuracy", seed=0
+    )
+    assert plan.info["n_neighbors"] == 5
+    assert all("11" not in name and "23" not in name for name in plan.info["tried"])
+    near = [_near(X[::10], row, 5, None if i % 10 else i // 10) for i, row in enumerate(X)]
+    hits = np.array([(member > 0.5) == y for member in members]).T[::10]
+    counts = np.array([hits[index].sum(axis=0) for index in near])
+    np.testing.assert_allclose(plan.info["row_weights"], counts / counts.sum(axis=1, keepdims=True))
+
+
+def test_one_class_is_answered_by_the_default_loss_and_warned_of() -> None:
+    X, _, members = _halves(60, seed=0)
+    for y, name in ((np.zeros(60, int), "0"), (np.ones(60), "1"), (np.zeros(60, bool), "0")):
+        plan = dynamic_ensemble_selection(members, y=y, X=X, seed=0)
+        assert plan.objective == "log_loss"
+        assert [text for text in plan.info["warnings"] if text.startswith(f"y is {name} in all 60 rows")]
+    both = dynamic_ensemble_selection(members, y=np.arange(60) % 2, X=X, seed=0)
+    assert not [text for text in both.info["warnings"] if " in all " in text]
 
 
 def test_other_rows_need_their_features() -> None:
@@ -216,3 +260,16 @@ def test_other_rows_need_their_features() -> None:
 def test_a_name_of_a_strategy_as_a_method_is_answered() -> None:
     with pytest.raises(InputError, match="dynamic_ensemble_selection"):
         kofn.combine([[0.1, 0.9]], y=[0, 1], method="knora_e")
+
+
+@pytest.mark.parametrize("strategy", ["knora_e", "knora_u", "ola", "lca", "des_knn", "meta_des"])
+def test_no_rows_blend_to_none(strategy: str) -> None:
+    X, y, members = _halves(40, seed=5)
+    for given in (members, [np.column_stack([1 - member, member]) for member in members]):
+        plan = dynamic_ensemble_selection(given, y=y, X=X, strategy=strategy, folds=0)
+        none = [member[:0] for member in given]
+        assert blend_predictions(plan, none, X=X[:0]).shape == given[0][:0].shape
+        with pytest.raises(InputError, match="X is missing"):
+            blend_predictions(plan, none)
+        with pytest.raises(InputError, match=r"X has shape \(40, 1\); give \(0, 1\)"):
+            blend_predictions(plan, none, X=X)

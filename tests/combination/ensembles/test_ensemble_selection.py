@@ -179,6 +179,7 @@ def test_other_rows_are_blended_by_the_same_weights() -> None:
     plan = ensemble_selection(members, y=y, folds=0)
     again = blend_predictions(plan, [part[:7] for part in members])
     np.testing.assert_allclose(again, plan.result[:7])
+    assert blend_predictions(plan, [part[:0] for part in members]).shape == (0, 3)
     gap = [part[:7].copy() for part in members]
     gap[int(np.argmax(plan.weights))][2] = np.nan
     assert np.isfinite(blend_predictions(plan, gap)).all()

@@ -91,6 +91,10 @@ def test_freedom_follows_what_varies() -> None:
     np.testing.assert_allclose(again, plan.result[:6])
     unseen = blend_predictions(plan, [part[:2] for part in members], groups=[9, 9])
     np.testing.assert_allclose(unseen, np.stack([part[:2] for part in members], axis=1) @ plan.info["shared"])
+    none = [part[:0] for part in members]
+    assert blend_predictions(plan, none, groups=steps[:0]).shape == (0,)
+    with pytest.raises(InputError, match="members"):
+        blend_predictions(plan, none, groups=[9])
     with pytest.raises(InputError, match="weights vary over them; give"):
         blend_predictions(plan, members)
 

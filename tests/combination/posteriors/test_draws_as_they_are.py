@@ -1,4 +1,4 @@
-"""Draws that no product is of: whole numbers, which are warned of by name, and chains, which are refused with a remedy."""
+"""Draws that no product is of: whole numbers are warned of by name, chains are refused with a remedy."""
 
 from __future__ import annotations
 

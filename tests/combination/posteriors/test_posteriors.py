@@ -17,6 +17,7 @@ from kofn.combination import (
     gaussian_product,
     kernel_product,
 )
+from kofn.combination.posteriors._draws import read_shards, worth
 from kofn.combination.posteriors._kernels import stays
 from kofn.combination.posteriors._paths import log_weights, phi, upper_bound
 from kofn.core.checks import FailureError, InputError
@@ -237,6 +238,54 @@ def test_autocorrelated_draws_are_worth_less() -> None:
     # An autoregression of 0.9 is worth (1 - 0.9) / (1 + 0.9) of its draws.
     np.testing.assert_allclose(plan.info["member_ess"], 20_000 / 19, rtol=0.25)
     assert plan.info["ess"] == pytest.approx(20_000 / 19, rel=0.25)
+
+
+PRODUCTS: dict[str, Any] = {
+    "consensus": consensus_monte_carlo,
+    "gaussian": lambda members: gaussian_product(members, draws=2000, seed=0),
+    "kernel": lambda members: kernel_product(members, draws=2000, sweeps=20, seed=0),
+    "fusion": lambda members: divide_and_conquer_fusion(
+        members, densities=[GaussianDensity([0.0], [[1.0]])] * len(members), draws=2000, seed=0
+    ),
+}
+
+
+@pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS)
+def test_a_product_is_worth_no_more_than_its_members_and_few_draws_are_named(product: Any) -> None:
+    rng = np.random.default_rng(0)
+    plan = product([rng.normal(size=12), rng.normal(size=900), rng.normal(size=900)])
+    sizes = plan.info["member_ess"]
+    assert plan.info["ess"] <= 1.001 / (plan.weights / sizes).sum()
+    named = [text for text in plan.info["warnings"] if text.startswith("draws of members are worth few")]
+    assert len(named) == 1
+    assert f"(member 0 {sizes[0]:.3g})" in named[0]
+    assert named[0].endswith("give draws worth at least 100")
+    enough = product([rng.normal(size=900) for _ in range(2)])
+    assert not [text for text in enough.info["warnings"] if text.startswith("draws of members")]
+
+
+def test_members_of_few_draws_are_worth_as_few() -> None:
+    plan = kofn.combine([[1.0, 2.0], [2.0, 4.0]], method="gaussian_product", draws=200, seed=0)
+    assert plan.info["ess"] == pytest.approx(2.0)
+    assert plan.info["warnings"][-1].startswith("draws of members are worth few independent ones (member 0 2, member 1")
+    wide = np.random.default_rng(0).normal(size=(9, 300, 40))
+    (text,) = gaussian_product(list(wide), seed=0).info["warnings"]
+    assert "and 3 more)" in text
+    assert text.endswith("give draws worth at least 400")
+
+
+def test_what_members_are_worth_is_the_error_of_the_products_mean() -> None:
+    """Against the spread of the mean over many sets of members: unequal numbers of draws of unlike Gaussians around 0."""
+    rng = np.random.default_rng(0)
+    counts, means, sizes = (40, 400, 150), [], []
+    for _ in range(400):
+        draws = [rng.multivariate_normal([0.0, 0.0], fit, n) for fit, n in zip(COVARIANCES, counts, strict=True)]
+        shards = read_shards(draws)
+        sizes.append(worth(shards, np.array(counts, float)))
+        means.append(shards.in_units(shards.gaussian()[0]))
+    covariance = np.linalg.inv(np.linalg.inv(COVARIANCES).sum(axis=0))
+    spread = (np.diag(covariance) / np.var(means, axis=0)).min()
+    assert np.median(sizes) == pytest.approx(spread, rel=0.25)
 
 
 REFUSED = [

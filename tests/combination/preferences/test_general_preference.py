@@ -125,6 +125,22 @@ def test_judges_are_held_out_whole_and_who_is_not_compared_is_last() -> None:
     assert alone.info["cycles"]["supported"] is None
 
 
+def test_nothing_that_was_compared_leaves_all_even() -> None:
+    alone = kofn.combine(rankings=[[1.0, 2.0]], method="general_preference")
+    assert (alone.result.tolist(), alone.info["lottery"].tolist(), alone.info["scores"].tolist()) == (
+        [0],
+        [1.0],
+        [[0.0]],
+    )
+    assert (alone.value, alone.info["never_compared"]) == (0.0, [0])
+    apart = general_preference([[1.0, np.nan], [np.nan, 2.0]], prior=1.0)
+    assert apart.info["lottery"].tolist() == [0.5, 0.5]
+    assert np.isnan(apart.info["scores"]).tolist() == [[False, True], [True, False]]
+    some = general_preference([[2.0, 1.0, np.nan], [1.0, 2.0, np.nan], [np.nan, np.nan, 1.0]], prior=1.0)
+    assert some.info["lottery"].sum() == 1.0
+    assert np.diag(some.info["scores"]).tolist() == [0.0, 0.0, 0.0]
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no penalty": ({"penalty": 0}, "penalty=0: give a share > 0"),
     "infinite": ({"penalty": np.inf}, "penalty=inf"),

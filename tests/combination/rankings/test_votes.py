@@ -15,7 +15,8 @@ from kofn.combination import vote_ballots, win_ballots
 from kofn.combination.rankings._pairs import overturned, preferences
 from kofn.combination.rankings._votes import count_votes
 from kofn.core.checks import InputError, compared_pair, refuse_wins, vote_columns
-from kofn.core.checks.votes import VoteColumns, side_of
+from kofn.core.checks.votes import VoteColumns
+from kofn.core.checks.winners import side_of, sides_of
 
 WINS = pd.DataFrame({"A": [0, 60, 8], "B": [90, 0, 9], "C": [2, 1, 0]}, index=["A", "B", "C"])
 
@@ -92,8 +93,8 @@ def test_votes_are_counted_as_by_hand(seed: int) -> None:
 
 
 def test_votes_without_a_winner_or_against_oneself_are_left_out() -> None:
-    votes = count_votes(["a", "a", None, "b", "c"], ["b", "b", "a", "a", "c"], ["a", None, "a", "a", "c"])
-    assert votes.names == ["a", "b"]
+    votes = count_votes(["x", "x", None, "y", "z"], ["y", "y", "x", "x", "z"], ["x", None, "x", "x", "z"])
+    assert votes.names == ["x", "y"]
     assert votes.wins.tolist() == [[0, 2], [0, 0]]
     assert (votes.left_out, votes.against_itself) == (3, 1)
 
@@ -234,3 +235,50 @@ def test_judges_of_two_are_counted_as_all_others_are(seed: int) -> None:
         shares.append(sum(position[a] > position[b] for a, b in pairs) / max(len(pairs), 1))
     assert preferences(ballots, weights).tolist() == prefers.tolist()
     assert overturned(ballots, order).tolist() == pytest.approx(shares)
+
+
+LETTERS = [("a", "b"), ("A", "B"), ("first", "second"), ("left", "right"), ("1", "2")]
+
+
+@pytest.mark.parametrize("names", LETTERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_words_for_sides_that_are_names_are_read_in_one_way(names: tuple[str, str], seed: int) -> None:
+    """The same votes, written by sides and by names, against models that are called otherwise."""
+    rng = np.random.default_rng(seed)
+    called = np.array([*names, "c", "d"])
+    plain = np.array(["m0", "m1", "m2", "m3"])
+    first = rng.integers(0, 4, 80)
+    second = (first + rng.integers(1, 4, 80)) % 4
+    outcome = rng.integers(0, 3, 80)
+    won = np.where(outcome == 1, first, second)
+    expected = count_votes(plain[first], plain[second], np.where(outcome == 0, "tie", plain[won]))
+    by_side = count_votes(called[first], called[second], np.array(["tie", *names])[outcome])
+    by_name = count_votes(called[first], called[second], np.where(outcome == 0, "tie", called[won]))
+    order = [by_side.names.index(name) for name in called]
+    for votes in (by_side, by_name):
+        assert votes.wins[np.ix_(order, order)].tolist() == expected.wins.tolist()
+        assert votes.ties[np.ix_(order, order)].tolist() == expected.ties.tolist()
+
+
+@pytest.mark.parametrize("names", LETTERS)
+def test_winners_that_may_be_sides_or_names_are_refused(names: tuple[str, str]) -> None:
+    a, b = names
+    with pytest.raises(InputError, match=f"the winner of '{b}' against '{a}' is '{a}'.*no row tells.*write 'first' or"):
+        vote_ballots([a, b], [b, a], [a, a])
+    mixed = ([b, "c", "c"], [a, "d", "d"], [a, a, "c"])
+    with pytest.raises(InputError, match=f"other rows tell both .'{a}' of 'c' against 'd' and 'c' of 'c' against 'd'"):
+        vote_ballots(*mixed)
+    frame = pl.DataFrame({"model_a": [b, a], "model_b": [a, b], "winner": [a, "tie"]})
+    with pytest.raises(InputError, match="write 'model_a' or 'model_b' or tie in every row"):
+        vote_ballots(frame["model_a"], frame["model_b"], frame["winner"])
+    with pytest.raises(InputError, match="the word for a tie"):
+        vote_ballots(["none", "x"], ["x", "y"], ["none", "none"])
+
+
+def test_words_that_agree_with_names_are_no_matter() -> None:
+    assert count_votes(["a", "a", "c"], ["b", "b", "b"], ["a", "second", "tie"]).wins.tolist() == [
+        [0, 1, 0],
+        [1, 0, 0],
+        [0, 0, 0],
+    ]
+    assert sides_of([("none", "x", "none"), ("x", "y", "tie")], ("", "")) == [1, 0]

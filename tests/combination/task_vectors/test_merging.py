@@ -479,8 +479,8 @@ def test_a_device_adds_up_to_the_same_bits(shape: tuple[int, ...], dtype: Any) -
 
 def test_devices_that_are_not_there_are_refused() -> None:
     pytest.importorskip("torch")
-    for device in ("cuda:77", "toaster"):
-        with pytest.raises(InputError, match=r"device=.*: torch sees none here"):
+    for device, says in (("cuda:77", "torch sees none here"), ("toaster", "none that torch knows")):
+        with pytest.raises(InputError, match=says):
             weighted_mean([np.ones(2)], device=device)
     assert weighted_mean([np.ones(2)], device="auto").result.tolist() == [1.0, 1.0]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from plain_distances import pairwise
+from scipy import sparse
 
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control, Stopped
@@ -45,6 +46,52 @@ def test_graph_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch, metric: str
     assert graph.recall > 0.995
     assert graph.csr.shape == (300, 300)
     assert graph.csr[[7], [int(graph.indices[7, 3])]][0] == graph.distances[7, 3]
+
+
+def tied_pools() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    repeated = rng.normal(size=(7, 5))[rng.integers(0, 7, 60)]
+    return {
+        "axes": np.eye(12),
+        "grid": rng.integers(0, 3, (30, 2)).astype(float),
+        "grid in float32": rng.integers(-2, 3, (150, 3)).astype(np.float32),
+        "far from the origin": rng.integers(0, 3, (60, 2)) + 1e6,
+        "repeated": repeated,
+        "all the same": np.ones((20, 3)),
+        "beside an outlier": np.concatenate([rng.integers(0, 2, (40, 6)), np.full((1, 6), 1e7)]),
+    }
+
+
+@pytest.mark.parametrize("pool", list(tied_pools()))
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ties_go_to_the_lowest_row(monkeypatch: pytest.MonkeyPatch, pool: str, metric: str, compiled: bool) -> None:
+    if compiled:
+        monkeypatch.setattr(graphs, "_COMPILED", -1)
+    X = tied_pools()[pool]
+    n = len(X)
+    # Every length in float64 as it is listed where all others are: a list that is shorter is the beginning of that.
+    whole = knn_graph(X.astype(np.float64), n - 1, metric, engine="exact")
+    lengths = np.full((n, n), np.inf)
+    np.put_along_axis(lengths, whole.indices, whole.distances, axis=1)
+    others = ~np.eye(n, dtype=bool)
+    assert np.allclose(lengths[others], pairwise(X.astype(np.float64), metric)[others], rtol=1e-14, atol=1e-15)
+    assert (whole.indices == np.argsort(lengths, axis=1, kind="stable")[:, :-1]).all()
+    for count in (1, 3, 5, n // 2):
+        part = knn_graph(X, count, metric, engine="exact")
+        assert (part.indices == whole.indices[:, :count]).all()
+        assert (part.distances == whole.distances[:, :count].astype(X.dtype)).all()
+
+
+def test_ties_of_the_axes_by_hand() -> None:
+    for X in (np.eye(6), sparse.csr_array(np.eye(6))):
+        graph = knn_graph(X, 3, "cosine")
+        assert graph.indices.tolist() == [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+
+
+def test_rows_that_an_index_lost_are_listed_by_length_and_number() -> None:
+    space = graphs.geometry(np.ones((9, 2)), "euclidean")
+    assert graphs._exactly(space, 2, 4).tolist() == [0, 1, 3, 4]
 
 
 @needs_usearch
@@ -93,8 +140,6 @@ class TestSparseRows:
     @pytest.mark.parametrize("n", [9, 200])
     @pytest.mark.parametrize("count", [1, 7])
     def test_neighbours_are_those_of_the_dense_rows(self, n: int, count: int) -> None:
-        from scipy import sparse
-
         X = sparse.random_array((n, 40), density=0.1, rng=np.random.default_rng(0), format="csr")
         X = sparse.vstack([X, sparse.csr_array((1, 40)), X[:3]], format="csr")
         graph = knn_graph(X, count, "cosine")
@@ -117,7 +162,5 @@ class TestSparseRows:
         ],
     )
     def test_refusals_of_sparse_rows(self, asked: Any, message: str) -> None:
-        from scipy import sparse
-
         with pytest.raises(InputError, match=message):
             knn_graph(sparse.eye_array(9, format="csr"), **{"n_neighbors": 2, **asked})

@@ -33,7 +33,8 @@ class Menu:
     """The levels of each item that no cheaper level beats, by cost: row i has `count[i]` of them, then padding.
 
     `cost` is in integer units, `unit` of the user's cost each; `loss` is minimised; `level` is the column in the
-    curves.
+    curves. `beyond` has cost and loss of the nearest level of each item that the budget cannot pay (inf: none);
+    `rounding` is how many units of a budget that is spent whole rounded costs can leave over.
     """
 
     cost: Ints
@@ -43,6 +44,7 @@ class Menu:
     limit: int
     unit: float
     beyond: Floats
+    rounding: int
 
     @property
     def n(self) -> int:
@@ -117,6 +119,7 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
         unit=unit,
         beyond=np.stack([costs[np.arange(n), nearest], losses[np.arange(n), nearest]], axis=1).astype(np.float64)
         + np.where(nearest < 0, np.inf, 0.0)[:, None],
+        rounding=0 if whole else math.ceil(n * (np.finfo(np.float64).eps * max(cap, 0) + 1)),
     )
 
 
@@ -130,7 +133,9 @@ def _in_units(costs: NDArray[Any], limit: Fraction, whole: bool) -> tuple[Ints, 
         return costs, cap, 1.0
     top = min(limit, Fraction(math.fsum(costs.max(axis=1).tolist()) * (1 + 1e-9)))
     if top == 0:
-        return (costs > 0).astype(np.int64), 0, 1.0
+        # Nothing can be paid; whatever costs anything stays above 0, in the order of the costs.
+        digits = 40 - math.frexp(float(costs.max()))[1]
+        return np.ceil(np.ldexp(costs, digits)).astype(np.int64), 0, math.ldexp(1.0, -digits)
     digits = 58 - math.frexp(float(top))[1]
     scaled = np.ldexp(np.minimum(costs, 8 * float(top)), digits)
     units = np.rint(scaled).astype(np.int64)
@@ -165,12 +170,14 @@ def relax(menu: Menu, stopped: Callable[[], bool] = never) -> Relaxed | None:
     slack = spare - sum(need[:taken].tolist())
     price = float(steep[taken]) if taken < len(steep) else 0.0
     integral = slack == 0 or taken == len(steep)
-    if slack == 0:
+    if slack <= menu.rounding or taken == len(steep):
         # Any price between the next step's and the last one's is dual optimal: raise it to the rate of the levels just
-        # out of reach, so that they do not pay at it.
+        # out of reach, so that they do not pay at it. What rounding leaves of fractional costs is no slack, and where
+        # every step in reach was taken a larger budget goes to those levels.
         rows = np.arange(menu.n)
         run = menu.beyond[:, 0] - menu.cost[rows, choice] * menu.unit
-        more = np.where(run < np.inf, menu.loss[rows, choice] - menu.beyond[:, 1], 0.0) / run
+        reachable = (run > 0) & (run < np.inf)
+        more = np.where(reachable, menu.loss[rows, choice] - menu.beyond[:, 1], 0.0) / np.where(reachable, run, 1.0)
         price = max(price, min(float(more.max()), float(steep[taken - 1]) if taken else np.inf))
     filled, left = choice.copy(), slack
     for step in (taken + np.flatnonzero(need[taken:] <= slack)).tolist():

@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kofn.allocation.programs._mixed_integer import Program, program
+from kofn.allocation.programs._mixed_integer import NO_WHOLE_POINT, Program, program
 from kofn.allocation.programs._neighborhoods import NEIGHBORHOODS, OF_BINARIES, Search
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -23,6 +23,8 @@ __all__ = ["balans"]
 
 # Points that crossover may look back to.
 _REMEMBERED = 10
+# Seconds beyond which no call of the solver ends for want of time.
+_LONGEST = 1e6
 # Improvements below this share of the cost are rounding.
 _ROUNDING = 1e-9
 
@@ -53,7 +55,7 @@ def balans(
 
     Args:
         c: (n,) costs; for a maximum their negatives.
-        A: (rows, n) dense or SciPy-sparse.
+        A: (rows, n) dense or SciPy-sparse; (n,) for one row.
         low: least of each row, a number or (rows,); default no limit.
         high: most of each row, a number or (rows,); default no limit.
         bounds: (least, most) of all variables, or (n, 2).
@@ -80,7 +82,8 @@ def balans(
 
     Raises:
         InfeasibleError: no point keeps the program, or none is found within the time limit.
-        InputError: shapes that do not fit, a start that does not keep the program, a neighbourhood that is not there.
+        InputError: shapes that do not fit, a start that does not keep the program, a neighbourhood that is not there,
+            entries of 1e15 and limits of 1e20 or more in size, no least cost.
 
     Cost: a call of HiGHS for each iteration, within `seconds_each` and `nodes_each`. Where the seconds end a call, the
     answer depends on the machine; give nodes alone (`seconds_each=float("inf")`) to repeat a run exactly.
@@ -111,8 +114,10 @@ def balans(
     each = {"seconds": checks.seconds(seconds_each, "seconds_each"), "nodes": checks.count(nodes_each, "nodes_each")}
     rng = np.random.default_rng(checks.entropy(seed))
     with Control(**limits) as control:
-        relaxed, bound = model.relaxed()
-        point, bound = _first(model, start, each, bound, control)
+        point = None if start is None else _kept(model, start)
+        relaxed, bound = _relaxed(model, point, each)
+        if point is None:
+            point, bound = _first(model, each, bound, control)
         best, current = point, point
         best_value = value = begun = model.value(point)
         path, earlier = [value], [point]
@@ -165,27 +170,41 @@ def _names(neighborhoods: Sequence[str] | None, model: Program) -> list[str]:
     return names
 
 
-def _first(
-    model: Program, start: ArrayLike | None, each: dict[str, Any], bound: float, control: Control
-) -> tuple[Floats, float]:
-    """A point of the program, and the best bound that is known."""
-    if start is not None:
-        given = checks.vector(start, "start").astype(np.float64)
-        checks.same_length(model.n, "c", "start", len(given))
-        point = model.rounded(given)
+def _kept(model: Program, start: ArrayLike) -> Floats:
+    """The point that is given, checked."""
+    given = checks.vector(start, "start").astype(np.float64)
+    checks.same_length(model.n, "c", "start", len(given))
+    point = model.rounded(given)
+    if point is None:
+        raise InputError("start does not keep the program: a row, a bound or a whole number; give a point that does")
+    return point
+
+
+def _relaxed(model: Program, point: Floats | None, each: dict[str, Any]) -> tuple[Floats, float]:
+    """The optimum of the relaxation and its cost; where a point that is given keeps the program to tolerances only, and
+    the solver knows of none, that point without a bound."""
+    try:
+        return model.relaxed(each["seconds"])
+    except InfeasibleError:
         if point is None:
-            raise InputError(
-                "start does not keep the program: a row, a bound or a whole number; give a point that does"
-            )
-        return point, bound
+            raise
+        return point, -math.inf
+
+
+def _first(model: Program, each: dict[str, Any], bound: float, control: Control) -> tuple[Floats, float]:
+    """A point of the program, and the best bound that is known."""
     seconds = each["seconds"]
     while True:
         point, proven = model.solved(seconds=seconds)
         bound = max(bound, proven)
         if point is not None:
             return point, bound
-        if not math.isfinite(seconds) or proven == math.inf or control.stopped():
-            raise InfeasibleError("A: no whole point within bounds keeps all rows, or none was found in time_limit")
+        if proven == math.inf:
+            raise InfeasibleError(NO_WHOLE_POINT)
+        if control.stopped():
+            raise InfeasibleError("A: no point was found within time_limit; give more time, or a start")
+        if seconds > _LONGEST:
+            raise InputError("A: the solver gives no point that keeps all rows to 1e-6; scale rows, or give a start")
         # A first point may take longer than a small program may.
         seconds *= 4
 

@@ -15,8 +15,11 @@ from kofn.core.checks import InfeasibleError, InputError
 
 # How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
 _FEASIBLE, _WHOLE = 1e-6, 1e-5
-# What HiGHS says of a program that no point keeps.
-_INFEASIBLE = 2
+# What HiGHS says of a program that no point keeps, and of one it refuses to read; and what it can tell apart.
+_INFEASIBLE, _REFUSED, _UNDECIDED = 2, "Model error", 4
+# It reads no coefficient from here on, and takes limits from here on for none.
+_LARGE_ENTRY, _LARGE_LIMIT = 1e15, 1e20
+NO_WHOLE_POINT = "A: no whole point within bounds keeps all rows, though fractions do; widen bounds or rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,18 +68,33 @@ class Program:
         slack = _FEASIBLE * (1 + abs(self.A) @ np.abs(point))
         return point if (rows >= self.low - slack).all() and (rows <= self.high + slack).all() else None
 
-    def relaxed(self) -> tuple[Floats, float]:
+    def relaxed(self, seconds: float = math.inf) -> tuple[Floats, float]:
         """The optimum of the linear relaxation, and its cost, which no point of the program is below.
 
+        Args:
+            seconds: limit of the search for any point, where the relaxation has no least cost.
+
         Raises:
-            InfeasibleError: no point keeps even the relaxation.
-            InputError: the relaxation has no least cost.
+            InfeasibleError: no point keeps even the relaxation; or it has no least cost, and no whole point.
+            InputError: the relaxation has no least cost, or HiGHS refuses the program.
         """
-        answer = self._solve(self.c, np.zeros(self.n))
-        if answer.status == _INFEASIBLE:
+        fractions = np.zeros(self.n)
+        answer = self._solve(self.c, fractions)
+        none = _is_infeasible(answer)
+        if answer.status == _UNDECIDED:
+            none = _is_infeasible(self._solve(fractions, fractions))
+        if none:
             raise InfeasibleError("A: no values within bounds keep all rows, not even fractions; widen bounds or rows")
+        if _REFUSED in answer.message:
+            raise InputError(f"A: the solver refuses the program ({answer.message}); scale rows and limits nearer to 1")
         if answer.x is None:
-            raise InputError(f"c: the program has no least cost ({answer.message}); give bounds to what is unbounded")
+            point, proven = self.solved(costs=fractions, seconds=seconds)
+            if proven == math.inf:
+                raise InfeasibleError(NO_WHOLE_POINT)
+            known = "" if point is not None else ", if any point keeps it, which the solver did not decide"
+            raise InputError(
+                f"c: the program has no least cost{known} ({answer.message}); give bounds to what is unbounded"
+            )
         return answer.x, float(answer.fun)
 
     def solved(
@@ -89,7 +107,8 @@ class Program:
         seconds: float = math.inf,
         nodes: int | None = None,
     ) -> tuple[Floats | None, float]:
-        """The best point that HiGHS finds within its limits, or None, and the bound it proves of this program.
+        """The best point that HiGHS finds within its limits, or None, and the bound it proves of this program: infinite
+        where it proves that no point keeps it.
 
         Args:
             free: (n,) which variables may move; the others keep their value in `around`. Default all.
@@ -142,27 +161,37 @@ def _columns(A: Any, free: Mask) -> Any:
     return A[:, free] if isinstance(A, np.ndarray) else A[:, np.flatnonzero(free)]
 
 
+def _is_infeasible(answer: Any) -> bool:
+    """Whether HiGHS proved that there is no point; a program that it refuses to read has the same number."""
+    return bool(answer.status == _INFEASIBLE and _REFUSED not in answer.message)
+
+
 def _bound(answer: Any) -> float:
+    if _is_infeasible(answer):
+        return math.inf
     bound = getattr(answer, "mip_dual_bound", None)
     return -math.inf if bound is None or not math.isfinite(bound) else float(bound)
 
 
 def program(c: Any, A: Any, low: Any, high: Any, bounds: Any, integrality: Any) -> Program:
-    """The program of these words, checked.
+    """The program of these words, checked; bounds of whole variables are whole.
 
     Raises:
-        InputError: shapes that do not fit, NaN, limits the wrong way round.
+        InputError: shapes that do not fit, NaN, numbers too large for HiGHS.
+        InfeasibleError: limits the wrong way round, bounds of a whole variable without a whole number.
     """
     from scipy.sparse import csc_array
 
     costs = checks.vector(c, "c").astype(np.float64)
     n = len(costs)
-    table = A if checks.is_sparse(A) else checks.matrix(A, "A")
+    # One limit may come as its row alone.
+    table = A if checks.is_sparse(A) else checks.matrix(A if np.ndim(A) != 1 else [A], "A")
     if table.shape[1] != n:
         raise InputError(f"A has {table.shape[1]} columns, c has {n} values; give one column for each variable")
     rows = csc_array(table, dtype=np.float64)
     if not np.isfinite(rows.data).all():
         raise InputError("A has an entry that is not finite; give numbers, and leave out a row that limits nothing")
+    _readable(rows)
     lowest, highest = (
         _limits(side, name, rows.shape[0], open_end)
         for side, name, open_end in ((low, "low", -np.inf), (high, "high", np.inf))
@@ -170,7 +199,44 @@ def program(c: Any, A: Any, low: Any, high: Any, bounds: Any, integrality: Any) 
     _ordered(lowest, highest, "low", "high")
     least, most = _ends(bounds, n)
     _ordered(least, most, "least of bounds", "most")
-    return Program(costs, rows, lowest, highest, least, most, _which_whole(integrality, n))
+    whole = _which_whole(integrality, n)
+    _hold_whole(least, most, whole)
+    return Program(costs, rows, lowest, highest, least, most, whole)
+
+
+def _readable(rows: Any) -> None:
+    """Refuse entries of a size that HiGHS does not read, which it would answer as if no point kept the program."""
+    large = np.flatnonzero(np.abs(rows.data) >= _LARGE_ENTRY)
+    if len(large):
+        row, column = int(rows.indices[large[0]]), int(np.searchsorted(rows.indptr, large[0], side="right") - 1)
+        raise InputError(
+            f"A at row {row}, column {column} is {rows.data[large[0]]:g}; the solver reads entries below "
+            f"{_LARGE_ENTRY:g} in size: divide the row and its limits by a number"
+        )
+
+
+def _reachable(limits: Floats, name: str, place: str, open_end: float) -> None:
+    """Refuse limits that HiGHS takes for none, and infinity where nothing can reach it."""
+    large = (np.abs(limits) >= _LARGE_LIMIT) & (limits != open_end)
+    if large.any():
+        row = int(large.argmax())
+        raise InputError(
+            f"{name} at {place} {row} is {limits[row]:g}; the solver takes {_LARGE_LIMIT:g} and more for infinite: "
+            f"give {open_end:g} for no limit, or divide by a number"
+        )
+
+
+def _hold_whole(least: Floats, most: Floats, whole: Mask) -> None:
+    """Move the bounds of whole variables to whole numbers, in place."""
+    lowest, highest = np.ceil(least[whole]) + 0.0, np.floor(most[whole]) + 0.0
+    none = np.flatnonzero(lowest > highest)
+    if len(none):
+        row = int(np.flatnonzero(whole)[none[0]])
+        raise InfeasibleError(
+            f"bounds of variable {row} are {least[row]:g} to {most[row]:g}, which hold no whole number; widen them, or "
+            "give integrality 0 there"
+        )
+    least[whole], most[whole] = lowest, highest
 
 
 def _limits(side: ArrayLike | None, name: str, rows: int, open_end: float) -> Floats:
@@ -183,7 +249,9 @@ def _limits(side: ArrayLike | None, name: str, rows: int, open_end: float) -> Fl
         raise InputError(
             f"{name} at row {int(np.isnan(limits).argmax())} is NaN; give a number, or infinity for no limit"
         )
-    return np.broadcast_to(limits, (rows,)).copy()
+    out = np.broadcast_to(limits, (rows,)).copy()
+    _reachable(out, name, "row", open_end)
+    return out
 
 
 def _ends(bounds: Any, n: int) -> tuple[Floats, Floats]:
@@ -195,7 +263,10 @@ def _ends(bounds: Any, n: int) -> tuple[Floats, Floats]:
     if np.isnan(ends).any():
         raise InputError("bounds has a NaN; give numbers, or infinity where there is no bound")
     pairs = np.broadcast_to(ends, (n, 2))
-    return pairs[:, 0].copy(), pairs[:, 1].copy()
+    least, most = pairs[:, 0].copy(), pairs[:, 1].copy()
+    _reachable(least, "least of bounds", "variable", -math.inf)
+    _reachable(most, "most of bounds", "variable", math.inf)
+    return least, most
 
 
 def _ordered(low: Floats, high: Floats, name: str, other: str) -> None:

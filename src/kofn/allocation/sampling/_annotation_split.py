@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.allocation.scaling_laws._huber import Fit, fitted, log_sum
+from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InfeasibleError, InputError
@@ -70,6 +71,9 @@ def annotation_split(
         InfeasibleError: the budget does not pay for one demonstration or pair.
         InputError: too few runs, or none with and without pairs, or numbers of demonstrations that do not differ: the
             runs then say nothing of the trade.
+
+    Runs with pairs in proportion to demonstrations cannot tell the two apart: that is warned of, and off their line the
+    interval is 0 to infinity.
 
     Cost: some seconds for tens of runs.
 
@@ -196,22 +200,41 @@ def _fit(columns: Mapping[str, Floats], loss: Floats, resamples: int, seed: int)
     """The surface with or without a cold start, whichever Akaike's criterion prefers."""
     low, spread = float(loss.min()), float(np.ptp(loss)) + 1e-3 * float(loss.min())
     n, m = (float(np.median(column[column > 0])) for column in columns.values())
+    separation = Separation.of(columns, tuple(columns), np.log1p)
     starts = [
         [math.log(floor * low), math.log(spread), math.log(n), math.log(m), math.log(power), math.log(power)]
         for floor, power in itertools.product((0.1, 0.8), (0.2, 0.7))
     ]
     plain = fitted(
-        _Surface(False), columns, loss, [np.array(start) for start in starts], names=_NAMES[:6], resamples=0, seed=seed
+        _Surface(False),
+        columns,
+        loss,
+        [np.array(start) for start in starts],
+        names=_NAMES[:6],
+        resamples=0,
+        seed=seed,
+        separation=separation,
     )
     cold_starts = [np.array([*start, math.log(n)]) for start in starts]
     if len(loss) <= len(_NAMES) + 1:
         cold = None
     else:
-        cold = fitted(_Surface(True), columns, loss, cold_starts, names=_NAMES, resamples=0, seed=seed)
+        cold = fitted(
+            _Surface(True), columns, loss, cold_starts, names=_NAMES, resamples=0, seed=seed, separation=separation
+        )
     chosen = cold is not None and _criterion(cold, loss) < _criterion(plain, loss)
     best = cold if chosen and cold is not None else plain
-    again = fitted(best.predict, columns, loss, [best.parameters], names=_NAMES, resamples=resamples, seed=seed)
-    return again, chosen
+    again = fitted(
+        best.predict,
+        columns,
+        loss,
+        [best.parameters],
+        names=_NAMES,
+        resamples=resamples,
+        seed=seed,
+        separation=separation,
+    )
+    return again.warned(), chosen
 
 
 def _criterion(fit: Fit, loss: Floats) -> float:

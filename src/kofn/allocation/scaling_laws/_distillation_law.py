@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.allocation.scaling_laws._huber import Fit, differing, fitted, log_sum, measured
+from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -44,7 +45,7 @@ class SupervisedLaw:
 
     def loss(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
         """The predicted loss."""
-        return self.fit.losses(_columns(parameters=parameters, tokens=tokens))
+        return self.fit.predicted(_columns(parameters=parameters, tokens=tokens))
 
     def interval(self, parameters: ArrayLike, tokens: ArrayLike) -> tuple[Floats, Floats]:
         """What the loss is between for nine of ten fits to resampled runs."""
@@ -71,7 +72,7 @@ class DistillationLaw:
 
     def loss(self, parameters: ArrayLike, tokens: ArrayLike, teacher_loss: ArrayLike) -> Floats:
         """The predicted loss of students."""
-        return self.fit.losses(self._columns(parameters, tokens, teacher_loss))
+        return self.fit.predicted(self._columns(parameters, tokens, teacher_loss))
 
     def interval(self, parameters: ArrayLike, tokens: ArrayLike, teacher_loss: ArrayLike) -> tuple[Floats, Floats]:
         """What the loss is between for nine of ten fits to resampled runs."""
@@ -79,7 +80,10 @@ class DistillationLaw:
 
     def _columns(self, parameters: ArrayLike, tokens: ArrayLike, teacher_loss: ArrayLike) -> dict[str, Floats]:
         columns = _columns(parameters=parameters, tokens=tokens, teacher_loss=teacher_loss)
-        return {**columns, "alone": self.supervised.loss(columns["parameters"], columns["tokens"])}
+        return {**columns, "alone": self._alone(columns["parameters"], columns["tokens"])}
+
+    def _alone(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
+        return self.supervised.fit.losses(_columns(parameters=parameters, tokens=tokens))
 
     def spend(
         self,
@@ -115,8 +119,8 @@ class DistillationLaw:
             teacher = (_above(teacher[0], "teacher"), _above(teacher[1], "teacher"))
         parameters, seen, teacher_tokens, loss = self._best_teacher(limit, size, teacher, sharing)
         alone_tokens = limit / (_TRAINING * size)
-        alone = float(self.supervised.loss(size, alone_tokens)[0])
-        teacher_loss = teacher[1] if teacher else float(self.supervised.loss(parameters, teacher_tokens)[0])
+        alone = float(self._alone(size, alone_tokens)[0])
+        teacher_loss = teacher[1] if teacher else float(self._alone(parameters, teacher_tokens)[0])
         distil = loss < alone
         agreement = self._agreement(size, seen, teacher_loss, alone_tokens, distil)
         training = 0.0 if teacher else _TRAINING * parameters * teacher_tokens / sharing
@@ -125,7 +129,7 @@ class DistillationLaw:
         amounts *= limit / max(float(amounts.sum()), limit)
         if distil:
             low, high = self.interval(size, seen, teacher_loss)
-            point = {"parameters": size, "tokens": seen}
+            point = {"parameters": size, "tokens": seen, "teacher_loss": teacher_loss}
         else:
             amounts = np.array([limit, 0.0, 0.0])
             low, high = self.supervised.interval(size, alone_tokens)
@@ -166,14 +170,14 @@ class DistillationLaw:
         """Parameters of the teacher, the student's tokens, the teacher's tokens, and the student's loss."""
         if teacher is not None:
             tokens = flops / (_TRAINING * size + _FORWARD * teacher[0])
-            return teacher[0], tokens, 0.0, float(self.loss(size, tokens, teacher[1])[0])
+            return teacher[0], tokens, 0.0, float(self.fit.losses(self._columns(size, tokens, teacher[1]))[0])
         # Of a teacher's size and the share of the compute that its training takes.
         sizes, shares = np.geomspace(size / 30, size * 300, _GRID), np.linspace(0.005, 0.95, _GRID)
         for _ in range(_REFINED):
             wide, part = (axis.ravel() for axis in np.meshgrid(sizes, shares))
             taught = part * flops * sharing / (_TRAINING * wide)
             seen = (1 - part) * flops / (_TRAINING * size + _FORWARD * wide)
-            losses = self.loss(size, seen, self.supervised.loss(wide, taught))
+            losses = self.fit.losses(self._columns(size, seen, self._alone(wide, taught)))
             row = int(losses.argmin())
             best = float(wide[row]), float(seen[row]), float(taught[row]), float(losses[row])
             column, line = row % len(sizes), row // len(sizes)
@@ -273,6 +277,9 @@ def fit_supervised_law(
     Raises:
         InputError: fewer than 7 runs, or fewer than three different sizes or tokens: the data then support no such law.
 
+    Runs whose sizes and tokens lie nearly on one line in logs, such as 20 tokens a parameter, cannot tell the exponents
+    apart: the fit warns, and off that line `loss` warns and `interval` is 0 to infinity.
+
     Costs a second for hundreds of runs. A local optimum over the starts.
 
     References:
@@ -296,7 +303,16 @@ def fit_supervised_law(
         np.array([math.log(floor * low), math.log(spread / 2), alpha, math.log(spread / 2), beta, 0.0])
         for floor, alpha, beta in itertools.product((0.5, 0.9), np.log((0.2, 0.5)), np.log((0.2, 0.5)))
     ]
-    fit = fitted(form, columns, loss, starts, names=_SUPERVISED, resamples=resamples, seed=checks.entropy(seed))
+    fit = fitted(
+        form,
+        columns,
+        loss,
+        starts,
+        names=_SUPERVISED,
+        resamples=resamples,
+        seed=checks.entropy(seed),
+        separation=Separation.of(columns, tuple(columns)),
+    ).warned()
     values = (math.exp(fit.parameters[0]), *form.reducible.coefficients(fit.parameters[1:]))
     return SupervisedLaw(fit, dict(zip(_SUPERVISED, values, strict=True)))
 
@@ -329,6 +345,9 @@ def fit_distillation_law(
         InputError: fewer than 10 runs, or fewer than three different sizes, tokens or teachers: the data then support
             no such law.
 
+    Runs whose sizes and tokens lie nearly on one line in logs, such as 20 tokens a parameter, cannot tell the exponents
+    apart: the fit warns, and off that line `loss` warns and `interval` is 0 to infinity.
+
     Costs seconds for hundreds of runs. A local optimum over the starts.
 
     References:
@@ -352,13 +371,23 @@ def fit_distillation_law(
     checks.count(resamples, "resamples", least=0)
     differing(columns, ("parameters", "tokens", "teacher_loss"))
     form = _Distilled(_Reducible.of(columns))
-    columns["alone"] = supervised.loss(columns["parameters"], columns["tokens"])
+    separation = Separation.of(columns, tuple(columns))
+    columns["alone"] = supervised.fit.losses({name: columns[name] for name in ("parameters", "tokens")})
     spread = max(float(np.median(loss - columns["teacher_loss"])), 0.05 * float(np.median(loss)))
     starts = [
         np.array([c0, log_c1, 0.2, log_f1, math.log(spread), exponent, math.log(spread / 2), exponent, 0.0])
         for c0, log_c1, log_f1, exponent in itertools.product((1.0,), (0.0, 5.0), (-2.0, 0.0), np.log((0.2, 0.5)))
     ]
-    fit = fitted(form, columns, loss, starts, names=_DISTILLED, resamples=resamples, seed=checks.entropy(seed))
+    fit = fitted(
+        form,
+        columns,
+        loss,
+        starts,
+        names=_DISTILLED,
+        resamples=resamples,
+        seed=checks.entropy(seed),
+        separation=separation,
+    ).warned()
     # A low teacher's loss is the far end of it, and what a student has alone follows from the others.
     fit = replace(fit, reach={name: fit.reach[name] for name in ("parameters", "tokens")})
     c0, log_c1, log_d1, log_f1 = fit.parameters[:4].tolist()

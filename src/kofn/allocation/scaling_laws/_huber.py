@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -34,6 +35,7 @@ class Fit:
         resampled: (R, p) of fits to runs drawn with replacement.
         reach: the largest of each column that was measured.
         error: root mean square of the relative errors of the fit.
+        separation: the directions in which the runs vary too little to tell the exponents apart.
     """
 
     predict: Predict
@@ -41,20 +43,37 @@ class Fit:
     resampled: Floats
     reach: Mapping[str, float]
     error: float
+    separation: Separation
+
+    def predicted(self, columns: Mapping[str, Floats]) -> Floats:
+        """The loss of each run, with a warning where the runs that were fitted support none."""
+        off = self.separation.off(columns)
+        if off.any():
+            checks.warn(self.separation.warning_off(int(off.sum()), len(off)))
+        return self.losses(columns)
+
+    def warned(self) -> Fit:
+        """The fit itself, after a warning where the runs cannot tell the exponents apart."""
+        if (warning := self.separation.warning()) is not None:
+            checks.warn(warning)
+        return self
 
     def losses(self, columns: Mapping[str, Floats], parameters: Floats | None = None) -> Floats:
         """The loss of each run."""
         return np.asarray(np.exp(self.predict(self.parameters if parameters is None else parameters, columns)))
 
     def interval(self, columns: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-        """What the loss of each run is between, for nine of ten resampled fits."""
+        """What the loss of each run is between, for nine of ten resampled fits: anything off the line of the runs."""
         drawn = np.stack([self.losses(columns, parameters) for parameters in self.resampled])
         low, high = np.percentile(drawn, _ENDS, axis=0)
-        return np.asarray(low), np.asarray(high)
+        off = self.separation.off(columns)
+        return np.where(off, 0.0, low), np.where(off, np.inf, high)
 
     def beyond(self, point: Mapping[str, float]) -> list[str]:
-        """A sentence for each column in which a point is far beyond what was measured."""
-        return [
+        """A sentence for each column in which a point is far beyond what was measured, and for one off their line."""
+        one = {name: np.array([value], np.float64) for name, value in point.items()}
+        off = [self.separation.warning_off(1, 1)] if self.separation.off(one).any() else []
+        return off + [
             f"{name}={point[name]:.3g} is {point[name] / most:.0f} times the largest measured, {most:.3g}: the law is "
             "a guess there; measure nearer, and fit again"
             for name, most in self.reach.items()
@@ -71,6 +90,7 @@ def fitted(
     names: Sequence[str],
     resamples: int,
     seed: int,
+    separation: Separation,
 ) -> Fit:
     """The law of least Huber loss over all starts.
 
@@ -97,7 +117,7 @@ def fitted(
         drawn.append(_descend(predict, part, log_loss[rows], best, _FEWER)[0])
     off = np.expm1(predict(best, columns) - log_loss)
     reach = {name: float(column.max()) for name, column in columns.items()}
-    return Fit(predict, best, np.array(drawn), reach, float(np.sqrt((off * off).mean())))
+    return Fit(predict, best, np.array(drawn), reach, float(np.sqrt((off * off).mean())), separation)
 
 
 def _descend(

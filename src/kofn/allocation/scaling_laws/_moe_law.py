@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.allocation.scaling_laws._huber import Fit, differing, fitted, log_sum, measured
+from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
@@ -43,7 +44,7 @@ class MoELaw:
 
     def loss(self, active: ArrayLike, tokens: ArrayLike, experts: ArrayLike) -> Floats:
         """The predicted loss of models of so many active parameters, tokens and experts (1: dense)."""
-        return self.fit.losses(_columns(active, tokens, experts))
+        return self.fit.predicted(_columns(active, tokens, experts))
 
     def interval(self, active: ArrayLike, tokens: ArrayLike, experts: ArrayLike) -> tuple[Floats, Floats]:
         """What the loss is between for nine of ten fits to resampled runs."""
@@ -231,6 +232,9 @@ def fit_moe_law(
         InputError: fewer than 10 runs, or fewer than three different sizes, tokens or (two) numbers of experts: the
             data then support no such law.
 
+    Runs whose sizes and tokens lie nearly on one line in logs, such as 20 tokens a parameter, cannot tell the exponents
+    apart: the fit warns, and off that line `loss` warns and `interval` is 0 to infinity.
+
     Costs seconds for hundreds of runs. A local optimum over the starts; intervals say how far the runs determine it,
     not whether the law's form is right beyond them, and are too narrow there: of runs 4 to 30 times as large, 65% were
     inside an interval of 90%.
@@ -264,5 +268,14 @@ def fit_moe_law(
             (0.3, 1.0), (-0.1,), (-0.2, -0.5), (-0.3,), (0.5 * low, 0.9 * low)
         )
     ]
-    fit = fitted(form, columns, loss, starts, names=_NAMES, resamples=resamples, seed=checks.entropy(seed))
+    fit = fitted(
+        form,
+        columns,
+        loss,
+        starts,
+        names=_NAMES,
+        resamples=resamples,
+        seed=checks.entropy(seed),
+        separation=Separation.of(columns, tuple(columns)),
+    ).warned()
     return MoELaw(fit, form.coefficients(fit.parameters))

@@ -51,7 +51,8 @@ def candidates_of(tried: Tried, strategy: str | None, n_neighbors: int | None) -
     chances = all(are_chances(prediction) for prediction in task.predictions)
     if strategy == "meta_des" and not chances:
         raise InputError("strategy='meta_des' reads probabilities, members give scores; take their softmax")
-    counts = sorted({min(count, task.n - 1) for count in ((n_neighbors,) if n_neighbors else NEIGHBORS)})
+    most = len(tried.counted(np.arange(task.n))) - 1
+    counts = sorted({min(count, most) for count in ((n_neighbors,) if n_neighbors else NEIGHBORS)})
     names = [strategy] if strategy is not None else [*STRATEGIES, *(["meta_des"] if chances else [])]
     dynamic = [Candidate(name, count) for name in names for count in counts]
     if strategy is not None:

@@ -9,8 +9,7 @@ import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
 from kofn.combination.ensembles._held_out import compared_candidates, doubted, folds_of, suspected
-from kofn.combination.ensembles._losses import OF_CLASSES
-from kofn.combination.ensembles._task import read_task
+from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -102,7 +101,7 @@ def dynamic_ensemble_selection(
 
     Raises:
         InputError: what `ensemble_selection` refuses; answers that are numbers; rows of X and y that do not match;
-            fewer than two rows; more neighbours than there are other rows.
+            fewer than two rows, or of positive weight; more neighbours than there are others of these.
 
     Cost: the distances of every two rows, in blocks, and for each candidate a look at k neighbours of every row by all
     members. The plan keeps the rows and the predictions, since other rows are blended by them.
@@ -129,21 +128,12 @@ def dynamic_ensemble_selection(
     """
     checks.flag(standardize, "standardize")
     parts = checks.count(folds, "folds", least=0)
-    task = read_task(members, y, loss, None, classes, row_weights=row_weights, blocks=blocks)
-    if task.loss not in OF_CLASSES:
-        raise InputError(
-            f"y holds numbers, of which nobody is right or wrong; give classes (and loss='log_loss'), or use "
-            f"ensemble_selection or stacking for loss={task.loss!r}"
-        )
+    _refuse_numbers(y)
+    task = read_task(members, y, loss or "log_loss", None, classes, row_weights=row_weights, blocks=blocks)
     rows = checks.matrix(X, "X").astype(np.float64)
     if len(rows) != task.n:
         raise InputError(f"X has {len(rows)} rows, y has {task.n} values; give the features of the rows of y")
-    if task.n < 2:
-        raise InputError("members predict one row, which has no other near it; give at least two")
-    if n_neighbors is not None and checks.count(n_neighbors, "n_neighbors") >= task.n:
-        raise InputError(
-            f"n_neighbors={n_neighbors}: each of {task.n} rows has {task.n - 1} others; ask for at most {task.n - 1}"
-        )
+    _refuse_too_few(task, n_neighbors)
     rng = np.random.default_rng(seed)
     order, bounds, repeated = folds_of(task, parts, rng) if parts else (np.arange(task.n), [0, task.n], 0)
     tried = Tried.of(task, rows, standardize=standardize)
@@ -170,6 +160,34 @@ def dynamic_ensemble_selection(
             "tried": of_each,
         }
         return doubted(chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control))
+
+
+def _refuse_numbers(y: Any) -> None:
+    """Refuse answers that are no classes, which other methods blend."""
+    answers = checks.labels(y, "y")
+    off = np.flatnonzero(answers != np.rint(answers)) if answers.dtype.kind == "f" else ()
+    if len(off):
+        raise InputError(
+            f"y at row {off[0]} is {answers[off[0]]:.6g}, a number, of which nobody is right or wrong; give classes, "
+            "or use ensemble_selection or stacking, which blend numbers"
+        )
+
+
+def _refuse_too_few(task: Task, n_neighbors: int | None) -> None:
+    """Refuse rows that do not have as many others near them; rows of weight 0 are near none."""
+    if task.n < 2:
+        raise InputError("members predict one row, which has no other near it; give at least two")
+    weights = task.row_weights
+    count, rows = (task.n, "rows") if weights is None else (np.count_nonzero(weights), "rows of positive weight")
+    if count < 2:
+        raise InputError(
+            f"row_weights is positive at row {np.flatnonzero(weights)[0]} alone, which has no other near it; give at "
+            "least two positive weights"
+        )
+    if n_neighbors is not None and checks.count(n_neighbors, "n_neighbors") >= count:
+        raise InputError(
+            f"n_neighbors={n_neighbors}: each of {count} {rows} has {count - 1} others; ask for at most {count - 1}"
+        )
 
 
 def _unchosen(tried: Tried, strategy: str | None, n_neighbors: int | None) -> Candidate:

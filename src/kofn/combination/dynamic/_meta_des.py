@@ -18,7 +18,7 @@ _BINS, _SMOOTHING = np.linspace(0.1, 1.0, 10), 1.0
 def profiles(chances: Floats) -> Floats:
     """(n, m c) the rows' predictions side by side; of two classes, those of the second."""
     kept = chances[:, :, 1:] if chances.shape[2] == 2 else chances
-    return kept.reshape(len(kept), -1)
+    return kept.reshape(len(kept), kept.shape[1] * kept.shape[2])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "blend_predictions": "_plan",
     "ensemble_selection": "_ensemble_selection",
+    "greedy_posterior": "_greedy_posterior",
     "stacking": "_stacking",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

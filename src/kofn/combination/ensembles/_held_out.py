@@ -165,8 +165,8 @@ def doubted(plan: Blend) -> Blend:
 
 def suspected(task: Task, alone: Floats) -> list[str]:
     """Warnings: one member is so much better than all others that it may have been trained on these rows, or all have
-    higher probabilities of a class where it is not."""
-    out = _turned_round(task)
+    higher probabilities of a class where it is not, or the rows are all of one class."""
+    out = [*_of_one_class(task), *_turned_round(task)]
     if task.m < 2 or task.n < _ROWS:
         return out
     first, second = np.argsort(alone, kind="stable")[:2].tolist()
@@ -177,6 +177,14 @@ def suspected(task: Task, alone: Floats) -> list[str]:
         f"{name_of(first)} has {task.loss} {task.loss_of(alone[first]):.4g} on these rows, the next best "
         f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions",
     ]
+
+
+def _of_one_class(task: Task) -> list[str]:
+    """A warning where there is nothing to tell apart."""
+    if task.classes is None or len(np.unique(task.target)) > 1:
+        return []
+    name = task.classes.tolist()[int(task.target[0, 0])]
+    return [f"y is {name!r} in all {task.n} rows: these cannot say who tells classes apart; give rows of others, too"]
 
 
 def _turned_round(task: Task) -> list[str]:

@@ -82,7 +82,7 @@ def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None, *
         X: (n, d) the features of these rows, where the members are chosen row by row; else they are not read.
 
     Returns:
-        The blended predictions, of the members' shape.
+        The blended predictions, of the members' shape; none of no rows.
 
     Raises:
         InputError: a plan of another kind, another number of members or columns, a row without any prediction, groups
@@ -126,8 +126,10 @@ def _features(plan: Blend, X: Any, n: int) -> Floats:
     """(n, d) the features of rows whose members are chosen by them."""
     if X is None:
         raise InputError("X is missing: the plan chooses members row by row; give the features of these rows")
-    rows = checks.matrix(X, "X").astype(np.float64)
     width = len(plan.info["validated"]["center"])
+    if not n and not np.size(X):
+        return np.empty((0, width))
+    rows = checks.matrix(X, "X").astype(np.float64)
     if rows.shape != (n, width):
         raise InputError(f"X has shape {rows.shape}; give ({n}, {width}), a row for each prediction, as the plan had")
     return rows
@@ -142,7 +144,7 @@ def _stacked(plan: Blend, values: Floats, groups: Any) -> Floats:
     by_column = False
     if isinstance(plan.weights, Mapping):
         if groups is not None:
-            labels = checks.labels(groups, "groups")
+            labels = checks.labels(groups, "groups") if len(values) or np.size(groups) else np.empty(0, np.int64)
             checks.same_length(len(values), "members", "groups", len(labels))
             position = {name: number for number, name in enumerate(names)}
             numbers = np.array([position.get(str(label), len(names)) for label in labels.tolist()], np.int64)

@@ -247,7 +247,8 @@ def _read_members(members: Sequence[Any], n: int, *, of: str = "y") -> tuple[lis
         if np.isinf(array).any():
             row = int(np.argwhere(np.isinf(array))[0][0])
             raise InputError(f"{name_of(member)} at row {row} is infinite; use NaN where it has no prediction")
-    return [array.reshape(n, -1) for array in arrays], arrays[0].ndim == 1
+    flat = arrays[0].ndim == 1
+    return [array[:, None] if flat else array for array in arrays], flat
 
 
 def _columns(array: Array) -> str:
@@ -311,13 +312,14 @@ def _refuse_no_chances(member: int, prediction: Array, loss: str) -> None:
     """Refuse what is no probability, naming member and row."""
     if are_chances(prediction):
         return
+    scores = ", of scores say loss='accuracy'" if prediction.shape[1] > 1 else ""
     with np.errstate(invalid="ignore"):
         outside = np.argwhere((prediction < -_OUTSIDE) | (prediction > 1 + _OUTSIDE))
     if len(outside):
         row, column = outside[0].tolist()
         raise InputError(
             f"{name_of(member)} at row {row} is {prediction[row, column]:.6g}; {loss} is of probabilities in [0, 1] "
-            "(of logits take the softmax)"
+            f"(of logits take the softmax{scores})"
         )
     with np.errstate(invalid="ignore"):
         row = int(np.flatnonzero(np.abs(prediction.sum(axis=1) - 1) > _OFF)[0])

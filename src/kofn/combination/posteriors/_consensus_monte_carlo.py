@@ -40,9 +40,10 @@ def consensus_monte_carlo(
         has, for which longer ones are thinned evenly. `weights` (m,) is each shard's part of the precision, `spread`
         (m,) its distance from the product of the others in standard deviations, near 1 where shards agree. `info` has
         for each of `parameters` the `mean`, `sd` and the central 95% interval, `low` to `high`; `ess`, how many
-        independent draws they are worth; for each shard `member_draws`, `member_ess`, `member_means`, `member_sds`,
-        and `chance_of_distance`, how seldom shards of one model stand so far apart; `warnings` names those that do, and
-        parameters of which every draw is a whole number: counts, classes and flags have no mean between them.
+        independent draws they are worth, which is no more than the shards' own are; for each shard `member_draws`,
+        `member_ess`, `member_means`, `member_sds`, and `chance_of_distance`, how seldom shards of one model stand so
+        far apart; `warnings` names those that do, those whose draws are worth too few, and parameters of which every
+        draw is a whole number: counts, classes and flags have no mean between them.
 
     Raises:
         InputError: shards of unlike parameters, arrays of more than two axes (join chains first), NaN or infinities, a

@@ -20,9 +20,10 @@ _SELDOM = 1e-3
 # Correlation matrices with a smaller eigenvalue than this are of parameters that depend on each other.
 _DEPENDENT = 1e-12
 _INTERVAL = 0.95
-# A chain that moved less often than this is warned of.
-_FEW = 100
-# Parameters named in a warning.
+# A chain that moved less often than this is warned of, and members whose draws are worth fewer, or fewer of each
+# parameter than this.
+_FEW, _FEW_EACH = 100, 10
+# Parameters or members named in a warning.
 _NAMED = 6
 
 
@@ -244,6 +245,33 @@ def apart(shards: Shards) -> tuple[Floats, Floats]:
     return distances, chances
 
 
+def worth(shards: Shards, sizes: Floats) -> float:
+    """How many independent draws of the product its members' draws are worth, for the mean of the worst parameter.
+
+    The product's mean is the average of the members' by precision, and the error of each of these is of its own
+    effective size: with one parameter, the mean of the sizes, harmonic and by precision. What errors of the precisions
+    add, where members stand apart, is not counted.
+    """
+    precisions = shards.precisions()
+    total = np.linalg.inv(precisions.sum(axis=0))
+    error = total @ (precisions / np.maximum(sizes, 1.0)[:, None, None]).sum(axis=0) @ total
+    return float((np.diag(total) / np.diag(error)).min())
+
+
+def _few(shards: Shards, sizes: Floats) -> list[str]:
+    """A warning that names the members whose draws are worth too few to know their means and covariances by."""
+    least = max(_FEW, _FEW_EACH * shards.d)
+    short = np.flatnonzero(sizes < least).tolist()
+    if not short:
+        return []
+    named = ", ".join(f"{name_of(shard)} {sizes[shard]:.3g}" for shard in short[:_NAMED])
+    more = f" and {len(short) - _NAMED} more" if short[_NAMED:] else ""
+    return [
+        f"draws of members are worth few independent ones ({named}{more}), by which means and covariances are known "
+        f"badly; give draws worth at least {least}"
+    ]
+
+
 def product_plan(
     shards: Shards,
     draws: Floats,
@@ -254,12 +282,13 @@ def product_plan(
     most: float = math.inf,
 ) -> Blend:
     """The plan of the product's draws, in the shards' units, with weights of their own where they have some; they are
-    worth at most `most` independent ones."""
+    worth at most `most` independent ones, and no more than the members' draws."""
     distances, chances = apart(shards)
     precisions = shards.precisions()
     total = np.linalg.inv(precisions.sum(axis=0))
     result = shards.in_units(draws)
-    size = min(effective_size(draws, draw_weights), most)
+    sizes = np.array([effective_size(array) for array in shards.draws])
+    size = min(effective_size(draws, draw_weights), most, worth(shards, sizes))
     warnings = [
         f"{name_of(shard)} stands apart from the product of the others: {distances[shard]:.3g} standard deviations, "
         f"which shards of one model do {chances[shard]:.1g} of the time; its data or its model may differ"
@@ -272,6 +301,7 @@ def product_plan(
             "lies between the values; if these are counts, classes or flags, leave them out, or sample what they "
             "depend on (a rate, a probability)"
         )
+    warnings += _few(shards, sizes)
     if most < _FEW:
         warnings.append(
             f"the chain changed its choice of draws only {most:.3g} times, so that the draws lie around few of the "
@@ -292,7 +322,7 @@ def product_plan(
             **described(result, draw_weights),
             "ess": size,
             "member_draws": np.array([len(array) for array in shards.draws]),
-            "member_ess": np.array([effective_size(array) for array in shards.draws]),
+            "member_ess": sizes,
             "member_means": shards.in_units(shards.means),
             "member_sds": shards.unit * np.sqrt(np.diagonal(shards.covariances, axis1=1, axis2=2)),
             "chance_of_distance": chances,

@@ -68,7 +68,8 @@ def general_preference(
         A Blend of form "order". `info["points"]` (n,) is the probability to be preferred to an average other one, which
         orders `result`; `info["scores"]` (n, n) is s, `info["embedding"]` (n, 2 + 2 k) the planes, of which the first
         is Bradley and Terry's. `info["lottery"]` (n,) is the von Neumann winner: the mixture of alternatives that none
-        beats in more than half of the cases. `info["cycles"]` says by how much a held-out vote is more likely than
+        beats in more than half of the cases, uniform where nothing was compared. What was never compared has NaN for its
+        points and its scores against others. `info["cycles"]` says by how much a held-out vote is more likely than
         under Bradley and Terry's model ("gain", in nats, with its "error"), whether cycles are "supported" (two
         standard errors from none), the number of "planes" kept, and the "strongest" cycle of three, each preferred to
         the next with at least the probability "each". `value` is the log-likelihood of `info["scores"]`.
@@ -111,13 +112,15 @@ def general_preference(
     losses, evidence = _held_out(Electorate(ballots), given, heard, shares, prior, parts, rng)
     scores, chosen = _fit(pairs[inside] + prior / 2 * others, shares, losses)
     table = np.full((n, n), np.nan)
+    np.fill_diagonal(table, 0.0)
     table[inside] = scores.table
     likely = chance(scores.table)
     points = np.full(n, np.nan)
     points[heard] = (likely * others).sum(axis=1) / max(len(heard) - 1, 1)
     embedding = np.full((n, 2 + planes(scores.cyclic).shape[1]), np.nan)
     embedding[heard] = np.column_stack([scores.strength, np.ones(len(heard)), planes(scores.cyclic)])
-    lottery = np.zeros(n)
+    # Where nothing was compared all are even.
+    lottery = np.zeros(n) if len(heard) else np.full(n, 1 / n)
     lottery[heard] = _lottery(likely)
     return Blend(
         n=n,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from kofn.combination.rankings._strengths import (
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, shown
-from kofn.core.checks.votes import side_of
+from kofn.core.checks.winners import sides_of, winner_words
 from kofn.core.plans import Blend
 
 __all__ = ["Votes", "count_votes", "vote_ballots", "win_ballots", "win_strengths"]
@@ -52,20 +52,23 @@ class Votes(NamedTuple):
     against_itself: int
 
 
-def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
+def vote_ballots(first: Any, second: Any, winner: Any, *, count: Any = None) -> dict[str, Any]:
     """Count votes, one a row, into ballots that `kofn.combine` takes.
 
     Args:
         first: (votes,) the name of one alternative of each vote.
         second: (votes,) the name of the other.
         winner: (votes,) which won: its name, or what its column is called (where columns of a frame are given), or one
-            of a, first, left, 1 and b, second, right, 2; tie, draw, both, neither, "tie (bothbad)" for none.
+            of a, first, left, 1 and b, second, right, 2; tie, draw, both, neither, "tie (bothbad)" for none. Where such
+            words are names of alternatives as well, all rows are read as sides if one can only be a side.
+        count: (votes,) how often each vote was cast, or its weight, >= 0; once by default.
 
     Returns:
         As from `win_ballots`. Votes that miss a value, or of one alternative with itself, are left out.
 
     Raises:
-        InputError: columns of unequal length, a winner that is neither side, no vote that can be counted.
+        InputError: columns of unequal length, a negative or missing count, a winner that is neither side, or that names
+            one and may mean the other, no vote that can be counted.
 
     Cost: O(votes), beside one loop over the different (first, second, winner).
 
@@ -78,7 +81,7 @@ def vote_ballots(first: Any, second: Any, winner: Any) -> dict[str, Any]:
         >>> kofn.combine(**ballots, method="kemeny").to_frame()["id"].to_list()
         ['c', 'a', 'b']
     """
-    votes = count_votes(first, second, winner)
+    votes = count_votes(first, second, winner, count)
     return win_ballots(votes.wins, votes.ties, ids=votes.names)
 
 
@@ -242,11 +245,15 @@ def _counts(value: Any, name: str, order: Sequence[int] | None = None) -> Floats
     return array
 
 
-def count_votes(first: Any, second: Any, winner: Any) -> Votes:
+def count_votes(
+    first: Any, second: Any, winner: Any, count: Any = None, *, sided: Mapping[str, int] | None = None
+) -> Votes:
     """Count votes as `vote_ballots` does, into tables of wins and ties.
 
+    `sided` gives the side of each word in `winner` (0 for neither), which then holds no names.
+
     Examples:
-        >>> count_votes(["a", "b"], ["b", "a"], ["first", "a"]).wins.tolist()
+        >>> count_votes(["x", "y"], ["y", "x"], ["first", "x"]).wins.tolist()
         [[0.0, 2.0], [0.0, 0.0]]
     """
     import polars as pl
@@ -256,22 +263,24 @@ def count_votes(first: Any, second: Any, winner: Any) -> Votes:
     for name in ("second", "winner"):
         checks.same_length(len(texts["first"]), "first", name, len(texts[name]))
     called = (str(getattr(first, "name", None) or ""), str(getattr(second, "name", None) or ""))
-    frame = pl.DataFrame(texts).with_row_index("row")
+    times = _times(count, len(texts["first"]))
+    frame = pl.DataFrame(texts).with_row_index("row").with_columns(times=pl.Series(times))
     itself = int((frame["first"] == frame["second"]).sum())
     whole = frame.drop_nulls().filter(pl.col("first") != pl.col("second"))
-    counted = whole.group_by("first", "second", "winner").agg(pl.len(), pl.col("row").min()).sort("row")
+    counted = whole.group_by("first", "second", "winner").agg(pl.col("times").sum(), pl.col("row").min()).sort("row")
     names = sorted(set(counted["first"]) | set(counted["second"]))
     if not names:
         raise InputError("first and second name no two alternatives with a winner; give at least one vote")
-    number = {name: index for index, name in enumerate(names)}
+    index = {name: position for position, name in enumerate(names)}
     wins, ties = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
-    for left, right, won, count, row in counted.iter_rows():
-        side = side_of(won, left, right, called)
-        i, j = number[left], number[right]
+    outcomes = list(counted.select("first", "second", "winner").iter_rows())
+    sides = sides_of(outcomes, called) if sided is None else [sided[won] for _left, _right, won in outcomes]
+    for side, (left, right, won, count, row) in zip(sides, counted.iter_rows(), strict=True):
+        i, j = index[left], index[right]
         if side is None:
             raise InputError(
                 f"winner at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)} nor a tie; "
-                "name one of them, or say a, b or tie"
+                f"{winner_words(called)}"
             )
         if side == 0:
             ties[i, j] += count
@@ -279,6 +288,19 @@ def count_votes(first: Any, second: Any, winner: Any) -> Votes:
         else:
             wins[(i, j) if side == 1 else (j, i)] += count
     return Votes(names, wins, ties, len(frame) - len(whole), itself)
+
+
+def _times(count: Any, n: int) -> Floats:
+    """How often each of n votes was cast."""
+    if count is None:
+        return np.ones(n)
+    times = checks.as_float(checks.as_array(count, "count"), "count").astype(np.float64)
+    checks.same_length(n, "first", "count", len(np.atleast_1d(times)))
+    wrong = np.flatnonzero(~(np.isfinite(times) & (times >= 0)))
+    if times.ndim != 1 or len(wrong):
+        where = f"has shape {times.shape}" if times.ndim != 1 else f"at row {wrong[0]} is {times[wrong[0]]:g}"
+        raise InputError(f"count {where}; give how often each vote was cast, a finite number >= 0, shape (votes,)")
+    return times
 
 
 def _texts(value: Any, name: str) -> Any:

@@ -82,7 +82,9 @@ from kofn.core.checks.reading import in_callers_code as in_callers_code
 from kofn.core.checks.reading import reading as reading
 from kofn.core.checks.votes import VoteColumns as VoteColumns
 from kofn.core.checks.votes import compared_pair as compared_pair
+from kofn.core.checks.votes import counted_by as counted_by
 from kofn.core.checks.votes import refuse_numbered_votes as refuse_numbered_votes
+from kofn.core.checks.votes import refuse_uncounted as refuse_uncounted
 from kofn.core.checks.votes import refuse_undecided as refuse_undecided
 from kofn.core.checks.votes import refuse_wins as refuse_wins
 from kofn.core.checks.votes import vote_columns as vote_columns

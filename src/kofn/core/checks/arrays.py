@@ -25,8 +25,11 @@ def sound_sparse(value: Any, name: str) -> Any:
     """A SciPy-sparse matrix whose indices all lie inside it: compiled code, SciPy's own too, follows them unchecked.
 
     Raises:
-        InputError: an index outside the shape, row pointers that decrease or end elsewhere, parts of unequal length.
+        InputError: an index outside the shape, row pointers that decrease or end elsewhere, parts of unequal length,
+            entries that are no real numbers.
     """
+    if value.dtype.kind not in "fiub":
+        raise InputError(f"{name} has dtype {value.dtype}; give numbers")
     if value.format == "coo":
         outside = any(
             len(places) and (places.min() < 0 or places.max() >= length)

@@ -35,6 +35,8 @@ def frame_kind(value: Any) -> str | None:
     if isinstance(value, Mapping):
         if package == "datasets":
             return "splits"
+        if package == "scipy":  # a sparse matrix kept as a dict
+            return None
         return "columns" if value and all(isinstance(column, str) for column in value) else None
     if package in ("pandas", "polars"):
         return {"DataFrame": package, "LazyFrame": "lazy"}.get(name)

@@ -9,16 +9,17 @@ from typing import Any, NamedTuple
 
 from kofn.core.checks.errors import InputError
 from kofn.core.checks.numbers import shown
+from kofn.core.checks.winners import side_of, winner_words
 
-# What a winner column says of neither side; "(bothbad)" is how arenas write that both were bad.
-_TIES = frozenset({"tie", "ties", "tied", "draw", "both", "neither", "equal", "none", "tie (bothbad)", "bothbad"})
-_TIES |= {"both_bad", "both bad", "tie (both bad)", "tie_bothbad", "both_good"}
-_FIRST = frozenset({"a", "first", "left", "1"})
-_SECOND = frozenset({"b", "second", "right", "2"})
 # What a column that names the winner is called.
 _WINNER = re.compile(r"win|won|vote|prefer|chosen|choice|verdict|result|outcome|judg|label|better|best", re.IGNORECASE)
 # What is called so says who won, whatever it holds; of the other words of `_WINNER` a score may be called (win_rate).
 _SURELY_WINNER = re.compile(r"winner|preferred|preference|chosen|verdict", re.IGNORECASE)
+# What a column is called that says how often each vote was cast.
+_COUNT = re.compile(
+    r"n|counts?|weights?|freq|frequency|times|((n|num|number|count)[ _]?(of[ _])?votes?|votes?[ _](n|counts?))",
+    re.IGNORECASE,
+)
 # What columns of one kind differ by at the end of their names.
 _NUMBERED = re.compile(r"[ _.-]?(\d+|(?<![a-z])[a-z])$")
 # Numbers by which a side is told.
@@ -34,50 +35,15 @@ _NAMED = 6
 class VoteColumns(NamedTuple):
     """The columns of a table that holds one vote a row: the two that were compared, and which of them won.
 
-    Without a `winner` column the first always won, but where `tie` (None where there is none) says otherwise.
+    Without a `winner` column the first always won, but where `tie` (None where there is none) says otherwise. Each row
+    counts once, or as often as `count` says.
     """
 
     first: str
     second: str
     winner: str | None
     tie: str | None = None
-
-
-def side_of(winner: str, first: str, second: str, columns: tuple[str, str], *, letters: bool = True) -> int | None:
-    """1 or 2, the side that won, 0 for neither; None where `winner` says no such thing.
-
-    Args:
-        winner: what the winner column holds.
-        first: the name of the first side in this row.
-        second: the name of the second side.
-        columns: what the columns of the two sides are called, or nothing.
-        letters: whether a side may be called a, first, left or 1, and b, second, right or 2.
-
-    Raises:
-        InputError: the winner is one side by its name and the other by its column's.
-
-    Examples:
-        >>> side_of("model_b", "gpt", "llama", ("model_a", "model_b")), side_of("llama", "gpt", "llama", ("", ""))
-        (2, 2)
-        >>> side_of("tie (bothbad)", "gpt", "llama", ("", "")), side_of("mistral", "gpt", "llama", ("", ""))
-        (0, None)
-    """
-    word = winner.strip().casefold()
-    if winner in (first, second):
-        side = 1 if winner == first else 2
-        other = columns[2 - side].strip().casefold()
-        if word == other:
-            raise InputError(
-                f"the winner of {first!r} against {second!r} is {winner!r}, which is the name of one and the column of "
-                "the other: give columns or alternatives other names"
-            )
-        return side
-    if word in _TIES:
-        return 0
-    for side, (column, words) in enumerate(zip(columns, (_FIRST, _SECOND), strict=True), 1):
-        if (letters and word in words) or (column and word == column.strip().casefold()):
-            return side
-    return None
+    count: str | None = None
 
 
 def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str] = ()) -> VoteColumns | None:
@@ -103,6 +69,12 @@ def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str
             if _decides(texts, first, second, winner):
                 return VoteColumns(first, second, winner)
     return None
+
+
+def counted_by(votes: VoteColumns, numbers: Iterable[str]) -> VoteColumns:
+    """The columns of votes with that of `numbers` which says, by what it is called, how often each was cast."""
+    others = (name for name in numbers if name != votes.tie)
+    return votes._replace(count=next((name for name in others if _COUNT.fullmatch(name.strip())), None))
 
 
 def _pairs(texts: Mapping[str, Sequence[str | None]]) -> Iterable[tuple[str, str]]:
@@ -204,6 +176,21 @@ def refuse_undecided(
         )
 
 
+def refuse_uncounted(votes: VoteColumns) -> None:
+    """Refuse votes, one a row, in the place of judges' scores.
+
+    Raises:
+        InputError: always, with the call that counts them.
+    """
+    # Without a winner column the first side always won.
+    winner = '["first"] * len(frame)' if votes.winner is None else f"frame[{votes.winner!r}]"
+    count = "" if votes.count is None else f", count=frame[{votes.count!r}]"
+    raise InputError(
+        f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
+        f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}{count}))"
+    )
+
+
 def refuse_numbered_votes(subject: str, numbers: Sequence[str]) -> None:
     """Refuse columns of numbers that are called as two sides and as their winner: numbers of sides, or of alternatives.
 
@@ -255,6 +242,7 @@ def _refuse_stray_winner(texts: Mapping[str, Sequence[str | None]]) -> None:
         return
     best: tuple[bool, float] = (False, 0.5)
     stray: tuple[str, int, str, str, str] | None = None
+    sides = ("", "")
     for first, second in _pairs(texts):
         compared = _called_as_sides(first, second) or compared_pair({n: texts[n] for n in (first, second)}) is not None
         for winner in texts:
@@ -265,12 +253,12 @@ def _refuse_stray_winner(texts: Mapping[str, Sequence[str | None]]) -> None:
             most = share > 0.5 or _called_as_votes(first, second, winner)
             if row is not None and most and (named, share) > best:
                 left, right, won = (str(texts[name][row]) for name in (first, second, winner))
-                best, stray = (named, share), (winner, row, won, left, right)
+                best, stray, sides = (named, share), (winner, row, won, left, right), (first, second)
     if stray is not None:
         winner, row, won, left, right = stray
         raise InputError(
-            f"{winner} at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)} nor a tie; name "
-            "one of them, or say tie"
+            f"{winner} at row {row} is {shown(won)}, which is neither {shown(left)} nor {shown(right)} nor a tie; "
+            f"{winner_words(sides)}"
         )
 
 

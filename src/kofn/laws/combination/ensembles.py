@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,25 +62,25 @@ def _stacked(case: Case) -> Floats:
     return out
 
 
-def _loss(case: Case, blend: Floats) -> float:
-    plan, y = case.plan, np.asarray(case.words["y"])
-    classes, losses = plan.info["classes"], []
+def _loss(case: Case, blend: Floats, kind: str) -> float:
+    y = np.asarray(case.words["y"])
+    classes, losses = case.plan.info["classes"], []
     levels = np.atleast_1d(np.asarray(case.options.get("quantiles", 0.5), np.float64))
     for row, answer in zip(blend.tolist(), y.tolist(), strict=True):
         if classes is None:
             off = [float(answer) - value for value in row]
-            if plan.objective == "rmse":
+            if kind == "rmse":
                 losses.append(off[0] ** 2)
-            elif plan.objective == "mae":
+            elif kind == "mae":
                 losses.append(abs(off[0]))
             else:
                 losses += [max(level * gap, (level - 1) * gap) for level, gap in zip(levels, off, strict=True)]
             continue
         chances = [1 - row[0], row[0]] if len(row) == 1 else row
         truth = classes.index(answer)
-        if plan.objective == "log_loss":
+        if kind == "log_loss":
             losses.append(-math.log(max(chances[truth], _EPS)))
-        elif plan.objective == "accuracy":
+        elif kind == "accuracy":
             losses.append(float((row[0] > 0.5) == truth if len(row) == 1 else chances.index(max(chances)) == truth))
         elif len(row) == 1:
             losses.append((row[0] - truth) ** 2)
@@ -89,7 +90,7 @@ def _loss(case: Case, blend: Floats) -> float:
     width = len(losses) // len(y)
     weights = np.repeat(weights, width)
     mean = math.fsum((weights * losses).tolist()) / math.fsum(weights.tolist())
-    return math.sqrt(mean) if plan.objective == "rmse" else mean
+    return math.sqrt(mean) if kind == "rmse" else mean
 
 
 def _recounted(case: Case) -> None:
@@ -97,10 +98,10 @@ def _recounted(case: Case) -> None:
     plan = case.plan
     blend = _rows(plan.result)
     size = float(np.nanmax(np.abs(np.array([_rows(member) for member in case.words["members"]])), initial=1.0))
-    agree(case, "value", plan.value, _loss(case, blend), size)
+    agree(case, "value", plan.value, _loss(case, blend, plan.objective), size)
     if plan.bound is not None:
         for member in range(plan.n):
-            alone = _loss(case, mean_of_those_known(case, np.eye(1, plan.n, member)[0]))
+            alone = _loss(case, mean_of_those_known(case, np.eye(1, plan.n, member)[0]), plan.objective)
             if alone < plan.bound - 1e-9 * max(1.0, size):
                 raise broken(case, "recount", f"member {member} has {alone!r}, below the bound {plan.bound!r}")
     if plan.selection is None:
@@ -110,6 +111,62 @@ def _recounted(case: Case) -> None:
         raise broken(case, "recount", f"the picks are {plan.selection.indices}, the weights {plan.weights}")
     if len(picked) > case.words.get("k", plan.n):
         raise broken(case, "recount", f"{len(picked)} members have a weight, k={case.words['k']}")
+
+
+def _summand(divergence: str, p: float, q: float) -> float:
+    """The part of one function in the divergence between its posterior p and its share q of the mixture."""
+    if divergence == "reverse_kl":
+        return q * math.log(q / p)
+    if divergence == "kl":
+        return p * math.log(p / q)
+    if divergence == "hellinger":
+        return (math.sqrt(p) - math.sqrt(q)) ** 2 / 2
+    if divergence == "jensen_shannon":
+        return (p * math.log(2 * p / (p + q)) + q * math.log(2 * q / (p + q))) / 2
+    return abs(p - q) / 2
+
+
+def _approximated(case: Case) -> None:
+    """The posterior by the members' losses, the divergence of the picks' mixture, its bound and the picks."""
+    plan, options, info = case.plan, case.options, case.plan.info
+    n, kind, divergence = len(case.words["y"]), info["loss_of"], info["divergence"]
+    members = [_rows(member) for member in case.words["members"]]
+    losses = [_loss(case, member, kind) for member in members]
+    for member, loss in enumerate(losses):
+        agree(case, f"loss of member {member}", float(info["single"][member]), loss, max(map(abs, losses)))
+    if kind == "rmse":
+        least = min((loss for loss in losses if loss > 0), default=1.0)
+        noise = options.get("noise") or least
+        losses = [0.5 * (loss / noise) ** 2 for loss in losses]
+    energies = [n * loss / options.get("temperature", 1.0) for loss in losses]
+    masses = [math.exp(max(min(energies) - energy, -300.0)) for energy in energies]
+    posterior = [mass / math.fsum(masses) for mass in masses]
+    if np.abs(np.array(posterior) - info["posterior"]).max() > 1e-6:
+        raise broken(case, "recount", f"the posterior is {info['posterior']}, recounted {posterior}")
+    # A mixture is judged by the posterior that the plan tells: energies of hundreds lose digits of it.
+    given_posterior = info["posterior"].tolist()
+    compared = [np.ravel(_rows(member)) for member in options.get("unlabeled") or members]
+    rows = len(_rows((options.get("unlabeled") or members)[0]))
+    kernels = []
+    for values in compared:
+        bumps = [
+            math.exp(max(-math.fsum(((values - other) / info["bandwidth"]) ** 2) / rows / 2, -300.0))
+            for other in compared
+        ]
+        kernels.append([bump / math.fsum(bumps) for bump in bumps])
+
+    def distance(picks: list[int]) -> float:
+        shares = [math.fsum(kernels[pick][i] for pick in picks) / len(picks) for i in range(plan.n)]
+        return math.fsum(_summand(divergence, p, q) for p, q in zip(given_posterior, shares, strict=True))
+
+    picked = np.flatnonzero(np.asarray(plan.weights) > 0).tolist()
+    if sorted(plan.selection.indices.tolist()) != picked or len(picked) > case.words["k"]:
+        raise broken(case, "recount", f"the picks are {plan.selection.indices}, the weights {plan.weights}")
+    agree(case, "value", plan.value, distance(picked), 1.0)
+    if plan.status != "stopped" and math.comb(plan.n, len(picked)) < 300:
+        least = min(distance(list(some)) for some in itertools.combinations(range(plan.n), len(picked)))
+        if least < plan.bound - 1e-9 * max(1.0, abs(least)):
+            raise broken(case, "recount", f"{len(picked)} members have {least!r}, below the bound {plan.bound!r}")
 
 
 def _blended(case: Case) -> bool:
@@ -195,6 +252,35 @@ def _draw_search(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) 
     options["bags"] = draw(st.sampled_from((1, 1, 3)))
 
 
+def _draw_posterior(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """How many members are chosen, by which divergence from which posterior, of predictions without gaps."""
+    words: dict[str, Any] = given  # type: ignore[assignment]
+    _draw_predictions(draw, given, options)
+    for name in ("folds", "row_weights", "blocks", "quantiles"):
+        options.pop(name, None)
+    members = [np.nan_to_num(_rows(member)[:, :1], nan=0.5) for member in words["members"]]
+    if options.pop("loss", "rmse") in ("log_loss", "brier", "accuracy"):
+        # Of classes there may be several columns, which have no gaps where each sums to one.
+        gaps = any(np.isnan(_rows(member)).any() for member in words["members"])
+        chances = [np.full(_rows(member).shape, 1 / np.shape(_rows(member))[1]) for member in words["members"]]
+        members = chances if gaps else [_rows(member) for member in words["members"]]
+        options["loss"] = "log_loss"
+    else:
+        options["loss"] = "rmse"
+        options["noise"] = draw(st.sampled_from((None, 0.5 * float(np.abs(words["y"]).max()) or 1.0)))
+    flat = members[0].shape[1] == 1
+    words["members"] = [laid_out(draw, member[:, 0] if flat else member) for member in members]
+    words["k"] = draw(st.integers(1, len(members)))
+    options["divergence"] = draw(
+        st.sampled_from(("reverse_kl", "kl", "hellinger", "jensen_shannon", "total_variation"))
+    )
+    options["temperature"] = draw(st.sampled_from((1.0, 10.0, 0.5)))
+    size = max(float(np.abs(member).max()) for member in members) or 1.0
+    options["bandwidth"] = draw(st.sampled_from((None, 0.1 * size, size)))
+    if draw(st.booleans()):
+        options["unlabeled"] = [size * seeded(draw).normal(size=(3, 2)) for _ in members]
+
+
 def _draw_stacker(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """What is fitted, over which groups, of predictions of their own."""
     words: dict[str, Any] = given  # type: ignore[assignment]
@@ -213,6 +299,6 @@ def _draw_stacker(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
 
 
 _LOSSES = ("log_loss", "brier", "accuracy", "rmse", "mae", "pinball")
-RECOUNTS: dict[str, Recount] = dict.fromkeys(_LOSSES, _recounted)
+RECOUNTS: dict[str, Recount] = {**dict.fromkeys(_LOSSES, _recounted), "f_divergence": _approximated}
 BLENDS: dict[str, Callable[[Case], bool]] = {"predictions": _blended, "filled predictions": _blended}
-OPTIONS: dict[str, Drawer] = {"rounds": _draw_search, "final": _draw_stacker}
+OPTIONS: dict[str, Drawer] = {"rounds": _draw_search, "final": _draw_stacker, "divergence": _draw_posterior}

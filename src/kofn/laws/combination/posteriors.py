@@ -30,6 +30,8 @@ def _described(case: Case) -> None:
         raise broken(case, "recount", f"the draws' weights sum to {math.fsum(shares)!r}")
     if not 0 < plan.info["ess"] <= len(draws) * (1 + 1e-9):
         raise broken(case, "recount", f"{len(draws)} draws are worth {plan.info['ess']!r}")
+    if plan.info["ess"] > max(1.0, *plan.info["member_ess"].tolist()) * (1 + 1e-9):
+        raise broken(case, "recount", f"the draws are worth {plan.info['ess']!r}, more than those of any member")
     if abs(math.fsum(plan.weights.tolist()) - 1) > 1e-9:
         raise broken(case, "recount", f"the members' parts sum to {math.fsum(plan.weights.tolist())!r}")
     for column, values in enumerate(draws.T.tolist()):

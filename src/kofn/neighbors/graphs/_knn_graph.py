@@ -16,6 +16,7 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
+from kofn.neighbors.graphs._boundary import Boundary, lengths_to
 from kofn.neighbors.graphs._sparse_graph import neighbors_of_sparse
 from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
 
@@ -41,7 +42,7 @@ class KnnGraph:
     """Each row's nearest neighbours, and how reliable they are.
 
     Attributes:
-        indices: (n, m) the neighbours of each row, the row itself left out; nearest first.
+        indices: (n, m) the neighbours of each row, the row itself left out; nearest first, ties by row.
         distances: (n, m) their distances, computed from differences in float64, stored in the precision of X.
         engine: "exact" (all pairs were multiplied out) or "usearch" (an approximate index).
         recall: the share of the true neighbours in the lists of a sample of rows; 1.0 if exact.
@@ -84,8 +85,7 @@ def knn_graph(
     """Find the rows nearest to each row.
 
     Args:
-        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense;
-            ties go to the lowest row.
+        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         n_neighbors: how many for each row, at most n - 1; a row is not its own neighbour.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         engine: "exact" multiplies all pairs; "usearch" builds an approximate index (extra `neighbors`); "auto" takes
@@ -99,7 +99,8 @@ def knn_graph(
         control: stops the work early and shows its progress.
 
     Returns:
-        KnnGraph; `.csr` is the SciPy matrix.
+        KnnGraph; `.csr` is the SciPy matrix. Ties go to the lowest row, at the end of an exact list too: among rows
+        whose distances in float64 are equal, the lowest are listed, and they stand in their order.
 
     Raises:
         InputError: bad input, n_neighbors >= n, or engine="usearch" without usearch installed.
@@ -222,6 +223,8 @@ def _all_pairs(centred: _Centred, count: int, control: Control) -> NDArray[np.in
     n, width = centred.space.rows.shape
     out = np.empty((n, count), np.int32)
     points = np.empty((n, width))
+    error = _ROUNDING * float(centred.squares.max())
+    boundary = Boundary(centred.space, error, out.size * width > _COMPILED)
     for part in _blocks(n, width):
         control.check()
         points[part] = centred.points(part)
@@ -231,7 +234,7 @@ def _all_pairs(centred: _Centred, count: int, control: Control) -> NDArray[np.in
         products *= -2
         products += centred.squares
         products[np.arange(len(products)), np.arange(part.start, part.stop)] = np.inf
-        out[part] = np.argpartition(products, count - 1, axis=1)[:, :count]
+        out[part] = boundary.nearest(products, part.start, count, control)
         control.step(part.stop)
     return out
 
@@ -293,9 +296,9 @@ def _near_each_other(
 
 def _exactly(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
     """The neighbours of one row for which the index did not find enough."""
-    away = space.distances(space.points(slice(row, row + 1))[0])
+    away = lengths_to(space, row, np.arange(space.n))
     away[row] = np.inf
-    return np.argpartition(away, count - 1)[:count].astype(np.int32)
+    return np.argsort(away, kind="stable")[:count].astype(np.int32)
 
 
 def _sorted(
@@ -370,8 +373,7 @@ def _measure(
         control.check()
         own = int(rows[r])
         unlisted = near[~np.isin(near, indices[own]) & (near != own)]
-        gap = space.points(unlisted) - space.points(slice(own, own + 1))
-        away = np.sqrt(np.einsum("ij,ij->i", gap, gap))
+        away = lengths_to(space, own, unlisted)
         away = np.sort(away[away < lengths[own, -1]])
         # The unlisted rows among the nearest `count` of all were missed.
         last = np.sort(np.concatenate([lengths[own], away]))[count - 1]
