@@ -206,15 +206,18 @@ def test_a_stray_winner_is_told_with_its_row(
 def test_the_report_of_votes_counts_votes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("votes.csv").write_text(VOTES)
     Path("wins.csv").write_text(WINS)
-    for method in ("kemeny", "borda", "bradley_terry"):
-        more = ("--prior", 0.1) if method == "bradley_terry" else ()
+    for method in ("kemeny", "borda", "bradley_terry", "plackett_luce", "general_preference"):
+        more = () if method in ("kemeny", "borda") else ("--prior", 0.1)
         for call, counts in (
             (("votes.csv",), ("6", "2", "3")),
             (("wins.csv", "--id", "model", "--wins"), ("170", "0", "3")),
         ):
-            answer(capsys, *call, "-m", method, *more, "--report", "r.html", "--plan", "p.json")
+            value = answer(capsys, *call, "-m", method, *more, "--report", "r.html", "--plan", "p.json")["value"]
             page = Path("r.html").read_text()
-            assert "judge" not in page.split("<body")[1].casefold()
+            if method != "general_preference":  # which says that it could not hold out votes or judges
+                assert "judge" not in page.split("<body")[1].casefold()
+            assert ("0 is full agreement" in page) == (value >= 0)
+            assert ("The log-likelihood of the votes is \N{MINUS SIGN}" in page) == (value < 0)
             for count, label in zip(counts, ("votes", "ties", "alternatives"), strict=True):
                 assert f'<dt>{label}</dt><dd><span class="figure">{count}</span>' in page
             Path("r.html").unlink()

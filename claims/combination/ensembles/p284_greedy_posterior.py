@@ -119,7 +119,7 @@ def _run(seed: int, *, broken: bool) -> dict[str, Any]:
     return {
         "area": {side: float(figures[0]) for side, figures in judged.items()},
         "apart": {
-            "greedy": _apart(parts["near"], plan.selection.indices),
+            "greedy": _apart(parts["near"], np.flatnonzero(plan.weights)),
             "likeliest": _apart(parts["near"], likeliest),
         },
         "log loss": {side: float(figures[1]) for side, figures in judged.items()},

@@ -71,7 +71,7 @@ def _settings(adapters: Sequence[str], arguments: CombineArguments) -> dict[str,
     others = {"report": arguments.report, "plan": arguments.plan_path, "device": arguments.device}
     options: dict[str, Any] = dict(arguments.options)
     options |= {name: value for name, value in others.items() if value is not None}
-    settings = {name: options.pop(name) for name in ("only", "skip", "dtype") if name in options}
+    settings: dict[str, Any] = {name: options.pop(name) for name in ("only", "skip", "dtype") if name in options}
     if options:
         word = next(iter(options)).replace("_", "-")
         raise InputError(f"--{word} is not taken where adapters are folded in; leave it out")

@@ -126,21 +126,9 @@ def cycle_lines(plan: Blend) -> list[str]:
     cycles = plan.info.get("cycles")
     if cycles is None:
         return []
-    if cycles["gain"] is None:
-        return ["cycles were not held against Bradley and Terry's model: too few votes or judges to hold some out"]
-    verdict = "supported" if cycles["supported"] else "not supported"
-    sign = "more" if cycles["gain"] >= 0 else "less"
-    lines = [
-        f"cycles are {verdict}: a held-out vote is {abs(cycles['gain']):.3g} nats (standard error "
-        f"{cycles['error']:.1g}) {sign} likely than under Bradley and Terry's model"
-    ]
-    if cycles["supported"] and cycles["strongest"] is not None:
-        names = [str(key) for key in plan.keys(np.array(cycles["strongest"], int)).tolist()]
-        lines.append(
-            f"strongest cycle: {' > '.join([*names, names[0]])}, each preferred to the next in {cycles['each']:.0%} or "
-            "more"
-        )
-    return lines
+    from kofn.combination.preferences._cycles import cycle_sentences
+
+    return cycle_sentences(cycles, lambda item: str(plan.keys(np.array([item])).tolist()[0]))
 
 
 def missing_line(plan: Blend, judges: Sequence[str]) -> list[str]:

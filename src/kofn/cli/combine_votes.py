@@ -52,7 +52,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         "left_out": left_out,
         "against_itself": against_itself,
         "source": source,
-        **({"counted_by": columns.count} if columns is not None and columns.count else {}),
+        **({"counted_by": columns.counts} if columns is not None and columns.counts else {}),
     }
     if arguments.dry_run:
         say(size, lambda: facts(size), arguments.as_json)

@@ -13,7 +13,7 @@ from kofn.report import allocation, charts, posteriors, predictions
 from kofn.report.charts import Bar
 from kofn.report.context import Context
 from kofn.report.page import E, document, figure, number, percent, stat
-from kofn.report.rankings import rule_figures
+from kofn.report.rankings import cycles, rule_figures
 from kofn.report.run import kind, outcome, quality, ran
 
 SHOWN = 40  # bars of a chart
@@ -27,6 +27,9 @@ _DISAGREEMENT_OF_VOTES = {
     "borda": "The shares won in the votes differ from the ranking's by a weighted sum of squares of",
     "overturned_preferences": "The votes against the ranking come to",
 }
+
+# Those that are no disagreement: models of the votes, or of what judges prefer.
+_LIKELIHOODS = ("comparison_likelihood", "choice_likelihood", "preference_likelihood")
 
 
 def page(context: Context, title: str | None) -> str:
@@ -60,6 +63,11 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
 def _value(plan: Plan) -> str:
     if not math.isfinite(plan.value):
         return "This method has no single figure to optimise; what was done is below."
+    if plan.objective in _LIKELIHOODS:
+        whose = "votes" if isinstance(plan, Blend) and plan.of_votes else "judges' preferences"
+        return (
+            f"The log-likelihood of the {whose} is {number(plan.value, 6)}; the nearer to 0, the better they are told."
+        )
     if isinstance(plan, Blend) and plan.form == "order":
         if plan.of_votes:
             subject = _DISAGREEMENT_OF_VOTES.get(plan.objective, "The votes' disagreement with the ranking comes to")
@@ -103,6 +111,7 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
         more = f" and {len(named) - SHOWN:,} more" if len(named) > SHOWN else ""
         caption += f" The judges: {', '.join(named[:SHOWN])}{more}."
     figures.append(figure(chart, caption, title="The ranking", name="ranking"))
+    figures.append(cycles(plan, context.name))
     figures += rule_figures(plan, context.name, lambda judge: _judge(plan, judge))
     if plan.of_votes:
         # A judge is here an outcome of a pair, which stands for all the votes that came out so.

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.combination.preferences._cycles import cycle_sentences
 from kofn.core.plans import Blend
 from kofn.report.page import E, figure, user
 
@@ -30,6 +31,16 @@ def rule_figures(plan: Blend, name_of: Callable[[int], str], judge_of: Callable[
     if comparison["without"]:
         out.append(_without(plan, comparison, name_of, judge_of))
     return out
+
+
+def cycles(plan: Blend, name_of: Callable[[int], str]) -> Element | None:
+    """The section on preferences that go in cycles, where the plan has looked for them."""
+    looked_at = plan.info.get("cycles")
+    if looked_at is None:
+        return None
+    sentences = [f"{text[0].upper()}{text[1:]}." for text in cycle_sentences(looked_at, name_of)]
+    head = E("h2", "Cycles", id="cycles")
+    return E("section", head, [E("p", user(text)) for text in sentences], class_="card", aria_labelledby="cycles")
 
 
 def _ranks(plan: Blend, comparison: Mapping[str, Any], name_of: Callable[[int], str]) -> Element:

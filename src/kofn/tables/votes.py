@@ -63,7 +63,7 @@ def read_votes(table: Table, columns: VoteColumns) -> Votes:
     from kofn.combination.rankings._votes import count_votes
 
     first, second = table.column(columns.first), table.column(columns.second)
-    count = None if columns.count is None else _counts(table, columns.count)
+    count = None if columns.counts is None else _counts(table, columns.counts)
     if columns.winner is not None:
         return count_votes(first, second, table.column(columns.winner), count)
     # Names say nothing here: the first side won.

@@ -10,7 +10,7 @@ import pytest
 from refusals import refused, untested
 
 from kofn.combination import mix_pairs, mixup_loss, pair_marginal
-from kofn.combination.mixup import _mix_pairs, _pairs
+from kofn.combination.mixup import Mixed, _mix_pairs, _pairs
 from kofn.combination.mixup._boxes import draw_boxes
 
 RNG = np.random.default_rng(0)
@@ -25,6 +25,7 @@ NAMED = ("random", "same_class", "cross_class", "same_group", "cross_group", "sa
 def test_every_stage_keeps_what_it_promises(pairs: Any) -> None:
     for inputs, labels in itertools.product(_mix_pairs.INPUTS, _mix_pairs.LABELS):
         mixed = mix_pairs(X, Y, pairs=pairs, groups=GROUPS, inputs=inputs, labels=labels, seed=1)
+        assert isinstance(mixed, Mixed)
         np.testing.assert_allclose(mixed.labels.sum(axis=1), 1, rtol=1e-15)
         assert mixed.X.shape == X.shape
         assert mixed.X.dtype == X.dtype

@@ -275,7 +275,7 @@ def test_members_of_few_draws_are_worth_as_few() -> None:
 
 
 def test_what_members_are_worth_is_the_error_of_the_products_mean() -> None:
-    """Against the spread of the mean over many sets of members: unequal numbers of draws of unlike Gaussians around 0."""
+    """Against the spread of the mean over many sets of members: unequal numbers of draws of unlike Gaussians."""
     rng = np.random.default_rng(0)
     counts, means, sizes = (40, 400, 150), [], []
     for _ in range(400):

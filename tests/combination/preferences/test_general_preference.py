@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,13 @@ def test_the_command_says_whether_cycles_are_supported(
     assert code == 0
     assert "cycles are supported: a held-out vote is" in text
     assert "each preferred to the next in 8" in text or "each preferred to the next in 9" in text
+    assert ran(capsys, "combine", "cycle.csv", "-m", "general_preference", "--seed", "0", "--report", "g.html")[0] == 0
+    page = " ".join(html.unescape(re.sub("<[^>]*>", "", Path("g.html").read_text())).split())
+    told_of = [line for line in text.splitlines() if line.startswith(("cycles are", "strongest cycle"))]
+    assert len(told_of) == 2
+    for line in told_of:
+        assert f"{line[0].upper()}{line[1:]}." in page
+    assert "The log-likelihood of the votes is \N{MINUS SIGN}" in page
     told = json.loads(ran(capsys, "combine", "cycle.csv", "-m", "general_preference", "--seed", "0", "--json")[1])
     assert told["cycles"]["supported"]
     assert sorted(told["cycles"]["strongest"]) == ["paper", "rock", "scissors"]

@@ -215,13 +215,13 @@ def _readable(rows: Any) -> None:
         )
 
 
-def _reachable(limits: Floats, name: str, place: str, open_end: float) -> None:
+def _reachable(limits: Floats, name: str, side: str, open_end: float) -> None:
     """Refuse limits that HiGHS takes for none, and infinity where nothing can reach it."""
     large = (np.abs(limits) >= _LARGE_LIMIT) & (limits != open_end)
     if large.any():
         row = int(large.argmax())
         raise InputError(
-            f"{name} at {place} {row} is {limits[row]:g}; the solver takes {_LARGE_LIMIT:g} and more for infinite: "
+            f"{name} at {side} {row} is {limits[row]:g}; the solver takes {_LARGE_LIMIT:g} and more for infinite: "
             f"give {open_end:g} for no limit, or divide by a number"
         )
 

@@ -71,8 +71,8 @@ class Fit:
 
     def beyond(self, point: Mapping[str, float]) -> list[str]:
         """A sentence for each column in which a point is far beyond what was measured, and for one off their line."""
-        one = {name: np.array([value], np.float64) for name, value in point.items()}
-        off = [self.separation.warning_off(1, 1)] if self.separation.off(one).any() else []
+        columns = {name: np.array([value], np.float64) for name, value in point.items()}
+        off = [self.separation.warning_off(1, 1)] if self.separation.off(columns).any() else []
         return off + [
             f"{name}={point[name]:.3g} is {point[name] / most:.0f} times the largest measured, {most:.3g}: the law is "
             "a guess there; measure nearer, and fit again"

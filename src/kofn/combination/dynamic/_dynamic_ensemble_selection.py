@@ -165,7 +165,9 @@ def dynamic_ensemble_selection(
 def _refuse_numbers(y: Any) -> None:
     """Refuse answers that are no classes, which other methods blend."""
     answers = checks.labels(y, "y")
-    off = np.flatnonzero(answers != np.rint(answers)) if answers.dtype.kind == "f" else ()
+    if answers.dtype.kind != "f":
+        return
+    off = np.flatnonzero(answers != np.rint(answers))
     if len(off):
         raise InputError(
             f"y at row {off[0]} is {answers[off[0]]:.6g}, a number, of which nobody is right or wrong; give classes, "
@@ -177,11 +179,13 @@ def _refuse_too_few(task: Task, n_neighbors: int | None) -> None:
     """Refuse rows that do not have as many others near them; rows of weight 0 are near none."""
     if task.n < 2:
         raise InputError("members predict one row, which has no other near it; give at least two")
-    weights = task.row_weights
-    count, rows = (task.n, "rows") if weights is None else (np.count_nonzero(weights), "rows of positive weight")
+    count, rows = task.n, "rows"
+    if task.row_weights is not None:
+        positive = np.flatnonzero(task.row_weights)
+        count, rows = len(positive), "rows of positive weight"
     if count < 2:
         raise InputError(
-            f"row_weights is positive at row {np.flatnonzero(weights)[0]} alone, which has no other near it; give at "
+            f"row_weights is positive at row {positive[0]} alone, which has no other near it; give at "
             "least two positive weights"
         )
     if n_neighbors is not None and checks.count(n_neighbors, "n_neighbors") >= count:

@@ -78,12 +78,13 @@ def divide_and_conquer_fusion(
 
     Returns:
         Blend of form "none" with what `consensus_monte_carlo` gives. `result` is a weighted sample:
-        `info["draw_weights"]` (draws,) sum to one, and `info["ess"]` is what they are worth, no more than the members'. `info["merges"]` has for
-        each merge how many were `merged`, the `time` T, the `steps`, the share that the first weights kept, `overlap`,
-        the share of particles that is effective at its end, `ess`, and the share of first particles from which these
-        descend, counted alike: `ancestors`, whose least is `info["ancestors"]`. Where it is small, as where members
-        stand far apart, all draws hang on few of the members', and are worth less than `ess`. `info["breaches"]`
-        counts points beyond the curvature bounds, and `info["bounded"]` is whether all densities have such bounds.
+        `info["draw_weights"]` (draws,) sum to one, and `info["ess"]` is what they are worth, no more than the members'.
+        `info["merges"]` has for each merge how many were `merged`, the `time` T, the `steps`, the share that the first
+        weights kept, `overlap`, the share of particles that is effective at its end, `ess`, and the share of first
+        particles from which these descend, counted alike: `ancestors`, whose least is `info["ancestors"]`. Where it is
+        small, as where members stand far apart, all draws hang on few of the members', and are worth less than `ess`.
+        `info["breaches"]` counts points beyond the curvature bounds, and `info["bounded"]` is whether all densities
+        have such bounds.
 
     Raises:
         InputError: as `consensus_monte_carlo`; another number of densities, derivatives of another shape, NaN or

@@ -68,9 +68,9 @@ def general_preference(
         A Blend of form "order". `info["points"]` (n,) is the probability to be preferred to an average other one, which
         orders `result`; `info["scores"]` (n, n) is s, `info["embedding"]` (n, 2 + 2 k) the planes, of which the first
         is Bradley and Terry's. `info["lottery"]` (n,) is the von Neumann winner: the mixture of alternatives that none
-        beats in more than half of the cases, uniform where nothing was compared. What was never compared has NaN for its
-        points and its scores against others. `info["cycles"]` says by how much a held-out vote is more likely than
-        under Bradley and Terry's model ("gain", in nats, with its "error"), whether cycles are "supported" (two
+        beats in more than half of the cases, uniform where nothing was compared. What was never compared has NaN for
+        its points and its scores against others. `info["cycles"]` says by how much a held-out vote is more likely
+        than under Bradley and Terry's model ("gain", in nats, with its "error"), whether cycles are "supported" (two
         standard errors from none), the number of "planes" kept, and the "strongest" cycle of three, each preferred to
         the next with at least the probability "each". `value` is the log-likelihood of `info["scores"]`.
 

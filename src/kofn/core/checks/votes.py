@@ -36,14 +36,14 @@ class VoteColumns(NamedTuple):
     """The columns of a table that holds one vote a row: the two that were compared, and which of them won.
 
     Without a `winner` column the first always won, but where `tie` (None where there is none) says otherwise. Each row
-    counts once, or as often as `count` says.
+    counts once, or as often as `counts` says.
     """
 
     first: str
     second: str
     winner: str | None
     tie: str | None = None
-    count: str | None = None
+    counts: str | None = None
 
 
 def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str] = ()) -> VoteColumns | None:
@@ -74,7 +74,7 @@ def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str
 def counted_by(votes: VoteColumns, numbers: Iterable[str]) -> VoteColumns:
     """The columns of votes with that of `numbers` which says, by what it is called, how often each was cast."""
     others = (name for name in numbers if name != votes.tie)
-    return votes._replace(count=next((name for name in others if _COUNT.fullmatch(name.strip())), None))
+    return votes._replace(counts=next((name for name in others if _COUNT.fullmatch(name.strip())), None))
 
 
 def _pairs(texts: Mapping[str, Sequence[str | None]]) -> Iterable[tuple[str, str]]:
@@ -184,7 +184,7 @@ def refuse_uncounted(votes: VoteColumns) -> None:
     """
     # Without a winner column the first side always won.
     winner = '["first"] * len(frame)' if votes.winner is None else f"frame[{votes.winner!r}]"
-    count = "" if votes.count is None else f", count=frame[{votes.count!r}]"
+    count = "" if votes.counts is None else f", count=frame[{votes.counts!r}]"
     raise InputError(
         f"rankings looks like votes, one a row ({', '.join(filter(None, votes))}); count them first: kofn.combine("
         f"**kofn.combination.vote_ballots(frame[{votes.first!r}], frame[{votes.second!r}], {winner}{count}))"

@@ -58,7 +58,9 @@ class Boundary:
     def _alike(self) -> NDArray[np.int64]:
         """(n,) the lowest row that is equal to each."""
         lowest: dict[bytes, int] = {}
-        keys = (hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() for row in self.space.rows)
+        keys = (
+            hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest() for row in self.space.rows
+        )
         return np.array([lowest.setdefault(key, row) for row, key in enumerate(keys)])
 
 
