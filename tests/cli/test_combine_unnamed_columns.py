@@ -48,7 +48,7 @@ def test_python_is_told_of_its_own_words(frame: pl.DataFrame) -> None:
 
 
 def test_an_infinite_prediction_is_told_with_its_file(frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
-    odd = pl.Series([0.5] * 3 + [np.inf] + [0.5] * 26)
+    odd = pl.Series([*[0.5] * 3, np.inf, *[0.5] * 26])
     frame.with_columns(m1=odd).write_csv("new.csv")
     words = ("combine", "oof.csv", "--label", "y", "--columns", "m0,m1", "--folds", "0")
     assert "new.csv: member 'm1' at row 3 is infinite" in refused(capsys, *words, "--apply", "new.csv")
