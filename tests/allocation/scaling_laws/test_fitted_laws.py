@@ -184,9 +184,7 @@ def test_runs_on_one_line_tell_no_exponents_apart(law: str, jitter: float, super
     assert (low[1], high[1]) == (0, np.inf)
     assert 0 < low[0] <= high[0] < np.inf
     assert fit.loss(*on)[0] > 1
-    with pytest.warns(
-        KofnWarning, match="1 of 2 points lie off the line of (parameters|active) and tokens .* not supported there"
-    ):
+    with pytest.warns(KofnWarning, match="1 of 2 points lie off the line of .* not supported"):
         fit.loss(*off)
 
 

@@ -23,7 +23,7 @@ _SUPERVISED = ("irreducible", "a", "alpha", "b", "beta", "gamma")
 _DISTILLED = ("c0", "c1", "d1", "f1", "a", "alpha", "b", "beta", "gamma")
 # Operations of training, and of running a model forward, for each parameter and token.
 _TRAINING, _FORWARD = 6.0, 2.0
-# Points of each axis of the grid over teachers, and how often it is refined around the best.
+# Points of each axis of the grid over teachers, and how often it is refined.
 _GRID, _REFINED = 40, 5
 # Splits that fewer resampled fits agree with are told.
 _AGREED = 0.9
@@ -82,8 +82,8 @@ class DistillationLaw:
         columns = points(parameters=parameters, tokens=tokens, teacher_loss=teacher_loss)
         return {**columns, "alone": self._alone(columns["parameters"], columns["tokens"])}
 
-    def _alone(self, parameters: ArrayLike, tokens: ArrayLike) -> Floats:
-        return self.supervised.fit.losses(points(parameters=parameters, tokens=tokens))
+    def _alone(self, size: ArrayLike, tokens: ArrayLike) -> Floats:
+        return self.supervised.fit.losses(points(parameters=size, tokens=tokens))
 
     def spend(
         self,
