@@ -68,10 +68,13 @@ def _draw_rows(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) ->
     options["loss"] = draw(st.sampled_from(("log_loss", "brier", "accuracy")))
     strategies = (None, "knora_e", "knora_u", "ola", "lca", "des_knn", "meta_des")
     options["strategy"] = draw(st.sampled_from(strategies))
-    if draw(st.booleans()):
-        options["n_neighbors"] = draw(st.integers(1, n - 1))
     options["folds"] = draw(st.sampled_from((0, 2, 3)))
     draw_row_words(draw, rng, n, options)
+    weights = options.get("row_weights", np.ones(n))
+    # Rows that count nothing are near none.
+    weights[:2] = 1.0
+    if draw(st.booleans()):
+        options["n_neighbors"] = draw(st.integers(1, np.count_nonzero(weights) - 1))
 
 
 BLENDS: dict[str, Callable[[Case], bool]] = {"predictions, row by row": _blended_by_row}
