@@ -521,7 +521,10 @@ HOSTILE["members draws"] = {
     "no draws": (lambda v: [v[0], v[1][:0], v[2]], "member 1 has shape (0, 2); give (draws, parameters)"),
     "constant": (lambda v: [v[0], v[1] * [0, 1], v[2]], "member 1: parameter 'x0' is the same in all 40 draws"),
     "dependent": (lambda v: [v[0], v[1][:, [0, 0]], v[2]], "member 1: parameters 'x0' and 'x1' depend on each other"),
-    "deep": (lambda v: [np.ones((N, 2, 2))] * len(v), "member 0 has shape (6, 2, 2), whose first axis is taken as draws"),
+    "deep": (
+        lambda v: [np.ones((N, 2, 2))] * len(v),
+        "member 0 has shape (6, 2, 2), whose first axis is taken as draws",
+    ),
     "text in an array": (lambda v: [np.array(["a"] * N)] * len(v), "member 0 has dtype <U1; give numbers"),
     "ragged": (lambda v: [[[1.0, 2.0], [1.0]]] * len(v), "member 0 is ragged"),
     "paths": (lambda v: ["/nowhere/a.npy"] * len(v), "member 0 is a path"),

@@ -95,8 +95,7 @@ def kernel_product(
     starts = np.cumsum([0, *map(len, shards.draws)])
     fitted = _log_fits(shards) if kernel == "semiparametric" else np.zeros(len(rows))
     around, burnt = kernel == "semiparametric", int(_BURNT * count)
-    start = int(np.random.default_rng(seed).integers(2**32))
-    made, accepted = walk(rows, starts, fitted, around, count, burnt, apart, start)
+    made, accepted = walk(rows, starts, fitted, around, count, burnt, apart, np.random.default_rng(seed))
     share = accepted / (count * apart * shards.m)
     # Around a choice that never changes the draws are independent, and worth no more than one.
     moves = 1 + share * count * apart

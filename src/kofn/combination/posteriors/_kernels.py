@@ -6,34 +6,43 @@ import math
 
 import numba as nb
 import numpy as np
+from numba import types
 
 from kofn.core.arrays import Floats, Ints
 from kofn.core.compiled import INNER, OUTER
 
-# Compiled loops draw from Numba's own generator, which each of them seeds (`noqa: NPY002`).
+_ROWS, _VECTOR, _NUMBERS, _COUNTS = types.float64[:, ::1], types.float64[::1], types.int64[::1], types.int64[:, ::1]
 # A series ends at terms below this.
 _LEAST = 1e-18
 
 
 @nb.njit(
-    "Tuple((float64[:,::1], int64))(float64[:,::1], int64[::1], float64[::1], boolean, int64, int64, int64, int64)",
+    types.Tuple((_ROWS, types.int64))(
+        _ROWS, _NUMBERS, _VECTOR, types.boolean, types.int64, types.int64, types.int64, types.npy_rng
+    ),
     **OUTER,
 )
 def walk(
-    rows: Floats, starts: Ints, fitted: Floats, around: bool, draws: int, burnt: int, sweeps: int, seed: int
+    rows: Floats,
+    starts: Ints,
+    fitted: Floats,
+    around: bool,
+    draws: int,
+    burnt: int,
+    sweeps: int,
+    rng: np.random.Generator,
 ) -> tuple[Floats, int]:  # pragma: no cover
     """Draws of a chain over choices of one row a shard, so many sweeps apart, and how many proposals were taken.
 
     The log weight of a choice with mean c and squares q = sum |row|^2 is -(q - m |c|^2) / (2 h^2); around Gaussian fits
     also that of c under their standard product, widened by h^2 / m, less those of the rows under the fits.
     """
-    np.random.seed(seed)  # noqa: NPY002
     m, d = len(starts) - 1, rows.shape[1]
     out = np.empty((draws, d))
     chosen = np.empty(m, np.int64)
     total = np.zeros(d)
     for shard in range(m):
-        chosen[shard] = starts[shard] + int(np.random.random() * (starts[shard + 1] - starts[shard]))  # noqa: NPY002
+        chosen[shard] = starts[shard] + int(rng.random() * (starts[shard + 1] - starts[shard]))
         for axis in range(d):
             total[axis] += rows[chosen[shard], axis]
     accepted = 0
@@ -42,7 +51,7 @@ def walk(
         for _ in range(sweeps):
             for shard in range(m):
                 old = chosen[shard]
-                new = starts[shard] + int(np.random.random() * (starts[shard + 1] - starts[shard]))  # noqa: NPY002
+                new = starts[shard] + int(rng.random() * (starts[shard + 1] - starts[shard]))
                 own = squares = 0.0
                 for axis in range(d):
                     a, b = rows[old, axis], rows[new, axis]
@@ -52,7 +61,7 @@ def walk(
                 gain = -(own - m * squares) / (2 * h2)
                 if around:
                     gain -= squares / (2 * (1 + h2 / m)) + fitted[new] - fitted[old]
-                if gain >= math.log(max(np.random.random(), 1e-300)):  # noqa: NPY002
+                if gain >= math.log(max(rng.random(), 1e-300)):
                     for axis in range(d):
                         total[axis] += rows[new, axis] - rows[old, axis]
                     chosen[shard] = new
@@ -62,7 +71,7 @@ def walk(
         variance = 1 / (m / h2 + 1) if around else h2 / m
         shrunk = variance * m / h2 if around else 1.0
         for axis in range(d):
-            out[draw, axis] = shrunk * total[axis] / m + math.sqrt(variance) * np.random.normal()  # noqa: NPY002
+            out[draw, axis] = shrunk * total[axis] / m + math.sqrt(variance) * rng.standard_normal()
     return out, accepted
 
 
@@ -118,8 +127,7 @@ def _chance(knots: Floats, times: Floats, count: int, low: float, high: float) -
 
 
 @nb.njit(
-    "void(float64[:,::1], float64[:,::1], float64, float64, int64[::1], float64[::1], int64[:,::1], int64, "
-    "float64[:,::1])",
+    types.void(_ROWS, _ROWS, types.float64, types.float64, _NUMBERS, _VECTOR, _COUNTS, types.npy_rng, _ROWS),
     **OUTER,
 )
 def draw_points(
@@ -130,7 +138,7 @@ def draw_points(
     offsets: Ints,
     moments: Floats,
     layers: Ints,
-    seed: int,
+    rng: np.random.Generator,
     out: Floats,
 ) -> None:  # pragma: no cover
     """The points of each bridge at its sorted moments, given the layer of each coordinate.
@@ -138,7 +146,6 @@ def draw_points(
     By rejection: points of a free bridge are taken with the chance that a path through them has just this layer. A
     layer is drawn as seldom as proposals hit it, so that all layers cost alike on average.
     """
-    np.random.seed(seed)  # noqa: NPY002
     most = 2
     for row in range(origin.shape[0]):
         most = max(most, offsets[row + 1] - offsets[row] + 2)
@@ -158,8 +165,8 @@ def draw_points(
                 for i in range(1, count + 1):
                     gone, left = times[i] - times[i - 1], duration - times[i - 1]
                     spread = math.sqrt(max(gone * (left - gone) / left, 0.0))
-                    knots[i] = knots[i - 1] + gone / left * (b - knots[i - 1]) + spread * np.random.normal()  # noqa: NPY002
-                bar = np.random.random()  # noqa: NPY002
+                    knots[i] = knots[i - 1] + gone / left * (b - knots[i - 1]) + spread * rng.standard_normal()
+                bar = rng.random()
                 chance = _chance(knots, times, count + 2, low - layer * step, high + layer * step)
                 if chance <= bar:
                     continue

@@ -70,7 +70,7 @@ def log_weights(
     times = times[np.lexsort((times, owner))]
     points = np.empty((len(owner), origin.shape[1]))
     offsets = np.concatenate([[0], np.cumsum(kappa)])
-    draw_points(origin, target, duration, width, offsets, times, layers, int(rng.integers(2**32)), points)
+    draw_points(origin, target, duration, width, offsets, times, layers, rng, points)
     rest = upper[owner] - phi(density, points @ transform.T, transform)
     logs = np.log(np.maximum(duration * rest, 1e-300))
     chance = gammaln(_SIZE + kappa) - gammaln(_SIZE) + _SIZE * np.log(_SIZE / (_SIZE + mean))
