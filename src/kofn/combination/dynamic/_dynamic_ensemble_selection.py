@@ -8,10 +8,9 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
-from kofn.combination.ensembles._held_out import compared_candidates, doubted, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, folds_of, suspected
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
@@ -140,7 +139,15 @@ def dynamic_ensemble_selection(
     candidates = candidates_of(tried, strategy, n_neighbors)
     alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
     with Control(title="dynamic_ensemble_selection", total=len(bounds), **limits) as control:
-        losses = _cross_validated(tried, candidates, order, bounds, control)
+        losses = cross_validated(
+            lambda others, inside: (
+                tried.losses(blend, inside) for blend in tried.blends(candidates, others, inside, control)
+            ),
+            len(candidates),
+            order,
+            bounds,
+            control,
+        )
         of_each: dict[str, float] = {}
         stopped = control.stopped()
         if losses is None:
@@ -197,22 +204,3 @@ def _refuse_too_few(task: Task, n_neighbors: int | None) -> None:
 def _unchosen(tried: Tried, strategy: str | None, n_neighbors: int | None) -> Candidate:
     """What is taken where nothing is chosen."""
     return candidates_of(tried, strategy or _UNCHOSEN, n_neighbors or _NEIGHBORS)[0]
-
-
-def _cross_validated(
-    tried: Tried, candidates: Sequence[Candidate], order: Ints, bounds: list[int], control: Control
-) -> Floats | None:
-    """(candidates, n) the loss of each row by what was fitted on the other folds; None without folds or time."""
-    task = tried.task
-    if len(bounds) < 3:
-        return None
-    losses = np.empty((len(candidates), task.n))
-    for fold in range(len(bounds) - 1):
-        inside = np.sort(order[bounds[fold] : bounds[fold + 1]])
-        others = np.sort(np.concatenate([order[: bounds[fold]], order[bounds[fold + 1] :]]))
-        for number, blend in enumerate(tried.blends(candidates, others, inside, control)):
-            losses[number, inside] = tried.losses(blend, inside)
-            if control.stopped():
-                return None
-        control.step(fold + 1)
-    return losses

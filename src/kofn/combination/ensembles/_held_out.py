@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from kofn.combination.ensembles._task import Task, name_of
 from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Blend
+from kofn.core.runtime import Control
 
 # Rows that a fold has at least, and the times its loss that a member may beat the next best before it is suspected.
 _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
@@ -38,6 +39,35 @@ def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, li
     order = np.argsort(fold, kind="stable")
     bounds = np.concatenate([[0], np.cumsum(np.bincount(fold, minlength=folds))])
     return order, bounds.tolist(), repeated
+
+
+def cross_validated(
+    losses_of: Callable[[Ints, Ints], Iterable[Floats]],
+    count: int,
+    order: Ints,
+    bounds: list[int],
+    control: Control,
+) -> Floats | None:
+    """(count, n) the loss of each row by what was fitted on the other folds; None without folds or time.
+
+    Args:
+        losses_of: (rows to fit on, rows of a fold) -> for each of `count` candidates the losses of the fold's rows.
+        count: how many candidates there are.
+        order, bounds: as `folds_of` gives them.
+        control: whether there is time left.
+    """
+    if len(bounds) < 3:
+        return None
+    losses = np.empty((count, len(order)))
+    for fold in range(len(bounds) - 1):
+        inside = np.sort(order[bounds[fold] : bounds[fold + 1]])
+        others = np.sort(np.concatenate([order[: bounds[fold]], order[bounds[fold + 1] :]]))
+        for number, of_rows in enumerate(losses_of(others, inside)):
+            losses[number, inside] = of_rows
+            if control.stopped():
+                return None
+        control.step(fold + 1)
+    return losses
 
 
 def _same_predictions(task: Task) -> tuple[Ints, int]:

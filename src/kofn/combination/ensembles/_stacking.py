@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.combination.ensembles._held_out import compared_candidates, doubted, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, folds_of, suspected
 from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._plan import distances, facts_of
 from kofn.combination.ensembles._stackers import Fit, Freedom, Rows, applied, fits_of, freedoms
@@ -135,7 +135,13 @@ def stacking(
     order, bounds, repeated = folds_of(task, parts, rng) if parts else (np.arange(task.n), [0, task.n], 0)
     alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
     with Control(title="stacking", total=len(bounds), **limits) as control:
-        losses = _cross_validated(rows, ways, order, bounds, control)
+        losses = cross_validated(
+            lambda others, inside: (_losses(rows, fit, inside) for fit in fits_of(rows, others, ways)),
+            len(ways),
+            order,
+            bounds,
+            control,
+        )
         stopped = control.stopped()
         if losses is None:
             chosen = next((way for way in ways if way == _UNCHOSEN), ways[-1])
@@ -168,25 +174,6 @@ def _groups_of(groups: Any, n: int) -> tuple[Array, Ints]:
         raise InputError(f"groups has {len(labels)} values, y has {n}; give one a row")
     names, numbers = np.unique(labels, return_inverse=True)
     return names, numbers.astype(np.int64)
-
-
-def _cross_validated(
-    rows: Rows, ways: Sequence[Freedom], order: Ints, bounds: list[int], control: Control
-) -> Floats | None:
-    """(ways, n) the loss of each row under weights that it had no part in; None without folds or time."""
-    task = rows.task
-    if len(bounds) < 3:
-        return None
-    losses = np.empty((len(ways), task.n))
-    for fold in range(len(bounds) - 1):
-        inside = np.sort(order[bounds[fold] : bounds[fold + 1]])
-        others = np.sort(np.concatenate([order[: bounds[fold]], order[bounds[fold + 1] :]]))
-        for number, fit in enumerate(fits_of(rows, others, ways)):
-            losses[number, inside] = _losses(rows, fit, inside)
-            if control.stopped():
-                return None
-        control.step(fold + 1)
-    return losses
 
 
 def _losses(rows: Rows, fit: Fit, index: Ints) -> Floats:
