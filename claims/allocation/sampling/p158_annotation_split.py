@@ -91,7 +91,7 @@ class _World:
         self.taste = rng.normal(size=WIDTH) / np.sqrt(WIDTH) * 1.5
         # An expert knows the form for certain and the rest of the worth in part.
         self.expert = np.append(0.5 * self.taste, 6.0)
-        self.begin = np.append(np.zeros(WIDTH), 2.0 if formed else -2.0)
+        self.begin = np.append(np.zeros(WIDTH), self.expert[-1] if formed else -2.0)
         self.test = self.features(TESTED)
 
     def features(self, count: int) -> Floats:
