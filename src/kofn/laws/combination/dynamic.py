@@ -74,7 +74,7 @@ def _draw_rows(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) ->
     # Rows that count nothing are near none.
     weights[:2] = 1.0
     if draw(st.booleans()):
-        options["n_neighbors"] = draw(st.integers(1, np.count_nonzero(weights) - 1))
+        options["n_neighbors"] = draw(st.integers(1, int(np.count_nonzero(weights)) - 1))
 
 
 BLENDS: dict[str, Callable[[Case], bool]] = {"predictions, row by row": _blended_by_row}
