@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from documented_calls import Documented, called, calls_of, documented
 from hostile_values import VALUES
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -178,6 +179,21 @@ def of_method(
                 yield Try(entry.name, place, kind, lambda words=words, method=method: verb(**words, **method))
 
 
+def of_function(helper: Documented, rng: np.random.Generator, each: int) -> Iterator[Try]:
+    """`each` hostile values for every argument of a public function that no verb makes, from the calls of its example."""
+    calls = calls_of(helper)
+    for place, parameter in inspect.signature(helper.function).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD or not calls:
+            continue
+        callable_place = "Callable" in str(parameter.annotation)
+        for kind in rng.choice(list(VALUES), min(each, len(VALUES)), replace=False).tolist():
+            words = calls[rng.integers(len(calls))]
+            value, could = _made(kind, words.get(place, 1))
+            if could and not (callable_place and kind in _CALLED):
+                odd = {**words, place: (value,) if parameter.kind is parameter.VAR_POSITIONAL else value}
+                yield Try(helper.name, place, kind, lambda odd=odd: called(helper, odd))
+
+
 def of_stepper(cls: Any, rng: np.random.Generator, each: int) -> Iterator[Try]:
     """`each` hostile values for every setting, every argument of an event and every entry of a state."""
     with mock.patch.object(cls, "__init__", autospec=True, side_effect=cls.__init__) as init:
@@ -254,6 +270,7 @@ def of_objective(name: str, rng: np.random.Generator, each: int) -> Iterator[Try
 
 
 STEPPERS = registered()
+FUNCTIONS = list(documented())
 METHODS = [entry for entry in everything() if entry.callable_by_verb]
 # What is chosen where no method is named.
 CHOSEN = [entry for entry in METHODS if entry.name in {name for rows in AUTO.values() for name, _ in rows}]
@@ -268,5 +285,7 @@ def all_tries(number: int, each: int) -> Iterator[Try]:
         yield from of_stepper(cls, rng, each)
     for name in base.OBJECTIVES:
         yield from of_objective(name, rng, each)
+    for helper in FUNCTIONS:
+        yield from of_function(helper, rng, each)
     for entry in CHOSEN:
         yield from of_method(entry, rng, each, number, named=False)

@@ -111,7 +111,7 @@ def test_refusals(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "write PATTERN=LEVEL": ("model", "--bits", 3, "--fix", "lm_head"),
         "leave out --bits": ("model", "--use", "plan.json", "--bits", 3),
         "of another checkpoint": ("other.safetensors", "--use", "plan.json", "--apply", "out"),
-        "is the model itself": ("model", "--bits", 3, "--apply", "model"),
+        "is the input itself": ("model", "--bits", 3, "--apply", "model"),
         "--method is not taken": ("model", "--bits", 3, "--method", "hull_greedy"),
         "--time-limit is not taken": ("model", "--bits", 3, "--time-limit", 5),
         "--max-memory 1MB": ("model", "--bits", 3, "--max-memory", "1MB"),
