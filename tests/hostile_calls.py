@@ -36,7 +36,7 @@ from kofn.objectives import base
 SECONDS = 10
 SOURCES = Path(kofn.__file__).parent
 # Amounts of work that somebody may ask for, and then waits.
-_WORK = ("10^12", "2^63", "long range")
+WORK = ("10^12", "2^63", "long range")
 # What is called, and then fails or not as the caller's own code does.
 _CALLED = ("class", "module", "function", "everything")
 
@@ -87,7 +87,7 @@ def fault(tried: Try) -> str | None:
         if "\n" in message or len(message) > 2100 or not message:
             return f"{tried}: the message has {len(message)} characters, {message.count(chr(10))} line ends"
     except _TooLong:
-        return None if tried.kind in _WORK else f"{tried}: takes more than {SECONDS} s"
+        return None if tried.kind in WORK else f"{tried}: takes more than {SECONDS} s"
     except Exception as error:
         ours = [frame for frame in traceback.extract_tb(error.__traceback__) if SOURCES in Path(frame.filename).parents]
         if ours and "laws" in Path(ours[-1].filename).relative_to(SOURCES).parts:
@@ -107,7 +107,7 @@ def _come_back(tried: Try) -> None:
         _called(tried, SECONDS)
     except _TooLong:
         # Amounts of work may wait.
-        if tried.kind in _WORK:
+        if tried.kind in WORK:
             raise
         with suppress(Exception):
             _called(tried, _AGAIN * SECONDS)
@@ -179,14 +179,16 @@ def of_method(
                 yield Try(entry.name, place, kind, lambda words=words, method=method: verb(**words, **method))
 
 
-def of_function(helper: Documented, rng: np.random.Generator, each: int) -> Iterator[Try]:
-    """`each` hostile values for every argument of a public function that no verb makes, from the calls of its example."""
+def of_function(
+    helper: Documented, rng: np.random.Generator, each: int, kinds: Sequence[str] = tuple(VALUES)
+) -> Iterator[Try]:
+    """`each` hostile values for every argument of a public function that is no method, from the calls of its example."""
     calls = calls_of(helper)
     for place, parameter in inspect.signature(helper.function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD or not calls:
             continue
         callable_place = "Callable" in str(parameter.annotation)
-        for kind in rng.choice(list(VALUES), min(each, len(VALUES)), replace=False).tolist():
+        for kind in rng.choice(list(kinds), min(each, len(kinds)), replace=False).tolist():
             words = calls[rng.integers(len(calls))]
             value, could = _made(kind, words.get(place, 1))
             if could and not (callable_place and kind in _CALLED):

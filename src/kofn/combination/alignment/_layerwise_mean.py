@@ -167,10 +167,8 @@ def layerwise_barriers(
             groups.setdefault(name.rpartition(".")[0] or name, []).append(name)
     else:
         asked = {
-            name: [pattern]
-            if isinstance(pattern, str)
-            else checks.option(f"layers[{name!r}]", pattern, "Sequence[str]")
-            for name, pattern in layers.items()
+            name: checks.option(f"layers[{name!r}]", [given] if isinstance(given, str) else given, "Sequence[str]")
+            for name, given in layers.items()
         }
         groups = {
             n: [t for t in pool.first if any(fnmatchcase(t, r) for r in patterns)] for n, patterns in asked.items()
