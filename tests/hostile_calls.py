@@ -182,7 +182,7 @@ def of_method(
 def of_function(
     helper: Documented, rng: np.random.Generator, each: int, kinds: Sequence[str] = tuple(VALUES)
 ) -> Iterator[Try]:
-    """`each` hostile values for every argument of a public function that is no method, from the calls of its example."""
+    """`each` hostile values for every argument of a public function that is no method, from its example's calls."""
     calls = calls_of(helper)
     for place, parameter in inspect.signature(helper.function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD or not calls:
