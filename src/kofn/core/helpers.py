@@ -41,8 +41,9 @@ def helper(function: F) -> F:
         signature = _signature(function)
         try:
             bound = signature.bind(*arguments, **options)
-        except TypeError as error:
-            raise TypeError(f"{function.__name__}() {error}") from None
+        except TypeError:
+            # Too few arguments, or a word that it does not know: the function says so itself.
+            return function(*arguments, **options)
         for name, value in bound.arguments.items():
             parameter = signature.parameters[name]
             annotation, classes = annotation_text(parameter), _classes(function)
@@ -62,8 +63,8 @@ def helper(function: F) -> F:
 @functools.cache
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(function)
-    bundled = any("Unpack[" in annotation_text(parameter) for parameter in signature.parameters.values())
-    return expand(function)[0] if bundled else signature
+    rest = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
+    return expand(function)[0] if all("Unpack[" in annotation_text(parameter) for parameter in rest) else signature
 
 
 @functools.cache
@@ -88,8 +89,10 @@ def _read(name: str, value: Any, annotation: str, classes: Mapping[str, type]) -
     """
     if value is None and annotation.endswith(" | None"):
         return None
-    if name in vocabulary.SETTINGS:
-        return vocabulary.argument(name, value)
+    if name in vocabulary.SETTINGS and "Literal[" not in annotation:
+        checked = vocabulary.argument(name, value)
+        # A text, such as "2GB", stays as it was typed, for what the function says of it.
+        return value if isinstance(value, str) else checked
     kinds = annotation.split(" | ")
     wanted = [kind for kind in kinds if kind in classes]
     if any(isinstance(value, classes[kind]) for kind in wanted):
