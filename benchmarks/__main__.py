@@ -53,7 +53,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run at all")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, contenders in turn; medians are quoted")
     parser.add_argument(
-        "--goal", action="store_true", help="usefulness: measure nothing, say what its recorded figures show of the goal"
+        "--goal",
+        action="store_true",
+        help="usefulness: measure nothing, say what its recorded figures show of the goal",
     )
     asked = parser.parse_args()
     if unknown := set(asked.names) - NAMES.keys():

@@ -113,4 +113,3 @@ def picks_of(contender: Contender, X: NDArray[Any], metric: str, ks: list[int], 
         order = contender.pick(X, metric, ks[-1], seed)
         return [order[:k] for k in ks]
     return [contender.pick(X, metric, k, seed) for k in ks]
-

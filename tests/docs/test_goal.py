@@ -80,9 +80,10 @@ def test_readme_says_what_the_record_shows(capsys: pytest.CaptureFixture[str], t
     rows = json.loads(path.read_text(encoding="utf-8"))
     printed = capsys.readouterr().out
     assert verdict(rows) in printed
-    assert len([line for line in printed.splitlines() if " a class" not in line and "  --classes  " in line]) == len(
-        rows
-    ) // 2
+    assert (
+        len([line for line in printed.splitlines() if " a class" not in line and "  --classes  " in line])
+        == len(rows) // 2
+    )
     assert not any(row["below random"] for row in rows)
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     assert verdict(rows) in readme

@@ -267,7 +267,7 @@ class GraphCutMutualInformation(Objective):
     ) -> None:
         pool = _pool(X, kernel, scale)
         cross = pool.cross(_points(queries, "queries", "mutual information"))[0]
-        # Rounding must not make a similarity of zero negative; sums of two floats, that the queries' order breaks no tie.
+        # Rounding must not make a similarity of zero negative, nor the order of the queries break a tie.
         summed, rest = np.zeros(pool.n), np.zeros(pool.n)
         for toward in np.maximum(cross, 0.0).T:
             add_exactly(summed, rest, toward)

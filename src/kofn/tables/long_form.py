@@ -235,8 +235,8 @@ def refuse_long_judges(table: Table, id_column: str | None, named: Collection[st
     if id_column is not None and id_column not in (item, judge) and _differs(table, [id_column]):
         return
     raise InputError(
-        f"{table.path} holds one score a row, {score!r} of each {item!r} by each {judge!r}, and --rankings reads an item "
-        f"a row and a judge a column; {_widened(table, item, judge, score)}"
+        f"{table.path} holds one score a row, {score!r} of each {item!r} by each {judge!r}, and --rankings reads an "
+        f"item a row and a judge a column; {_widened(table, item, judge, score)}"
     )
 
 
@@ -244,7 +244,9 @@ def _widened(table: Table, item: str, judge: str, score: str) -> str:
     """The call that makes a table in the long form a wide one."""
     turned = f".pivot(on={judge!r}, index={item!r}, values={score!r})"
     if not table.path.suffix:
-        return f"in polars X{turned}, in pandas X.pivot(columns={judge!r}, index={item!r}, values={score!r}).reset_index()"
+        return (
+            f"in polars X{turned}, in pandas X.pivot(columns={judge!r}, index={item!r}, values={score!r}).reset_index()"
+        )
     kind = {".parquet": "parquet", ".jsonl": "ndjson", ".ndjson": "ndjson"}.get(suffix_of(table.path), "csv")
     mark = ", separator='\\t'" if suffix_of(table.path) == ".tsv" else ""
     read = f"polars.read_{kind}({str(table.path)!r}{mark})"
