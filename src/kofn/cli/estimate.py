@@ -30,11 +30,11 @@ from kofn.tables.arguments import RowArguments
 # growth seen is the growth to come.
 _SAMPLES = (300, 800, 2_500, 5_000)
 # Seconds in which all samples should be timed.
-_PATIENCE = 0.6
+_PATIENCE = 0.5
 # A run that may also have loaded what is imported and compiled is repeated where it took no longer.
 _LOADED = 1.5
 # A run so short is repeated: it is timed too roughly.
-_SHORT = 0.2
+_SHORT = 0.1
 # What work is taken to grow as after the first sample, and how much larger than the last one a sample has to be.
 _FIRST_GROWTH, _WORTH_IT = 1.5, 1.25
 # The largest power of n that seconds are taken to grow as, and by how much it rises from samples to the next ones.
@@ -42,7 +42,7 @@ _STEEPEST, _STEEPER = 2.5, 0.5
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
 # Texts among which near-duplicates are looked for.
-_TEXTS = 2_000
+_TEXTS = 1_500
 # Words that hold the items.
 _INPUTS = ("X", "scores", "curves", *SQUARE, "rankings")
 
@@ -150,7 +150,13 @@ def _held(value: Any, word: str, times: float) -> float:
 def _at_size(call: Mapping[str, Any], n: int) -> dict[str, Any]:
     """The call with as many rows of vectors as the whole has, which take no memory."""
     X = call.get("X")
-    return {**call, "X": np.broadcast_to(X[:1], (n, X.shape[1]))} if isinstance(X, np.ndarray) else dict(call)
+    if isinstance(X, np.ndarray):
+        return {**call, "X": np.broadcast_to(X[:1], (n, X.shape[1]))}
+    if X is not None and hasattr(X, "nnz") and X.shape[0] < n:
+        # Rows without an entry.
+        starts = np.concatenate([X.indptr, np.full(n - X.shape[0], X.indptr[-1])])
+        return {**call, "X": type(X)((X.data, X.indices, starts), shape=(n, X.shape[1]))}
+    return dict(call)
 
 
 def _timed(
@@ -173,7 +179,7 @@ def _timed(
                 if n > size and (cost := by_cost(plan, options, call, n)):
                     return cost, plan
                 if n > _SAMPLES[1] and _looks_at_pairs(plan, call):
-                    return by_pairs(_searches(verb, method, options, call, n, seen), call, n), plan
+                    return by_pairs(_searches(verb, method, options, call, n, seen), options, call, n), plan
                 # The clock runs on while other programs have the processor; threads work at the same time.
                 took = min(worked, time.perf_counter() - start) * times_fewer(verb, call, size)
                 seconds[size] = min(seconds.get(size, math.inf), took)

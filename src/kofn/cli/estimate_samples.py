@@ -117,7 +117,7 @@ def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: fl
         )
         small["min_size"] = least if least.ndim else int(least)
     if "reference" in small:
-        small["reference"] = max(1, int(small["reference"] * share))
+        small["reference"] = min(small["reference"], len(rows))
     for name in ("must_link", "cannot_link"):
         if name in small:
             pairs = small[name][np.isin(small[name], rows).all(axis=1)]

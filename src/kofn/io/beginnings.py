@@ -133,9 +133,11 @@ def _rows_of(most: int, row_bytes: float) -> int:
 def _array(where: Path, part: Path, most: int, square: bool) -> int | None:
     """The first rows; how many there are stands in the header."""
     array = np.load(where, mmap_mode="r", allow_pickle=False)
-    if array.ndim == 0 or len(array) <= most:
+    if array.ndim == 0:
         return None
     rows = most if square else _rows_of(most, array[:1].nbytes)
+    if len(array) <= rows:
+        return None
     np.save(part, array[:rows, :rows] if square else array[:rows])
     return len(array)
 
