@@ -320,6 +320,9 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods:
         >>> [entry.name for entry in kofn.methods("combine", given=("members", "y"))]
         ['ensemble_selection', 'stacking']
     """
+    from kofn.core import checks
+
+    given = list(checks.option("given", given, "Sequence[str]"))
     for word in given:
         if word not in VOCABULARY:
             raise InputError(f"given={word!r} is not an argument{nearest(word, VOCABULARY)}")
@@ -372,9 +375,10 @@ def compare(
         )
     lead = _LEAD[checks.choice(verb, "verb", registry.VERBS)]
     shared = {lead: X, **arguments}
-    runs = range(seeds) if isinstance(seeds, int) else seeds
+    repeated = checks.option("seeds", seeds, "int | Sequence[int]")
+    runs = range(repeated) if isinstance(repeated, int) else repeated
     rows = []
-    for name in methods:
+    for name in checks.option("methods", methods, "Sequence[Any]"):
         entry = dispatch.methods_of(verb).get(name) if isinstance(name, str) else None
         seeded = entry is None or "seed" in entry.accepted
         for count in k if isinstance(k, Sequence) else [k]:
