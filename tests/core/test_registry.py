@@ -651,7 +651,7 @@ def test_packages_are_found_without_importing_them():
 
 
 def test_verbs_are_what_the_package_exports():
-    for name in ("select", "assign", "allocate", "combine", "compare", "methods"):
+    for name in ("select", "assign", "allocate", "combine", "methods"):
         assert getattr(kofn, name) is getattr(verbs, name)
     assert set(kofn.__all__) <= set(dir(kofn))
     with pytest.raises(AttributeError, match="nothing_here"):
