@@ -22,8 +22,10 @@ from kofn.core.checks import BrokenPlanError, InputError
 from kofn.core.plans import Assignment, Selection
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
 from kofn.core.vocabulary import VOCABULARY
+from kofn.engines.local import Local
 from kofn.indexing import collect, packages, stub
 from kofn.laws import LAWS, laws_of
+from kofn.laws.engines import Shuffled
 
 INDEX = {verb: _index.entries(verb) for verb in VERBS}
 ENTRIES = [pytest.param(entry, id=entry.name) for verb in VERBS for entry in INDEX[verb].values()]
@@ -570,6 +572,14 @@ class TestCompare:
         assert frame.height == 2
         frame = kofn.compare("allocate", [[2.0, 1.0], [5.0, 1.0]], budget=1, methods=["hull_greedy"])
         assert frame["value"].to_list() == [3.0]
+
+    def test_runs_on_an_engine_have_the_same_answers(self):
+        words = {"k": [1, 2], "methods": ["lazy_greedy", "random_sample", lambda X, k: list(range(k))], "seeds": 2}
+        here = kofn.compare("select", X, **words)
+        for engine in (Local(2), Shuffled(1), "local"):
+            there = kofn.compare("select", X, engine=engine, **words)
+            assert there.drop("seconds").equals(here.drop("seconds"))
+        refused(lambda: kofn.compare("select", X, engine="spork", **words), "choose one of local, ray")
 
 
 def test_the_overflow_word_of_assign_and_the_options_of_allocate():
