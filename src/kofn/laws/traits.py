@@ -410,7 +410,5 @@ def distributed(case: Case) -> bool:
     engines = (Local(1), Local(2), Shuffled(seeded.get("seed", 0) % 2**32))
     for engine in engines:
         if not case.again(engine=engine, **seeded).equals(case.plan):
-            raise broken(
-                case, "distributed", f"engine {engine.name} with {engine.workers} workers gives another plan"
-            )
+            raise broken(case, "distributed", f"engine {engine.name} with {engine.workers} workers gives another plan")
     return True
