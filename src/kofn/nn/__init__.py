@@ -9,8 +9,10 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "AdaptiveRanks": "parameters._adaptive_ranks",
     "BiasRouter": "routing._bias_router",
     "Experts": "experts._experts",
+    "LowRankUpdate": "parameters._adaptive_ranks",
     "MergedExperts": "experts._merged_experts",
     "MixtureOfExperts": "experts._mixture_of_experts",
     "MixtureOfTokens": "experts._mixture_of_tokens",

@@ -1,0 +1,11 @@
+"""Which parameters a model may have, store or train, under one budget."""
+
+from __future__ import annotations
+
+from kofn.core.lazy import attach
+
+# Generated below this line by `make index`.
+HOMES = {
+    "RankBudget": "_rank_budget",
+}
+__getattr__, __dir__, __all__ = attach(__name__, HOMES)
