@@ -18,6 +18,7 @@ HOMES = {
     "MixtureOfTokens": "experts._mixture_of_tokens",
     "Router": "routing._router",
     "Routes": "routing._routes",
+    "SharedWeights": "parameters._shared_weights",
     "TokenAttention": "experts._token_attention",
     "TopKMask": "networks._topk_mask",
     "TopKRouter": "routing._topk_router",

@@ -7,5 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "RankBudget": "_rank_budget",
+    "SharedSlots": "_shared_slots",
+    "shared_slots": "_shared_slots",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

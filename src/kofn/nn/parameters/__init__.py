@@ -8,5 +8,6 @@ from kofn.core.lazy import attach
 HOMES = {
     "AdaptiveRanks": "_adaptive_ranks",
     "LowRankUpdate": "_adaptive_ranks",
+    "SharedWeights": "_shared_weights",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")
