@@ -75,8 +75,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(criteria.values()),
         criteria=criteria,
         measured=measured,
-        expected="lower 95% limits of paired differences of log loss above 0 at each budget, and of the lead at the low "
-        "budget over that at the high one; a mean rank correlation with planted ranks of 0.8; exact budgets",
+        expected="lower 95% limits of paired differences of log loss above 0 at each budget, and of the lead at the "
+        "low budget over that at the high one; a mean rank correlation with planted ranks of 0.8; exact budgets",
         baseline="the same rank in every layer at as many final parameters, as LoRA and as values with directions, the "
         "better of the two, each with the best of three rates, as ours",
         kind="reduced",
@@ -90,10 +90,7 @@ def _tried(rate: float, *, seeds: list[int], data: str, budget: int, who: str) -
 
 
 def _all(seed: int, *, data: str, budget: int, rates: dict[str, float], broken: bool) -> dict[str, Any]:
-    return {
-        who: _run(seed, data=data, budget=budget, who=who, rate=rates[who], broken=broken)
-        for who in WHO
-    }
+    return {who: _run(seed, data=data, budget=budget, who=who, rate=rates[who], broken=broken) for who in WHO}
 
 
 def _run(seed: int, *, data: str, budget: int, who: str, rate: float, broken: bool) -> tuple[float, int, float]:

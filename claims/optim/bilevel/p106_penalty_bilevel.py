@@ -30,9 +30,9 @@ RATES = (1.0, 3.0, 10.0, 30.0)
 
 @claim(
     paper=106,
-    says="The penalised gradient, from first derivatives alone, is off by a multiple of sigma, also where the lower level "
-    "has many minimisers; rows' weights that follow it reach the clean loss of implicit differentiation without its "
-    "Hessian products, and a more accurate classifier than without weights",
+    says="The penalised gradient, from first derivatives alone, is off by a multiple of sigma, also where the lower "
+    "level has many minimisers; rows' weights that follow it reach the clean loss of implicit differentiation without "
+    "its Hessian products, and a more accurate classifier than without weights",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     """Broken: sigma is large, so that the lower level does not bind the penalised minimiser."""
@@ -54,7 +54,6 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         "many minimisers: the gradient within 5%": max(many) <= 0.05,
         "clean loss at most 1% above implicit differentiation's": loss.above(0.0),
         "two points more accurate than without weights": accuracy.above(0.02),
-        "no Hessian products": True,
     }
     return Evidence(
         holds=all(criteria.values()),

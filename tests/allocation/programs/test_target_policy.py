@@ -78,7 +78,8 @@ def test_what_a_policy_does_keeps_all_limits_and_learning_lowers_the_cost() -> N
             state = state + row[stage] + program.effect @ controls
             np.testing.assert_allclose(state, plan.info["states"][stage], atol=1e-7)
             assert program.rows @ controls == pytest.approx([8])
-            assert (state >= -1e-9).all() and (state <= program.state_bounds[:, 1] + 1e-9).all()
+            assert (state >= -1e-9).all()
+            assert (state <= program.state_bounds[:, 1] + 1e-9).all()
         assert plan.value == pytest.approx((plan.amounts @ program.cost).sum() - program.terminal @ state)
         assert plan.value >= program.solve(row).total - 1e-6
     costs = [np.mean([p.plan(row).value for row in flow[16:]]) for p in (policy, drawn)]

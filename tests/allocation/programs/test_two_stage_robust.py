@@ -39,7 +39,9 @@ def enumerated(stages: TwoStageProgram) -> float:
         if stages.scenarios is None:
             rows = np.vstack([np.c_[np.ones(len(able)), -able @ stages.deviations], np.r_[0, np.ones(p)]])
             ends = [(None, None), *[(0, 1)] * p]
-            worst = -linprog(np.r_[-1.0, np.zeros(p)], A_ub=rows, b_ub=np.r_[able @ stages.d, stages.gamma], bounds=ends).fun
+            worst = -linprog(
+                np.r_[-1.0, np.zeros(p)], A_ub=rows, b_ub=np.r_[able @ stages.d, stages.gamma], bounds=ends
+            ).fun
         else:
             worst = max(float((able @ stages.costs(u)).min()) for u in np.asarray(stages.scenarios))
         best = min(best, float(stages.c @ x) + worst)
@@ -110,7 +112,9 @@ def test_refusals() -> None:
     refused(lambda: two_stage_robust("knapsack"), "stages is str")  # type: ignore[arg-type]
     refused(lambda: fit_recourse(stages, samples=5), "samples=5: too few")
     refused(lambda: fit_recourse(TwoStageProgram(**{**given, "bounds": (0.0, 3.0)})), "stages has bounds")
-    refused(lambda: two_stage_robust(stages, learned=fit_recourse(drawn(0), samples=20, units=2)), "learned is of (4, 4)")
+    refused(
+        lambda: two_stage_robust(stages, learned=fit_recourse(drawn(0), samples=20, units=2)), "learned is of (4, 4)"
+    )
     none = TwoStageProgram(**{**given, "h": [-2.0]})
     refused(lambda: two_stage_robust(none), "A, T: no x keeps its limits", InfeasibleError)
     refused(lambda: none.recourse([0], [0]), "x leaves no y", InfeasibleError)

@@ -1,4 +1,4 @@
-"""Layers that read their weights from one store: the map's weights, gradients, and steps that the scale leaves alone."""
+"""Layers that read their weights from one store: the map's weights, and steps that their scale leaves alone."""
 
 from __future__ import annotations
 

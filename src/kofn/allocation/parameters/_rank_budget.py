@@ -19,7 +19,7 @@ def _example(rng: np.random.Generator) -> Example:
     total = int(ranks.sum())
     budget = int(rng.integers(1, total + 1))
 
-    def event(budgeted: RankBudget, rng: np.random.Generator) -> Event:
+    def event(_: RankBudget, rng: np.random.Generator) -> Event:
         return Event("step", (rng.integers(0, 5, total).astype(np.float64),))
 
     return Example(
@@ -82,9 +82,7 @@ class RankBudget(Stepper[Allocation]):
 
     state: ClassVar = {"active": "n", "scores": "n", "count": "", "current_budget": "", "choosing": ""}
 
-    def __init__(
-        self, ranks: Any, budget: int, *, steps: int, warmup: int = 0, final: int = 0, every: int = 1
-    ) -> None:
+    def __init__(self, ranks: Any, budget: int, *, steps: int, warmup: int = 0, final: int = 0, every: int = 1) -> None:
         self.ranks: Ints = _whole_ranks(ranks)
         self.n = int(self.ranks.sum())
         self.budget = checks.count(budget, "budget")

@@ -50,9 +50,9 @@ class SharedSlots:
 def shared_slots(n: int, budget: int, *, chunk: int | None = None, seed: int = 0) -> SharedSlots:
     """Map n weights to fewer stored ones, evenly, with random signs.
 
-    The weights are cut into partitions as long as the store. The first is stored as it is; each further one is laid over
-    the store in another order of chunks, with signs of their own. So each stored weight stands for as many weights as
-    any other, give or take one, and where as many are stored as there are, nothing is shared.
+    The weights are cut into partitions as long as the store. The first is stored as it is; each further one is laid
+    over the store in another order of chunks, with signs of their own. So each stored weight stands for as many weights
+    as any other, give or take one, and where as many are stored as there are, nothing is shared.
 
     Args:
         n: how many weights there are.
@@ -94,5 +94,7 @@ def shared_slots(n: int, budget: int, *, chunk: int | None = None, seed: int = 0
     while len(order) < wanted:
         first = not len(order)
         order = np.concatenate([order, np.arange(stored) if first else rng.permutation(stored)])
-        signs = np.concatenate([signs, np.ones(stored, np.int8) if first else rng.choice([-1, 1], stored)]).astype(np.int8)
+        signs = np.concatenate([signs, np.ones(stored, np.int8) if first else rng.choice([-1, 1], stored)]).astype(
+            np.int8
+        )
     return SharedSlots(many, few, size, order[:wanted].astype(np.int64), signs[:wanted])

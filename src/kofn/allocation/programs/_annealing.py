@@ -58,9 +58,7 @@ def anneal_qubo(
     linear, pairs = quadratic(c, Q)
     bits = None if start is None else _bits(start, len(linear))
     rng = np.random.default_rng(checks.entropy(seed))
-    samples, energies = annealed(
-        linear, pairs, checks.count(sweeps, "sweeps"), checks.count(reads, "reads"), rng, bits
-    )
+    samples, energies = annealed(linear, pairs, checks.count(sweeps, "sweeps"), checks.count(reads, "reads"), rng, bits)
     best = samples[int(energies.argmin())]
     return Allocation(
         n=len(linear),

@@ -114,8 +114,8 @@ def lagrangian_qubo(
         stopped = len(search.bounds) < rounds and not search.met
     if search.best is None:
         raise FailureError(
-            f"no bits that keep all of the {len(rows.limit)} limits were seen in {len(search.bounds)} rounds; give more "
-            "iterations, sweeps or reads"
+            f"no bits that keep all of the {len(rows.limit)} limits were seen in {len(search.bounds)} rounds; give "
+            "more iterations, sweeps or reads"
         )
     best = search.best.astype(np.int64)
     met = search.met
@@ -274,7 +274,9 @@ class _Search:
             if not excess.any():
                 break
             sign = 1.0 - 2.0 * bits
-            after = np.maximum(excess[:, None] * 0 + (self.rows.excess(bits) - slack)[:, None] + A * sign, 0).sum(axis=0)
+            after = np.maximum(excess[:, None] * 0 + (self.rows.excess(bits) - slack)[:, None] + A * sign, 0).sum(
+                axis=0
+            )
             gain = excess.sum() - after
             if gain.max() <= 0:
                 return bits

@@ -155,11 +155,13 @@ class _Units:
         # unit >= arm; of falling ones also unit <= arm - lowest (1 - on) and unit <= highest on.
         on = np.eye(k)
         down, up = np.minimum(lowest[falling], 0), np.maximum(highest[falling], 0)
-        table = np.block([
-            [-eye, np.zeros((units, k))],
-            [eye[falling], -down[:, None] * on],
-            [eye[falling], -up[:, None] * on],
-        ])
+        table = np.block(
+            [
+                [-eye, np.zeros((units, k))],
+                [eye[falling], -down[:, None] * on],
+                [eye[falling], -up[:, None] * on],
+            ]
+        )
         return cls(
             inputs=np.vstack([weights, -weights[falling], np.zeros((k, weights.shape[1]))]),
             table=table,

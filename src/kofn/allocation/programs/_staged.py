@@ -175,8 +175,8 @@ class StagedProgram:
         self.calls += 1
         if answer.x is None:
             raise InfeasibleError(
-                f"no controls keep rows, low, high and bounds over {stages} stages from stage {first} on; give a control "
-                "that buys or spills what is missing or too much"
+                f"no controls keep rows, low, high and bounds over {stages} stages from stage {first} on; give a "
+                "control that buys or spills what is missing or too much"
             )
         controls = answer.x[: stages * m].reshape(stages, m)
         states = answer.x[stages * m : stages * (m + k)].reshape(stages, k)
@@ -188,6 +188,6 @@ class StagedProgram:
     def _limits(self, side: Floats, first: int, stages: int) -> Floats:
         if side.ndim == 2:
             if len(side) < first + stages:
-                raise InputError(f"low, high: limits of {len(side)} stages, asked for {first + stages}; give all of them")
+                raise InputError(f"low, high: limits of {len(side)} stages, asked for {first + stages}; give as many")
             return side[first : first + stages]
         return np.broadcast_to(side, (stages, len(self.rows)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Unpack
 
@@ -105,7 +106,7 @@ class TargetPolicy:
         return layers
 
     def gradient(self, inflows: ArrayLike) -> tuple[float, list[Floats]]:
-        """The cost along these inflows, and its gradient in the weights: the duals of the targets, through the network."""
+        """The cost along these inflows, and its gradient in the weights: the duals of the targets, led back."""
         features = self._features(self.program.inflows(inflows))
         layers = self._forward(features)
         answer = self.program.solve(inflows, layers[-1])
@@ -187,7 +188,7 @@ def fit_target_policy(
     widths = [stages + 2 * k, *([hidden] if checks.count(hidden, "hidden", least=0) else []), k]
     weights = [
         np.vstack([rng.normal(size=(high, low)) * high**-0.5, np.zeros(low)])
-        for high, low in zip(widths[:-1], widths[1:], strict=True)
+        for high, low in itertools.pairwise(widths)
     ]
     spread = flow.reshape(-1, k).std(axis=0)
     policy = TargetPolicy(

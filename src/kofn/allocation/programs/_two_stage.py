@@ -19,6 +19,8 @@ __all__ = ["TwoStageProgram", "two_stage_knapsack"]
 
 # A cut is worth adding where it lowers the adversary's bound by this share.
 _ROUNDING = 1e-7
+# What SciPy says where the time ended.
+_TIME = 1
 
 
 @dataclass(eq=False, kw_only=True)
@@ -107,19 +109,22 @@ class TwoStageProgram:
         return np.asarray(self.d + self.deviations @ np.asarray(u, np.float64))
 
     def solve(
-        self, c: Any, A: Any, high: Any, bounds: Any, whole: Any, low: Any = None
+        self, c: Any, A: Any, high: Any, bounds: Any, whole: Any, low: Any = None, seconds: float = math.inf
     ) -> tuple[Floats | None, float, float]:
-        """The optimum by HiGHS, counted: the point, its cost, and the bound that is proven."""
+        """The best point that HiGHS finds in so many seconds, its cost, and the bound that is proven.
+
+        None and infinity where no point keeps the limits; None with a finite bound where the time ended before any.
+        """
         from scipy.optimize import Bounds, LinearConstraint
 
         least = np.full(len(high), -np.inf) if low is None else low
-        answer = milp(
-            c, integrality=whole, bounds=Bounds(*bounds), constraints=LinearConstraint(A, least, high)
-        )
+        options: dict[str, Any] = {"time_limit": max(seconds, 1e-3)} if math.isfinite(seconds) else {}
+        limits = LinearConstraint(A, least, high)
+        answer = milp(c, integrality=whole, bounds=Bounds(*bounds), constraints=limits, options=options)
         self.calls += 1
         self.nodes += int(answer.mip_node_count or 0)
         if answer.x is None:
-            return None, math.inf, math.inf
+            return None, math.inf, -math.inf if answer.status == _TIME else math.inf
         bound = answer.fun if answer.mip_dual_bound is None else answer.mip_dual_bound
         return answer.x, float(answer.fun), float(bound)
 

@@ -79,9 +79,7 @@ def two_stage_robust(
     rounds = checks.count(iterations, "iterations")
     calls, nodes = stages.calls, stages.nodes
     with Control(**limits) as control:
-        run = (
-            _exact(stages, rounds, control) if learned is None else _by_network(stages, learned, rounds, control)
-        )
+        run = _exact(stages, rounds, control) if learned is None else _by_network(stages, learned, rounds, control)
     return Allocation(
         n=len(stages.c),
         amounts=run.x.astype(np.int64),
@@ -122,7 +120,9 @@ def _exact(stages: TwoStageProgram, rounds: int, control: Control) -> _Run:
     count = 0
     while count < rounds and not control.stopped():
         count += 1
-        x, proven = _main(stages, known)
+        x, proven = _main(stages, known, control.left())
+        if x is None:
+            break
         bound = max(bound, proven)
         second, u = stages.worst(x)
         value = math.fsum((stages.c * x).tolist()) + second
@@ -138,8 +138,8 @@ def _exact(stages: TwoStageProgram, rounds: int, control: Control) -> _Run:
     return _Run(best.x, best.value, bound, best.worst, len(known), count, "stopped")
 
 
-def _main(stages: TwoStageProgram, known: list[Floats]) -> tuple[Floats, float]:
-    """The best x against the values of u that are known, and the bound that this proves."""
+def _main(stages: TwoStageProgram, known: list[Floats], seconds: float) -> tuple[Floats | None, float]:
+    """The best x against the values of u that are known, and the bound that this proves; None where time ended."""
     from scipy.sparse import block_array, csr_array
 
     first = stages.first_stage()
@@ -164,10 +164,12 @@ def _main(stages: TwoStageProgram, known: list[Floats]) -> tuple[Floats, float]:
     )
     whole = np.r_[np.ones(n), 0, np.ones(m * s)]
     costs_of = np.r_[stages.c, 1.0, np.zeros(m * s)]
-    point, _, bound = stages.solve(costs_of, block_array(rows, format="csr"), np.concatenate(high), ends, whole)
-    if point is None:
+    point, _, bound = stages.solve(
+        costs_of, block_array(rows, format="csr"), np.concatenate(high), ends, whole, seconds=seconds
+    )
+    if point is None and bound == math.inf:
         raise InfeasibleError("A, T: no x keeps its limits and leaves a second stage for every u; widen h or high")
-    return np.round(point[:n]), bound
+    return (None if point is None else np.round(point[:n])), bound
 
 
 def _by_network(stages: TwoStageProgram, learned: LearnedRecourse, rounds: int, control: Control) -> _Run:

@@ -49,7 +49,7 @@ def _example(rng: np.random.Generator) -> Example:
     draws=_example,
 )
 class PenaltyBilevel(Stepper[Allocation]):
-    """Penalised bilevel descent: minimise upper(x, y) over x, where y minimises lower(x, y), by first derivatives alone.
+    """Penalised bilevel descent: minimise upper(x, y) over x, where y minimises lower(x, y), by first derivatives.
 
     With y the minimiser of sigma * upper + lower and z that of lower alone, the gradient in x is that of upper at y,
     plus the difference of lower's gradients at y and at z over sigma. Both minimisers are followed by a few steps of
