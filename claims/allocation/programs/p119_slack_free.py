@@ -67,8 +67,9 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(criteria.values()),
         criteria=criteria,
         measured=measured,
-        expected="lower 95% limits of paired differences, for each way that prices move: on knapsacks a gap no more "
-        "than 0.01 above that of slack bits, with half of the bits; on independent sets a smaller gap than fixed penalties; "
+        expected="lower 95% limits of paired differences, for each way that prices move: on knapsacks a gap no "
+        "more than 0.01 above that of slack bits, with half of the bits; on independent sets a smaller gap than fixed "
+        "penalties; "
         "shares of feasible bits no more than 0.01 below; bounds that no optimum is below",
         baseline="slack bits (knapsacks) and products of pairs (sets) with a fixed penalty, the best of five weights "
         "by the mean gap on other seeds; as many runs and sweeps",

@@ -54,6 +54,7 @@ HOMES = {
     "rollout_knapsack": "sampling._rollout_knapsack",
     "sainte_lague": "apportionment._sainte_lague",
     "shared_slots": "parameters._shared_slots",
+    "sparse_update": "parameters._sparse_update",
     "submodular_mixture": "mixtures._submodular_mixture",
     "two_stage_knapsack": "programs._two_stage",
     "two_stage_robust": "programs._two_stage_robust",

@@ -82,3 +82,14 @@ def test_refusals() -> None:
         lagrangian_qubo(c, [[2, 2]], low=1, high=1, iterations=2)
     assert issubclass(FailureError, Exception)
     assert not issubclass(FailureError, InputError)
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_prices_alone_lead_to_bits_that_keep_the_limits(update: Any) -> None:
+    rng = np.random.default_rng(6)
+    weight, worth = rng.integers(5, 60, (2, 20)), rng.integers(20, 60, 20)
+    plan = lagrangian_qubo(-worth, weight, high=weight.sum(axis=1) // 2, update=update, repair=False, seed=1)
+    # At prices of nothing all bits are ones, and over both limits.
+    assert len(plan.info["bounds"]) > 1
+    assert plan.info["values"][0] == np.inf > plan.value
+    assert 0 < plan.info["feasible_share"] < 1

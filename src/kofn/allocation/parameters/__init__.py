@@ -9,5 +9,6 @@ HOMES = {
     "RankBudget": "_rank_budget",
     "SharedSlots": "_shared_slots",
     "shared_slots": "_shared_slots",
+    "sparse_update": "_sparse_update",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -213,7 +213,7 @@ class _Search:
     @property
     def met(self) -> bool:
         """Whether the best bits cost no more than the bound."""
-        return self.value <= self.bound + _ROUNDING * max(1.0, abs(self.value))
+        return self.best is not None and self.value <= self.bound + _ROUNDING * max(1.0, abs(self.value))
 
     def cost(self, bits: Any) -> float:
         """c @ x + x @ Q @ x."""

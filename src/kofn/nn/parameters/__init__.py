@@ -8,6 +8,8 @@ from kofn.core.lazy import attach
 HOMES = {
     "AdaptiveRanks": "_adaptive_ranks",
     "LowRankUpdate": "_adaptive_ranks",
+    "QuantizedLinear": "_quantized_linear",
     "SharedWeights": "_shared_weights",
+    "limit_updates": "_quantized_linear",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")
