@@ -61,11 +61,11 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             "searched - biases": over_bias.figures(),
             "means": {name: round(float(values.mean()), 4) for name, values in got.items()},
         },
-        expected="log ratios of weights to gradients within 0.1 of float's where scaled and off by more than 2 where not; "
-        "the upper 95% limit of float's lead below a point; lower limits above 0 of the lead over raw integers, and of "
-        "searched updates over the last layers and over biases at equal bytes",
-        baseline="float training, raw integers with the better of two rates; as many last layers as the bytes hold, and "
-        "all biases, each with the better of two rates",
+        expected="log ratios of weights to gradients within 0.1 of float's where scaled, off by more than 2 where not; "
+        "the upper 95% limit of float's lead below a point; lower limits above 0 of the lead over raw integers, and "
+        "of searched updates over the last layers and over biases at equal bytes",
+        baseline="float training, raw integers with the better of two rates; as many last layers as the bytes "
+        "hold, and all biases, each with the better of two rates",
         kind="reduced",
     )
 

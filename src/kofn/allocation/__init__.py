@@ -47,6 +47,7 @@ HOMES = {
     "huntington_hill": "apportionment._huntington_hill",
     "lagrangian_qubo": "programs._lagrangian_qubo",
     "largest_remainder": "apportionment._largest_remainder",
+    "mixed_dimensions": "parameters._mixed_dimensions",
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
     "quality_quantity": "scaling_laws._quality_quantity",
     "read_plan": "checkpoints._apply_plan",

@@ -11,6 +11,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "AdaptiveRanks": "parameters._adaptive_ranks",
     "BiasRouter": "routing._bias_router",
+    "CompressedEmbedding": "parameters._compressed_embedding",
     "Experts": "experts._experts",
     "LowRankUpdate": "parameters._adaptive_ranks",
     "MergedExperts": "experts._merged_experts",

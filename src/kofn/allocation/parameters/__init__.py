@@ -8,6 +8,7 @@ from kofn.core.lazy import attach
 HOMES = {
     "RankBudget": "_rank_budget",
     "SharedSlots": "_shared_slots",
+    "mixed_dimensions": "_mixed_dimensions",
     "shared_slots": "_shared_slots",
     "sparse_update": "_sparse_update",
 }

@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "AdaptiveRanks": "_adaptive_ranks",
+    "CompressedEmbedding": "_compressed_embedding",
     "LowRankUpdate": "_adaptive_ranks",
     "QuantizedLinear": "_quantized_linear",
     "SharedWeights": "_shared_weights",
