@@ -23,6 +23,8 @@ from claims.harness.runs import derive, spread
 from kofn.combination import weighted_mean
 
 MEMBERS, STEPS, WRONG = 5, 150, 0.2
+# Auxiliary fine-tunes stay near the first network, so that what starts from them can be averaged.
+NEAR = 1e-3
 HIDDEN, HEAD = (64, 64), ("4.weight", "4.bias")
 RATES = (1e-3, 3e-3)
 ARMS = ("ratatouille", "one start", "one auxiliary task", "averaged auxiliary tasks")
@@ -75,8 +77,8 @@ def _trial(seed: int, *, broken: bool) -> dict[str, dict[str, float]]:
     aids = _auxiliary(seed)
     if broken:
         aids = [source] * MEMBERS
-    others = [finetune(first, aid, seed=seed + i, steps=STEPS) for i, aid in enumerate(aids)]
-    longer = finetune(first, source, seed=seed, steps=STEPS)
+    others = [finetune(first, aid, seed=seed + i, steps=STEPS, rate=NEAR) for i, aid in enumerate(aids)]
+    longer = finetune(first, source, seed=seed, steps=STEPS, rate=NEAR)
     probe = finetune(longer, target, seed=seed, steps=STEPS, only="4.*")
     shared = [{**other, **{name: probe[name] for name in HEAD}} for other in others]
     starts = {
