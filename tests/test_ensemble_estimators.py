@@ -183,7 +183,11 @@ def _hole() -> np.ndarray:
 FITS: dict[str, tuple[dict, dict, str]] = {
     "ragged": ({}, {"X": [[1, 2], [3]] * 20}, "X: row 1 has 1 values, row 0 has 2; give each row as many"),
     "no rows": ({}, {"X": 3.0}, "X=3.0: give rows"),
-    "two answers": ({}, {"y": np.zeros((40, 2))}, r"got an array of shape \(40, 2\) instead; give \(n,\), one answer a row"),
+    "two answers": (
+        {},
+        {"y": np.zeros((40, 2))},
+        r"got an array of shape \(40, 2\) instead; give \(n,\), one answer a row",
+    ),
     "groups": ({}, {"groups": [1] * 6}, "X has 40 rows, groups has 6 values; give one a row"),
     "options": ({"options": [1]}, {}, r"options=\[1\]: give a mapping of the method's options"),
     "untested rows": ({"cv": [(np.arange(9), np.arange(9, 40))]}, {}, r"cv has row 0 in 0 test folds \(9 rows are not"),

@@ -138,7 +138,9 @@ def check_prefit(name: str, model: Any, X: Any) -> None:
         raise InputError(f"prefit=True, but {name!r} is not fitted ({type(error).__name__}); fit it first") from None
     shape, width = getattr(X, "shape", ()), getattr(model, "n_features_in_", None)
     if width is not None and len(shape) == 2 and shape[1] != width:
-        raise InputError(f"prefit=True, but {name!r} was fitted on {width} columns and X has {shape[1]}; give its columns")
+        raise InputError(
+            f"prefit=True, but {name!r} was fitted on {width} columns and X has {shape[1]}; give its columns"
+        )
 
 
 def predicted(name: str, model: Any, X: Any, classes: Array | None) -> Floats:

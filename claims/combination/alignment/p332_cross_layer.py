@@ -53,9 +53,9 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
             **{f"aligned less {arm}": lead.figures() for arm, lead in leads.items()},
         }
         criteria |= {f"{data}: ahead of {arm}": lead.above(0) for arm, lead in leads.items()}
-        criteria[f"{data}: deepened members compute what they did"] = measured[data][
-            "largest change of a deepened member"
-        ] < 1e-4
+        criteria[f"{data}: deepened members compute what they did"] = (
+            measured[data]["largest change of a deepened member"] < 1e-4
+        )
     return Evidence(
         holds=all(criteria.values()),
         criteria=criteria,

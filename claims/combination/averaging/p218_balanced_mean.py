@@ -2,8 +2,8 @@
 
 Rows are noisy scanned digits with twenty patches beside the pixels, each of one of ten colours. In the first data ten
 patches go with the digit, in the second the other ten; in shifted rows any patch goes with it once in six times. A
-network learns the first data and is fine-tuned on few rows of the second; the average (WiSE-FT) is judged on shifted rows, and
-those of fine-tunes made less sure of themselves: by smoothed labels, by mixup, or by temperatures of their heads.
+network learns the first data and is fine-tuned on few rows of the second; the average (WiSE-FT) is judged on shifted
+rows, and those of fine-tunes made less sure of themselves: by smoothed labels, by mixup, or by temperatures of heads.
 """
 
 from __future__ import annotations
@@ -120,25 +120,23 @@ def _trial(seed: int, *, broken: bool) -> dict[str, Any]:
 
     def balanced(state: State, share: float) -> Mapping[str, Any]:
         weights = [1 - share, share]
-        return dict(
-            balanced_mean([start, state], weights=weights, temperatures=temperatures(state), head="2.*").result
-        )
+        return dict(balanced_mean([start, state], weights=weights, temperatures=temperatures(state), head="2.*").result)
 
     ways = {name: [mean(state, share) for share in SHARES] for name, state in tunes.items()}
     ways["temperatures"] = [balanced(plain, share) for share in SHARES]
     ways["sharper, WiSE-FT"] = [mean(sharper, share) for share in SHARES]
     ways["sharper, temperatures"] = [balanced(sharper, share) for share in SHARES]
     # The share is chosen alike for all: by the mean accuracy on held-out rows of both data.
-    chosen = {name: max(states, key=lambda s: sum(_accuracy(s, rows) for rows in held)) for name, states in ways.items()}
+    chosen = {
+        name: max(states, key=lambda s: sum(_accuracy(s, rows) for rows in held)) for name, states in ways.items()
+    }
     chosen["WiSE-FT, best share"] = max(ways["WiSE-FT"], key=lambda state: _accuracy(state, shifted))
     nets = {"first network": start, "fine-tune": plain, **chosen}
     right = {name: logits(nets[name], shifted.X).argmax(axis=1) == shifted.y for name in nets}
     return {
         "shifted": {name: float(hits.mean()) for name, hits in right.items()},
         "same": {name: _accuracy(state, same) for name, state in nets.items()},
-        "both wrong, average right": float(
-            (~right["first network"] & ~right["fine-tune"] & right["WiSE-FT"]).mean()
-        ),
+        "both wrong, average right": float((~right["first network"] & ~right["fine-tune"] & right["WiSE-FT"]).mean()),
         "temperatures": temperatures(plain),
     }
 

@@ -51,6 +51,7 @@ HOMES = {
     "merge_points": "rankings._borda",
     "merge_recipe": "recipes._merge_recipe",
     "minimax": "rankings._copeland",
+    "mix_networks": "mixup._mix_networks",
     "mix_pairs": "mixup._mix_pairs",
     "mixup_gains": "mixup._gains",
     "mixup_loss": "mixup._mix_pairs",

@@ -44,6 +44,7 @@ from kofn.combination.averaging._weighted_mean import merge_means as merge_means
 from kofn.combination.rankings._borda import merge_points as merge_points
 from kofn.combination.recipes._merge_recipe import merge_recipe as merge_recipe
 from kofn.combination.rankings._copeland import minimax as minimax
+from kofn.combination.mixup._mix_networks import mix_networks as mix_networks
 from kofn.combination.mixup._mix_pairs import mix_pairs as mix_pairs
 from kofn.combination.mixup._gains import mixup_gains as mixup_gains
 from kofn.combination.mixup._mix_pairs import mixup_loss as mixup_loss

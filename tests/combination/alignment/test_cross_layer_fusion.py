@@ -35,7 +35,9 @@ def test_layers_are_matched_at_the_least_cost_of_all_in_order(kind: str) -> None
         assert (np.diff(order) > 0).all()
         assert costs[np.arange(rows), order].sum() == pytest.approx(min(totals), abs=1e-12)
         if kind == "ties":
-            assert tuple(order.tolist()) == min(way for way, total in zip(ways, totals, strict=True) if total == min(totals))
+            assert tuple(order.tolist()) == min(
+                way for way, total in zip(ways, totals, strict=True) if total == min(totals)
+            )
 
 
 @pytest.mark.parametrize("activation", ["relu", "linear"])
@@ -71,7 +73,10 @@ def test_an_embedded_copy_is_recovered_whatever_the_order_of_units() -> None:
         # The identity follows a layer of the same features, so that either may be the one that is matched.
         assert blend.info["layers"][0].tolist() in ([0, 2], [0, 1])
     other = shuffled(deep, 5)
-    assert cross_layer_fusion([other, deep, shallow], inputs=X, reference=1).info["layers"][2].tolist() in ([0, 2], [0, 1])
+    assert cross_layer_fusion([other, deep, shallow], inputs=X, reference=1).info["layers"][2].tolist() in (
+        [0, 2],
+        [0, 1],
+    )
 
 
 def test_of_one_depth_it_is_fusion_by_transport() -> None:

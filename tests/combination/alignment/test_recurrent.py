@@ -55,9 +55,13 @@ def test_the_relaxation_is_never_worse_and_mostly_the_best_of_all() -> None:
     best = 0
     for seed in range(12):
         a, b = (recurrent(one, hidden=5, scale=2.0) for one in (seed, 50 + seed))
-        only = {"states": [("rnn.weight_ih_l0", 0), ("rnn.weight_hh_l0", 0), ("rnn.weight_hh_l0", 1), ("head.weight", 1)]}
+        only = {
+            "states": [("rnn.weight_ih_l0", 0), ("rnn.weight_hh_l0", 0), ("rnn.weight_hh_l0", 1), ("head.weight", 1)]
+        }
         blend = weight_matching([a, b], architecture=only)
-        every = [distance(a, permute(b, {"states": turn}, architecture=only)) for turn in itertools.permutations(range(5))]
+        every = [
+            distance(a, permute(b, {"states": turn}, architecture=only)) for turn in itertools.permutations(range(5))
+        ]
         assert blend.status == "heuristic"
         assert min(every) - 1e-9 <= blend.value <= every[0] + 1e-9
         assert blend.value == pytest.approx(

@@ -71,7 +71,9 @@ def test_the_first_step_is_that_of_the_formula(loss: Any) -> None:
     blend = nn.tinted_merge([model], base, [[X]], **words)
     assert blend.info["trace"][0, 0] == pytest.approx(float(value.detach()), rel=1e-5)
     assert blend.info["rows"][0, 0] == keep.sum()
-    assert np.allclose(blend.transforms["coefficients"]["0.weight"], 0.4 - 1e-3 * np.sign(table.grad.numpy()), atol=1e-5)
+    assert np.allclose(
+        blend.transforms["coefficients"]["0.weight"], 0.4 - 1e-3 * np.sign(table.grad.numpy()), atol=1e-5
+    )
     moved = model[1].weight.detach().numpy() - 1e-3 * np.sign(head.grad.numpy())
     assert np.allclose(blend.transforms["tints"][0]["1.weight"], moved, atol=1e-5)
     still = nn.tinted_merge([model], base, [[X]], learn_tint=False, **words)
@@ -81,7 +83,12 @@ def test_the_first_step_is_that_of_the_formula(loss: Any) -> None:
 def test_coefficients_stay_shares_and_time_ends_the_run() -> None:
     base, model = line(0), line(1)
     blend = nn.tinted_merge([model], base, [[rows(1, 30, 4)]], tint="1.*", scale=1.0, rate=0.5, epochs=5)
-    assert 0 <= blend.transforms["coefficients"]["0.weight"].min() <= blend.transforms["coefficients"]["0.weight"].max() <= 1
+    assert (
+        0
+        <= blend.transforms["coefficients"]["0.weight"].min()
+        <= blend.transforms["coefficients"]["0.weight"].max()
+        <= 1
+    )
     stopped = nn.tinted_merge([model], base, [[rows(1, 30, 4)]], tint="1.*", epochs=500, time_limit=0.0)
     assert stopped.status == "stopped"
     assert len(stopped.info["trace"]) == 1

@@ -203,7 +203,9 @@ def _chain(shapes: Shapes, name: str) -> Graph:
                     f"the layers do not follow one another: {_DECLARE}"
                 )
             groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
-        axes, width = _cell_axes(parts, shapes) if cell else ([Axis(tensor, 0) for _, tensor in _of_units(parts)], shape[0])
+        axes, width = (
+            _cell_axes(parts, shapes) if cell else ([Axis(tensor, 0) for _, tensor in _of_units(parts)], shape[0])
+        )
         spatial = len(shape) > 2
         kind = "recurrent" if cell else "conv" if spatial else "linear"
         chain.append(Layer(kind, weight, parts.get("bias")))

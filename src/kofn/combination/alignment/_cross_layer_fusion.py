@@ -161,7 +161,9 @@ def match_layers(costs: Any) -> Ints:
     table = checks.matrix(costs, "costs", finite=False).astype(np.float64)
     rows, columns = table.shape
     if rows > columns:
-        raise InputError(f"costs has shape {table.shape}: {rows} layers do not fit into {columns} in order; transpose it")
+        raise InputError(
+            f"costs has shape {table.shape}: {rows} layers do not fit into {columns} in order; transpose it"
+        )
     if np.isnan(table).any() or (table == -np.inf).any():
         i, j = np.argwhere(np.isnan(table) | (table == -np.inf))[0].tolist()
         raise InputError(f"costs at row {i}, column {j} is {table[i, j]}; give numbers, or inf where no match may be")

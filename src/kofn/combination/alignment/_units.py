@@ -97,7 +97,9 @@ def by_pair(array: NDArray[Any], group: Group, rows: Axis, columns: Axis) -> NDA
     """(units, units, rest): the entries of a tensor that the group indexes on two axes, by the pair of units."""
     front = np.moveaxis(array, (rows.axis, columns.axis), (0, 1))
     n = group.units
-    cells = front.reshape(rows.sections, n, -1, columns.sections, n, front.shape[1] // (columns.sections * n), *front.shape[2:])
+    cells = front.reshape(
+        rows.sections, n, -1, columns.sections, n, front.shape[1] // (columns.sections * n), *front.shape[2:]
+    )
     return np.moveaxis(cells, (1, 4), (0, 1)).reshape(n, n, -1)
 
 

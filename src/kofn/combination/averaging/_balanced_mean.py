@@ -30,7 +30,7 @@ _REACH = 12.0
     cost="O(m d) time, each member read once; memory a few blocks",
     exact="each member's head over its temperature, which divides its logits by it, then the weighted mean",
     paper=218,
-    aliases=("BANG", "balanced averaging", "WiSE-FT", "weight-space ensemble", "temperature scaling"),
+    aliases=("BANG", "balanced averaging", "weight-space ensemble"),
 )
 class BalancedMean(Rule):
     """Weighted mean of networks whose heads are first divided by temperatures, so that none outvotes the others.
@@ -56,7 +56,8 @@ class BalancedMean(Rule):
     >>> import numpy as np
     >>> before = {"body": np.array([1.0]), "head": np.array([1.0])}
     >>> after = {"body": np.array([3.0]), "head": np.array([8.0])}
-    >>> {name: float(x[0]) for name, x in balanced_mean([before, after], temperatures=[1, 4], head="head").result.items()}
+    >>> blend = balanced_mean([before, after], temperatures=[1, 4], head="head")
+    >>> {name: float(array[0]) for name, array in blend.result.items()}
     {'body': 2.0, 'head': 1.5}
 
     References:
@@ -141,11 +142,15 @@ def balancing_temperatures(logits: Sequence[Any], *, y: Any = None) -> Floats:
         target, least = min(sure), int(np.argmin(sure))
         if target <= (1 + 1e-9) / k:
             raise InputError(f"logits of member {least} favour no class in any row; leave that member out")
-        return np.array([np.exp(_as_sure(m, target)) if s > target else 1.0 for m, s in zip(members, sure, strict=True)])
+        return np.array(
+            [np.exp(_as_sure(m, target)) if s > target else 1.0 for m, s in zip(members, sure, strict=True)]
+        )
     labels = checks.labels(y, "y")
     checks.same_length(n, "logits", "y", len(labels))
     if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= k:
-        raise InputError(f"y holds {shown(labels.min().item())} to {shown(labels.max().item())}; give classes 0..{k - 1}")
+        raise InputError(
+            f"y holds {shown(labels.min().item())} to {shown(labels.max().item())}; give classes 0..{k - 1}"
+        )
     return np.array([np.exp(_calibrated(member, labels, i)) for i, member in enumerate(members)])
 
 

@@ -53,8 +53,8 @@ def tinted_merge(
             keywords; labels are ignored.
         tint: pattern, or several, of the tensors that each task has for itself, such as those of the head ("4.*").
         loss: cross-entropy against what the task's own model says of each row ("individual"), only of rows where the
-            merged one agrees or is less sure ("filtered"); or the entropy of the merged one's answers ("entropy"), which
-            with learn_tint=False is AdaMerging.
+            merged one agrees or is less sure ("filtered"); or the entropy of the merged one's answers ("entropy"),
+            which with learn_tint=False is AdaMerging.
         learn_tint: False keeps every task's layer as its model has it.
         scale: the coefficients to begin with.
         epochs: steps of each task.
@@ -158,15 +158,15 @@ def _loss(ahead: Tensor, own: Tensor, loss: str) -> tuple[Tensor, int]:
     """The loss of a batch, and of how many rows."""
     if loss == "entropy":
         return -(ahead.softmax(dim=1) * ahead.log_softmax(dim=1)).sum(dim=1).mean(), len(ahead)
-    said = own.argmax(dim=1)
-    kept = torch.ones_like(said, dtype=torch.bool)
+    own_labels = own.argmax(dim=1)
+    kept = torch.ones_like(own_labels, dtype=torch.bool)
     if loss == "filtered":
         with torch.no_grad():
             surer = ahead.softmax(dim=1).amax(dim=1) > own.softmax(dim=1).amax(dim=1)
-            kept = (ahead.argmax(dim=1) == said) | ~surer
+            kept = (ahead.argmax(dim=1) == own_labels) | ~surer
     # A sum over no rows is 0 with a gradient of 0.
     used = int(kept.sum())
-    return functional.cross_entropy(ahead[kept], said[kept], reduction="sum") / max(used, 1), used
+    return functional.cross_entropy(ahead[kept], own_labels[kept], reduction="sum") / max(used, 1), used
 
 
 class _Merged:
