@@ -24,6 +24,7 @@ HOMES = {
     "count_votes": "rankings._votes",
     "cross_layer_fusion": "alignment._cross_layer_fusion",
     "dare": "task_vectors._dare",
+    "diverse_search": "searches._diverse_search",
     "divide_and_conquer_fusion": "posteriors._divide_and_conquer_fusion",
     "dowdall": "rankings._dowdall",
     "dynamic_ensemble_selection": "dynamic._dynamic_ensemble_selection",

@@ -17,6 +17,7 @@ from kofn.combination.rankings._copeland import copeland as copeland
 from kofn.combination.rankings._votes import count_votes as count_votes
 from kofn.combination.alignment._cross_layer_fusion import cross_layer_fusion as cross_layer_fusion
 from kofn.combination.task_vectors import dare as dare
+from kofn.combination.searches._diverse_search import diverse_search as diverse_search
 from kofn.combination.posteriors._divide_and_conquer_fusion import divide_and_conquer_fusion as divide_and_conquer_fusion
 from kofn.combination.rankings._dowdall import dowdall as dowdall
 from kofn.combination.dynamic._dynamic_ensemble_selection import dynamic_ensemble_selection as dynamic_ensemble_selection

@@ -366,8 +366,8 @@ def _declared(shapes: Shapes, architecture: Mapping[str, Any]) -> Graph:
     graph = Graph("declared", tuple(groups))
     for tensor, places in graph.on.items():
         where = [(axis.axis % len(shapes[tensor])) for _, axis in places]
-        held = [group.name for group, _ in places]
-        if max(map(held.count, held)) > _SIDES or len(set(where)) < len(where):
+        indexing = [group.name for group, _ in places]
+        if max(map(indexing.count, indexing)) > _SIDES or len(set(where)) < len(where):
             raise InputError(
                 f"tensor {tensor!r} has one group on three axes, or two groups on one axis; "
                 "permutations of such a tensor cannot be matched one group at a time"
