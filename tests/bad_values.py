@@ -497,11 +497,11 @@ HOSTILE["members diffused densities"] = {
     ),
     "a shape of its own": (
         lambda v: [DiffusedScore(lambda x, sigma: x[:, 0], [0.0, 0.0], np.eye(2))],
-        "score_of gave shape (40,) for x of shape (40, 2)",
+        "member 0: score_of gave shape (40,) for x of shape (40, 2)",
     ),
     "NaN": (
         lambda v: [DiffusedScore(lambda x, sigma: x * np.nan, [0.0, 0.0], np.eye(2))],
-        "score_of gave NaN or infinity at row 0 of x",
+        "member 0: score_of gave NaN or infinity at row 0 of x",
     ),
 }
 HOSTILE["members mixtures of experts"] = {

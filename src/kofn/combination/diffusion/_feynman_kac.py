@@ -37,6 +37,7 @@ _FEW = 100
         kinds={"members": "diffused densities"},
         plain={"draws": 40, "steps": 20},
         options=dict.fromkeys(("powers", "draws", "steps", "noise"), "diffusion"),
+        silent=("blend",),
     ),
     cost="O(steps) scores of all members at all particles",
     exact="asymptotically: the weights make particles follow the product through all levels of noise, as draws and "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kofn.combination.diffusion._diffused import Diffused
+from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 
@@ -75,8 +76,8 @@ class Flow:
     def at(self, x: Floats, sigma: float) -> Field:
         """What moves particles at x under noise of this standard deviation."""
         summed, squares = np.zeros(x.shape), np.zeros(len(x))
-        for power, density in zip(self.powers, self.densities, strict=True):
-            score = density.score(x, sigma)
+        for number, power in enumerate(self.powers):
+            score = self._score(number, x, sigma)
             summed += power * score
             squares += power * np.square(score).sum(axis=1)
         drift = (1 + self.tempering) / 2 * summed
@@ -87,6 +88,13 @@ class Flow:
         extra = (x - guide.mean) @ guide.matrix.T + guide.shift
         rate = rate + guide.trace + np.einsum("ni,ni->n", extra, summed)
         return Field(drift + extra, rate, (1 + self.tempering * self.total) / 2)
+
+    def _score(self, number: int, x: Floats, sigma: float) -> Floats:
+        """A member's score, which is named where it cannot be used."""
+        try:
+            return self.densities[number].score(x, sigma)
+        except InputError as error:
+            raise InputError(f"member {checks.item_key(number)}: {error}") from None
 
     def _guide(self, sigma: float) -> Guide | None:
         """The drift that keeps the weights of Gaussians with the members' moments even.

@@ -32,6 +32,7 @@ _LEAST_MASS = 0.01
         kinds={"members": "draws"},
         options=dict.fromkeys(("mass", "within", "draws"), "credal set"),
         signed_weights=False,
+        silent=("blend",),
     ),
     cost="O(m n d^2) to fit m posteriors of n draws, m^2 distances of d^3, and 20,000 densities to find the edge",
     exact="the mixture is exact for Gaussian members; the region's edge is a quantile of 20,000 draws, or exact where "

@@ -37,7 +37,7 @@ def _example(rng: np.random.Generator) -> Example:
         events=6,
         refused=(
             (Event("tell", ([wide],)), f"tasks have {d + 1} parameters, this prior {d}"),
-            (Event("tell", ([np.ones(d)],)), "member 0 has 1"),
+            (Event("tell", ([np.ones(d)],)), "member 0"),
         ),
     )
 

@@ -30,6 +30,7 @@ _LONGEST = 64.0
     draws=Draw(
         kinds={"members": "draws"},
         options=dict.fromkeys(("scale", "draws"), "hierarchy"),
+        silent=("blend",),
     ),
     cost="O(m d^3) an iteration, of which there are tens to thousands; memory m covariances",
     exact="a local optimum of the variational bound, which never falls; each task's posterior given the population is "
@@ -137,10 +138,9 @@ def hierarchical_normal(
 
 
 def _scale(scale: Any, d: int) -> Floats:
-    sizes = np.atleast_1d(checks.as_float(checks.as_array(scale, "scale"), "scale")).astype(np.float64)
+    sizes = checks.vector(scale, "scale").astype(np.float64)
     if sizes.shape != (d,):
         raise InputError(f"scale has shape {sizes.shape}; give ({d},), one standard deviation a parameter")
-    checks.refuse_nonfinite(sizes, "scale")
     if (sizes <= 0).any():
         column = int(np.flatnonzero(sizes <= 0)[0])
         raise InputError(f"scale at {column} is {sizes[column]:.6g}; give positive standard deviations")
