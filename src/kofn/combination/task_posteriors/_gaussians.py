@@ -42,10 +42,10 @@ class Gaussians:
 
     def facts(self) -> dict[str, Any]:
         """What a plan says of its members."""
+        drawn = {"member_draws": self.draws, "member_ess": self.sizes} if np.isfinite(self.draws).all() else {}
         return {
+            **drawn,
             "parameters": list(self.parameters),
-            "member_draws": self.draws,
-            "member_ess": self.sizes,
             "member_means": self.means,
             "member_sds": np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2)),
         }
