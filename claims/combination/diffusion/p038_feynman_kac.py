@@ -7,6 +7,7 @@ Real: mixtures fitted to the first two principal components of even digits and o
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from kofn.combination import DiffusedMixture, feynman_kac_corrector
 
 Floats = NDArray[np.float64]
 TARGETS: dict[str, tuple[float, float]] = {"product": (1.0, 1.0), "geometric": (0.3, 0.7), "annealed": (3.0, 0.0)}
-DRAWS, STEPS, SIZES = 1000, 80, (250, 1000, 4000)
+DRAWS, STEPS, SIZES = 2000, 80, (250, 1000, 4000)
 # Levels of the Langevin baseline and its steps at each: as many scores in all.
 LEVELS, CORRECTIONS, STEP_SIZES = 20, 3, (0.1, 0.3)
 DIRECTIONS = 6
@@ -38,9 +39,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     real = spread(functools.partial(_digits, broken=broken), derive(seed, runs, stream=1))
     kinds = {name: {side: [row[name][side] for row in rows] for side in rows[0][name]} for name in TARGETS}
     kinds["digits"] = {side: [row[side] for row in real] for side in real[0]}
-    ratios = {
-        name: float(np.mean(sides["summed"]) / np.mean(sides["corrected"])) for name, sides in kinds.items()
-    }
+    ratios = {name: float(np.mean(sides["summed"]) / np.mean(sides["corrected"])) for name, sides in kinds.items()}
     gaps = {
         name: {side: difference(sides[side], sides["corrected"]) for side in ("summed", "langevin")}
         for name, sides in kinds.items()
@@ -51,7 +50,9 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     criteria = {
         **{f"{name}: half the distance of summed scores or less": ratio >= 2 for name, ratio in ratios.items()},
         **{f"{name}: nearer than summed scores": gap["summed"].above(0) for name, gap in gaps.items()},
-        **{f"{name}: nearer than with Langevin corrector steps": gap["langevin"].above(0) for name, gap in gaps.items()},
+        **{
+            f"{name}: nearer than with Langevin corrector steps": gap["langevin"].above(0) for name, gap in gaps.items()
+        },
         "the distance falls about as the square root of the particles": -0.65 <= slope <= -0.35,
         "Gaussians: weights stay even": even > 0.99,
     }
@@ -133,7 +134,7 @@ def _langevin(members: list[DiffusedMixture], powers: Any, size: float, seed: in
             np.sum([power * member.score(x, sigma) for power, member in zip(powers, members, strict=True)], axis=0)
         )
 
-    for before, after in zip(levels[:-1], levels[1:], strict=True):
+    for before, after in itertools.pairwise(levels):
         gone = before**2 - after**2
         shrunk = after**2 / before**2
         denoised = x + summed(x, before) * before**2 / total
