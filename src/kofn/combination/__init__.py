@@ -6,10 +6,14 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "DiffusedMixture": "diffusion._diffused",
+    "DiffusedScore": "diffusion._diffused",
+    "FewShotPrior": "task_posteriors._few_shot_prior",
     "GaussianDensity": "posteriors._densities",
     "LogDensity": "posteriors._densities",
     "LogisticDensity": "posteriors._densities",
     "Mixed": "mixup._mix_pairs",
+    "QuadraticEpisode": "task_posteriors._episodes",
     "RuleComparison": "rankings._sensitivity",
     "Votes": "rankings._votes",
     "arcee_fusion": "task_vectors._arcee_fusion",
@@ -23,6 +27,7 @@ HOMES = {
     "consensus_monte_carlo": "posteriors._consensus_monte_carlo",
     "copeland": "rankings._copeland",
     "count_votes": "rankings._votes",
+    "credal_mixture": "task_posteriors._credal_mixture",
     "cross_layer_fusion": "alignment._cross_layer_fusion",
     "dare": "task_vectors._dare",
     "diverse_search": "searches._diverse_search",
@@ -31,6 +36,7 @@ HOMES = {
     "dynamic_ensemble_selection": "dynamic._dynamic_ensemble_selection",
     "ensemble_selection": "ensembles._ensemble_selection",
     "evolved_mean": "soups._evolved_mean",
+    "feynman_kac_corrector": "diffusion._feynman_kac",
     "fisher_merging": "averaging._fisher_merging",
     "fold_adapter": "adapters._fold_adapter",
     "fold_adapters": "adapters._fold_adapter",
@@ -39,6 +45,7 @@ HOMES = {
     "greedy_posterior": "ensembles._greedy_posterior",
     "greedy_soup": "soups._greedy_soup",
     "group_ballots": "rankings._sensitivity",
+    "hierarchical_normal": "task_posteriors._hierarchical_normal",
     "kemeny": "rankings._kemeny",
     "kernel_product": "posteriors._kernel_product",
     "layer_changes": "task_vectors._layer_swap",
