@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from kofn.core.checks import InputError, names_a_file
 from kofn.core.lazy import polars as pl
@@ -21,7 +24,8 @@ from kofn.io.tables import Table
 from kofn.tables.arguments import KeysOf, RowArguments, VerbArguments
 from kofn.tables.read import ARRAYS, TABLES, images_of
 
-# What ends the name of a folder.
+# Lines of a file that are in memory at once; what ends the name of a folder.
+_LINES_AT_ONCE = 1 << 14
 _SEPARATORS = tuple(mark for mark in (os.sep, os.altsep) if mark)
 # Folders of modules beside the weights of a sentence model.
 _MODULE = re.compile(r"\d.*_")
@@ -219,6 +223,22 @@ def rows_with(
         return lines
     members = pl.DataFrame(columns).to_dicts()
     return [with_members(line, more, drop) for line, more in zip(lines, members, strict=True)]
+
+
+def lines_of(table: Table, rows: NDArray[np.int64], arguments: RowArguments) -> Iterator[bytes] | None:
+    """Rows of a file of JSON lines as they stand in it, a run of them at a time in memory; None where they are not
+    written as such.
+
+    Args:
+        table: the file.
+        rows: row numbers.
+        arguments: where the rows go, and which columns do not.
+    """
+    if arguments.output is None or Path(arguments.output).suffix.lower() != ".jsonl" or table.lines(rows[:0]) is None:
+        return None
+    runs = (table.lines(rows[low : low + _LINES_AT_ONCE]) or [] for low in range(0, len(rows), _LINES_AT_ONCE))
+    lines = chain.from_iterable(runs)
+    return (with_members(line, {}, arguments.drop) for line in lines) if arguments.drop else lines
 
 
 def rows_of(table: Table, rows: Any, drop: Sequence[str] | None = None) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.integer_programs import milp
 
 # How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
 _FEASIBLE, _WHOLE = 1e-6, 1e-5
@@ -153,7 +154,7 @@ class Program:
         return self.rounded(point), _bound(answer)
 
     def _solve(self, c: Floats, whole: Any, *, rows: Any = None, bounds: Any = None, options: Any = None) -> Any:
-        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.optimize import Bounds, LinearConstraint
 
         self.calls[0] += 1
         given: Any = options or {}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from kofn.combination._sweep.half_loops import HalfLoops, half_loops
+from kofn.combination._sweep.low_rank_loops import LowRankLoops, low_rank_loops
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.tied import say_untied
@@ -187,7 +187,7 @@ class Fold:
         """Elements of a row of a tensor, as rows are folded."""
         return max(1, math.prod(self._rows_as(name)[1:]))
 
-    def block(self, name: str, rows: slice, scratch: Scratch, loops: HalfLoops | None = None) -> Array:
+    def block(self, name: str, rows: slice, scratch: Scratch, loops: LowRankLoops | None = None) -> Array:
         """Folded rows of a tensor, flat, in scratch memory; rows that the base lacks begin as zeros."""
         value = self.tensors[name]
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
@@ -253,7 +253,7 @@ class Fold:
         local = threading.local()
         changed = sum(math.prod(self.specs[name].shape) for name in self.folding.changes)
         copied = [name for name in self.specs if self._is_copied(name)]
-        loops: HalfLoops | None = None
+        loops: LowRankLoops | None = None
 
         def work(task: tuple[str, list[slice]]) -> None:
             name, blocks = task
@@ -270,7 +270,7 @@ class Fold:
             with threadpool_limits(1, "blas"):
                 copying = pool.map(work, itertools.chain.from_iterable(map(self._tasks, copied)))
                 if changed > _COMPILED:  # compiled while what is only copied is under way
-                    loops = half_loops()
+                    loops = low_rank_loops()
                 folding = pool.map(work, self._in_turns(writer, frozenset(copied)))
                 for _ in itertools.chain(copying, folding):
                     pass
