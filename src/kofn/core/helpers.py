@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from kofn.core import checks, vocabulary
 from kofn.core.checks import InputError
@@ -30,6 +31,10 @@ def helper(function: F) -> F:
         ...     return 2 * count
         >>> doubled(3.0)
         6
+        >>> doubled(3, seed=-1)
+        Traceback (most recent call last):
+        ...
+        kofn.core.checks.errors.InputError: seed=-1: give a whole number >= 0 or a numpy Generator
         >>> doubled("three")
         Traceback (most recent call last):
         ...
@@ -64,7 +69,16 @@ def helper(function: F) -> F:
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(function)
     rest = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
-    return expand(function)[0] if all("Unpack[" in annotation_text(parameter) for parameter in rest) else signature
+    if all("Unpack[" in annotation_text(parameter) for parameter in rest):
+        signature = expand(function)[0]
+    names: Mapping[str, Any] = getattr(function, "__globals__", {})
+    called = {name for name in names if get_origin(names[name]) is Callable}
+    return signature.replace(
+        parameters=[
+            parameter.replace(annotation="Callable") if annotation_text(parameter) in called else parameter
+            for parameter in signature.parameters.values()
+        ]
+    )
 
 
 @functools.cache
@@ -81,6 +95,17 @@ def _classes(function: Callable[..., Any]) -> Mapping[str, type]:
     }
 
 
+@functools.cache
+def _alternatives(annotation: str) -> tuple[str, ...]:
+    """The alternatives of an annotation, as they are written; those within brackets stay together."""
+    node: ast.expr = ast.parse(annotation, mode="eval").body
+    kinds = []
+    while isinstance(node, ast.BinOp):
+        kinds.append(ast.unparse(node.right))
+        node = node.left
+    return (ast.unparse(node), *reversed(kinds))
+
+
 def _read(name: str, value: Any, annotation: str, classes: Mapping[str, type]) -> Any:
     """The value as the function takes it.
 
@@ -93,7 +118,7 @@ def _read(name: str, value: Any, annotation: str, classes: Mapping[str, type]) -
         checked = vocabulary.argument(name, value)
         # A text, such as "2GB", stays as it was typed, for what the function says of it.
         return value if isinstance(value, str) else checked
-    kinds = annotation.split(" | ")
+    kinds = _alternatives(annotation)
     wanted = [kind for kind in kinds if kind in classes]
     if any(isinstance(value, classes[kind]) for kind in wanted):
         return value
