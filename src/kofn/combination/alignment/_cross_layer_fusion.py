@@ -198,8 +198,8 @@ def _chain_of(state: Mapping[str, Array], label: str) -> list[Linear]:
         width = len(state[layer.weight])
         if layer.bias is not None and state[layer.bias].shape != (width,):
             raise InputError(
-                f"{label}: {tensor_label(layer.bias)} has shape {state[layer.bias].shape}, and {layer.weight!r} {width} "
-                "outputs; give one bias an output"
+                f"{label}: {tensor_label(layer.bias)} has shape {state[layer.bias].shape}, and {layer.weight!r} "
+                f"{width} outputs; give one bias an output"
             )
     return chain
 
