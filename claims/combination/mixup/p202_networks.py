@@ -86,9 +86,14 @@ def _waves(rng: np.random.Generator) -> tuple[list[State], Any]:
         learner.zero_grad()
         loss.backward()
         learner.step()
-    w, b, v, c = (tensor.detach().numpy() for tensor in tensors)
+    into, shift, out, lift = (tensor.detach().numpy() for tensor in tensors)
     return [
-        {"0.weight": w[i].T.copy(), "0.bias": b[i, 0].copy(), "2.weight": v[i].T.copy(), "2.bias": c[i, 0].copy()}
+        {
+            "0.weight": into[i].T.copy(),
+            "0.bias": shift[i, 0].copy(),
+            "2.weight": out[i].T.copy(),
+            "2.bias": lift[i, 0].copy(),
+        }
         for i in range(POOL)
     ], bands
 
@@ -119,7 +124,8 @@ def _accuracies(nets: Sequence[State], bands: Any, seeds: Sequence[int], broken:
                 sets.append(_augmented(few, bands[order], arm, value, seed, broken))
                 decays.append(value if arm == "plain" else 0.0)
     classify = _learnt(sets, decays, seeds[0])
-    table, out = _table(nets), {arm: [] for arm in SETTINGS}
+    table = _table(nets)
+    out: dict[str, list[float]] = {arm: [] for arm in SETTINGS}
     answers = classify(table)
     position = 0
     for seed in seeds:
