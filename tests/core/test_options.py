@@ -71,6 +71,6 @@ def test_methods_refuse_before_they_run() -> None:
 def test_a_column_of_a_frame_is_a_list(kind: str) -> None:
     module = pytest.importorskip(kind)
     texts = module.Series(["a b", "a  B", "c d"])
-    assert near_duplicates(texts=texts, threshold=0.9).kept.tolist() == [0, 2]
+    assert near_duplicates(texts=texts, threshold=0.9).keep.tolist() == [True, False, True]
     with pytest.raises(InputError, match="texts"):
         near_duplicates(texts=module.Series([1, 2, 3]), threshold=0.9)
