@@ -168,7 +168,9 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
 def _order_of_utf16(start: bytes) -> str | None:
     """The order of bytes in UTF-16 text without a mark, told by its first two characters where they are Latin ones."""
     zeros = [byte == 0 for byte in start]
-    return {(False, True) * 2: "utf-16-le", (True, False) * 2: "utf-16-be"}.get(tuple(zeros))
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else None
 
 
 def _unpacked_lines(path: Path, encoding: str | None) -> Path:
