@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.tokens_of import TokensOf
+from kofn.combination.recipes._chat_templates import NAMED
 from kofn.combination.recipes._recipe import Recipe, Relayered, folder_of, refuse_unknown
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.io.companions import read_chat_template
 from kofn.io.vocabulary import read_tokens
 
-# Templates that mergekit brings along under names.
-_NAMED = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 _SHORTEST = 20  # letters of a template: what is shorter is a name
 _VOCABULARY = "give --vocabulary union (in Python vocabulary='union')"
 
@@ -59,26 +58,22 @@ def read_tokens_of(
 
 
 def chat_template_of(asked: Any, folders: Sequence[Any]) -> str | None:
-    """The chat template that a recipe asks for: a text, or with "auto" that of most of its models.
+    """The chat template that a recipe asks for: a text, one by its name, or with "auto" that of most of its models.
 
     Raises:
-        InputError: the name of a template that mergekit brings along, or what is no template.
+        InputError: what is no template.
     """
     if asked in (None, ""):
         return None
     if asked == "auto":
         known = [text for folder in folders if (text := read_chat_template(Path(folder)))]
         return Counter(known).most_common(1)[0][0] if known else None
-    if asked in _NAMED:
-        raise InputError(
-            f"chat_template: {asked!r} names a template of mergekit's own, which its licence keeps there; write its "
-            f"text (mergekit/_data/chat_templates/{asked}.jinja) after `chat_template: |`, or auto for that of most "
-            "models"
-        )
+    if isinstance(asked, str) and asked in NAMED:
+        return NAMED[asked]
     if not isinstance(asked, str) or len(asked) < _SHORTEST or "{" not in asked:
         raise InputError(
-            f"chat_template: {checks.shown(asked)} is no template; write its text after `chat_template: |`, or auto "
-            "for that of most models"
+            f"chat_template: {checks.shown(asked)} is no template; write its text after `chat_template: |`, the name of "
+            f"one ({', '.join(NAMED)}), or auto for that of most models"
         )
     return asked
 
