@@ -66,7 +66,9 @@ if importlib.util.find_spec("mergekit"):  # the extra kofn[peers]
     @pytest.mark.parametrize("name", NAMED)
     def test_mergekits_own_renders_the_same(name: str) -> None:
         files = importlib.resources.files("mergekit._data.chat_templates")
-        assert {path.name.removesuffix(".jinja") for path in files.iterdir() if path.name.endswith(".jinja")} == {*NAMED}
+        assert {path.name.removesuffix(".jinja") for path in files.iterdir() if path.name.endswith(".jinja")} == {
+            *NAMED
+        }
         reference = files.joinpath(f"{name}.jinja").read_text()
         known = [*TURNS, {"role": "tool", "content": "3"}, {"role": "system", "content": "other"}]
         for size in (0, 1, 2, 3):

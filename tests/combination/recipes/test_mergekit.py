@@ -323,8 +323,8 @@ A = "{model: @/A, parameters: {weight: 1}}"
         ("{merge_method: linear, models: [" + A + "], dtype: float3}", "dtype='float3'"),
         (
             "{merge_method: linear, models: [" + A + "], chat_template: vicuna}",
-            "'vicuna' is no template; write its text after `chat_template: |`, the name of one (alpaca, chatml, exaone, "
-            "llama3, mistral), or auto",
+            "'vicuna' is no template; write its text after `chat_template: |`, the name of one (alpaca, chatml, "
+            "exaone, llama3, mistral), or auto",
         ),
         ("{merge_method: linear, models: [" + A + "], modules: {x: 1}}", "modules is not read"),
         (
