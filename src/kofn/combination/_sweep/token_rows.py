@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TokenRule:
+class TokenRow:
     """Where the row of a token comes from.
 
     Attributes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.token_rows import Patched, TokenRule
+from kofn.combination._sweep.token_rows import Patched, TokenRow
 from kofn.combination._sweep.vocabulary import (
     EMBEDDING,
     Gathered,
@@ -47,14 +47,14 @@ class TokensOf:
         union: whether all models' tokens are added to those of `folder`.
         folder: the model whose tokenizer the output gets.
         base: the recipe's base, whose rows come first where a model lacks some, None if there is none.
-        rules: tokens whose rows the recipe decides; the output gets those that it lacks.
+        decisions: tokens whose rows the recipe decides; the output gets those that it lacks.
         multiple: what the number of rows is a multiple of: rows without a token are the mean of the others.
     """
 
     union: bool
     folder: Path
     base: Path | None
-    rules: tuple[TokenRule, ...] = ()
+    decisions: tuple[TokenRow, ...] = ()
     multiple: int = 1
 
     @property
@@ -133,7 +133,7 @@ def aligned(
     default = first if wanted.base is None else _tokens_in(wanted.base) or first
     tokens = [_tokens_in(folder_of(checkpoint)) or default for checkpoint in checkpoints]
     whole = with_tokens(first, tokens, added_last=True) if wanted.union else first
-    fresh = [rule.token for rule in wanted.rules if rule.token not in whole.ids]
+    fresh = [decision.token for decision in wanted.decisions if decision.token not in whole.ids]
     whole = with_tokens(whole, [Tokens(first.folder, {token: i for i, token in enumerate(fresh)})])
     count = len(whole.ids)
     if whole.end != count:
@@ -152,11 +152,11 @@ def aligned(
         rows = np.array([_rows(each, extent, whole) for each, extent in zip(tokens, extents, strict=True)])
         lacking = rows < 0
         given: list[dict[int, NDArray[Any]]] = [{} for _ in sources]
-        for rule in wanted.rules:
-            number = whole.ids[rule.token]
-            if rule.force or lacking[:, number].any():
-                row = rule.row_of(tables, places, tokens)
-                for i in range(len(sources)) if rule.force else np.flatnonzero(lacking[:, number]).tolist():
+        for decision in wanted.decisions:
+            number = whole.ids[decision.token]
+            if decision.force or lacking[:, number].any():
+                row = decision.row_of(tables, places, tokens)
+                for i in range(len(sources)) if decision.force else np.flatnonzero(lacking[:, number]).tolist():
                     given[i][number] = row
                 lacking[:, number] = False
         refuse_rowless(np.where(lacking, -1, 0), whole, name)
@@ -188,7 +188,7 @@ def aligned(
         frozenset(source[names[0]].shape[0] for source in sources),
         figures,
         places.index(base) if base in places else None,
-        repr((wanted.rules, wanted.multiple)) if wanted.rules or wanted.multiple > 1 else "",
+        repr((wanted.decisions, wanted.multiple)) if wanted.decisions or wanted.multiple > 1 else "",
     )
     for name in names if extent > count else ():
         tables = [replaced.get(name, source[name]) for source, replaced in zip(sources, read, strict=True)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.combination._sweep.token_rows import TokenRule
+from kofn.combination._sweep.token_rows import TokenRow
 from kofn.combination._sweep.tokens_of import TokensOf
 from kofn.combination.recipes._chat_templates import NAMED
 from kofn.combination.recipes._mergekit_settings import flag
@@ -36,7 +36,7 @@ def read_tokens_of(
     Raises:
         InputError: settings that are none.
     """
-    rules: tuple[TokenRule, ...] = ()
+    decisions: tuple[TokenRow, ...] = ()
     source, multiple = content.get("tokenizer_source"), 1
     long = content.get("tokenizer")
     if long not in (None, "auto"):
@@ -46,19 +46,19 @@ def read_tokens_of(
             raise InputError(f"tokenizer: {long!r} is no table; write tokenizer: {{source: union}}")
         refuse_unknown(long, ("source", "tokens", "pad_to_multiple_of"), "tokenizer")
         source = long.get("source", "union")
-        rules = _rules(long.get("tokens"), locate, model)
+        decisions = _decisions(long.get("tokens"), locate, model)
         if long.get("pad_to_multiple_of") is not None:
             multiple = checks.count(long["pad_to_multiple_of"], "tokenizer: pad_to_multiple_of")
     if source is None:
         return None
     start = Path(first if base is None else base)
     if source in ("union", "base"):
-        return TokensOf(source == "union", start, None if base is None else Path(base), rules, multiple)
+        return TokensOf(source == "union", start, None if base is None else Path(base), decisions, multiple)
     folder = Path(locate(model(source, "tokenizer_source")))
-    return TokensOf(False, folder, None if base is None else Path(base), rules, multiple)
+    return TokensOf(False, folder, None if base is None else Path(base), decisions, multiple)
 
 
-def _rules(content: Any, locate: Callable[[str], Any], model: Callable[[Any, str], str]) -> tuple[TokenRule, ...]:
+def _decisions(content: Any, locate: Callable[[str], Any], model: Callable[[Any, str], str]) -> tuple[TokenRow, ...]:
     """Tokens whose rows a recipe decides."""
     if content is None:
         return ()
@@ -76,17 +76,17 @@ def _rules(content: Any, locate: Callable[[str], Any], model: Callable[[Any, str
         refuse_unknown(entry, ("source", "force"), owner)
         source, force = entry["source"], flag(entry.get("force", False), f"{owner}: force")
         if not (isinstance(source, Mapping) and "kind" in source):
-            out.append(TokenRule(token, Path(locate(model(source, owner))), token, force))
+            out.append(TokenRow(token, Path(locate(model(source, owner))), token, force))
             continue
         kind = checks.choice(source["kind"], f"{owner}: kind", ("zero", "model_token"))
         refuse_unknown(source, ("kind",) if kind == "zero" else ("kind", "model", "token", "token_id"), owner)
         if kind == "zero":
-            out.append(TokenRule(token, None, token, force))
+            out.append(TokenRow(token, None, token, force))
             continue
         named = [source[key] for key in ("token", "token_id") if source.get(key) is not None]
         if len(named) != 1 or not isinstance(named[0], str if source.get("token") is not None else int):
             raise InputError(f"{owner}: give either token, a text, or token_id, a number")
-        out.append(TokenRule(token, Path(locate(model(source.get("model"), owner))), named[0], force))
+        out.append(TokenRow(token, Path(locate(model(source.get("model"), owner))), named[0], force))
     return tuple(out)
 
 
