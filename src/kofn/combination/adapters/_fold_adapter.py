@@ -27,6 +27,7 @@ from kofn.combination.adapters._fold_tables import Folding, array_of
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.engines.threads import cores
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions, first_config, untied
@@ -41,6 +42,7 @@ _COMPILED = 1 << 25  # changed elements from which the compiled loops save more 
 _TASK = 16  # blocks handed to a thread at a time
 
 
+@helper
 def fold_adapter(
     base: Any,
     adapter: Any,
@@ -96,6 +98,7 @@ def fold_adapter(
     return fold_adapters(base, [adapter], weights=[weight], only=only, skip=skip, dtype=dtype, out=out)
 
 
+@helper
 def fold_adapters(
     base: Any,
     adapters: Sequence[Any],
@@ -324,6 +327,9 @@ def open_fold(
     source: Any = Checkpoint.open(base) if isinstance(base, str | os.PathLike) else base
     if not isinstance(source, Mapping):
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
+    odd = next((name for name in source if not isinstance(name, str)), None)
+    if odd is not None:
+        raise InputError(f"base: {checks.shown(odd)} is no name of a tensor; give a mapping name -> array")
     _refuse_packed(source)
     left_out = left_out_of(members, only, skip)
     members, unread = without_unread(members, source)
