@@ -264,7 +264,10 @@ def test_a_model_without_a_tokenizer_has_the_bases_tokens(models: Path, tmp_path
         ),
         ({"tokenizer": "union"}, "tokenizer: 'union' is no table"),
         ({"tokenizer": {"tokens": ["<x>"]}}, "tokenizer: tokens: ['<x>'] is no table"),
-        ({"tokenizer": {"tokens": {"<x>": "d"}}}, "tokens: '<x>': 'd' names no source; give a text a table"),
+        (
+            {"tokenizer": {"tokens": {"<x>": "d"}}},
+            "tokens: '<x>': 'd' names no source; give the token, as text, a table",
+        ),
         ({"tokenizer": {"tokens": {"<x>": {"force": True}}}}, "tokens: '<x>': {'force': True} names no source"),
         (
             {"tokenizer": {"tokens": {"<x>": {"source": "a", "forced": 1}}}},
