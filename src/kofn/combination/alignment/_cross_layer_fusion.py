@@ -18,6 +18,7 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.core.words import Progress
@@ -134,6 +135,7 @@ def cross_layer_fusion(
     return dataclasses.replace(blend, info={**blend.info, "layers": orders, "dissimilarity": costs})
 
 
+@helper
 def match_layers(costs: Any) -> Ints:
     """Match each layer of a shallow network with one of a deeper one, in order, at the least summed cost.
 

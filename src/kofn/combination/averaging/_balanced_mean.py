@@ -18,6 +18,7 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, shown
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 
 __all__ = ["balanced_mean", "balancing_temperatures"]
 
@@ -105,6 +106,7 @@ class BalancedMean(Rule):
 balanced_mean = BalancedMean.method
 
 
+@helper
 def balancing_temperatures(logits: Sequence[Any], *, y: Any = None) -> Floats:
     """Temperatures by which members' logits are divided so that they are equally sure, or each as sure as it is right.
 

@@ -13,6 +13,7 @@ from kofn.combination.ensembles._task import read_task
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.runtime import Control
 from kofn.core.words import Progress
@@ -23,6 +24,7 @@ _TREES, _DRAWS = 20, 10
 Evaluate = Callable[[int], Any]
 
 
+@helper
 def diverse_search(
     X: Any,
     evaluate: Evaluate,
