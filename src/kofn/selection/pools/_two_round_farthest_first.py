@@ -39,7 +39,7 @@ _PART_ROWS, _PART_BYTES = 1 << 17, 1 << 24
     cost="O(n d mu k) time at worst, often a few passes over the pool, which is read twice; in memory are a part a "
     "worker and mu k rows of each part",
     exact="covering radius at most four times the optimum where only k binds; the radius is that of all rows",
-    paper=(1006, "malkomes2015", "gonzalez1985"),
+    paper=("malkomes2015", "ceccarello2019", "gonzalez1985"),
     aliases=("MR k-center", "k-center", "core-sets", "composable core-sets", "distributed farthest first"),
 )
 def two_round_farthest_first(
