@@ -80,7 +80,7 @@ def compare(
     counts = k if isinstance(k, Sequence) else [k]
     runs = [
         _Run(method, count, seed)
-        for method in methods
+        for method in checks.option("methods", methods, "Sequence[Any]")
         for count in counts
         for seed in (_seeds(seeds) if _is_seeded(verb, method) else [None])
     ]
@@ -96,7 +96,8 @@ def _rows(runs: Sequence[_Run], problem: _Problem, engine: Any) -> Iterator[dict
 
 
 def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
-    return range(seeds) if isinstance(seeds, int) else seeds
+    given: int | Sequence[int] = checks.option("seeds", seeds, "int | Sequence[int]")
+    return range(given) if isinstance(given, int) else given
 
 
 def _is_seeded(verb: str, method: Method) -> bool:

@@ -318,6 +318,9 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods:
         >>> [entry.name for entry in kofn.methods("combine", given=("members", "y"))]
         ['ensemble_selection', 'stacking']
     """
+    from kofn.core import checks
+
+    given = list(checks.option("given", given, "Sequence[str]"))
     for word in given:
         if word not in VOCABULARY:
             raise InputError(f"given={word!r} is not an argument{nearest(word, VOCABULARY)}")

@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, load_arrays, regular
 from kofn.core.pools import Fragment
 from kofn.engines.base import Engine
 from kofn.io.atomic import atomic_path
@@ -107,8 +106,8 @@ def _folder_in(work: str | os.PathLike[str], method: str = "two_round_greedy") -
 def _read_settings(path: Path) -> dict[str, Any] | None:
     """What a run was begun with; None where that cannot be read."""
     try:
-        begun = json.loads(path.read_text())
-    except (OSError, ValueError):
+        begun = json.loads(regular(path).read_text())
+    except (InputError, OSError, ValueError):
         return None
     return begun if isinstance(begun, dict) else None
 
@@ -122,9 +121,9 @@ def _write(path: Path, result: Any) -> None:
 def _read(path: Path, kind: type[R]) -> R | None:
     """The result in a file; None where there is none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as parts:
-            values = {item.name: parts[item.name] for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        parts = load_arrays(path)
+        values = {item.name: parts[item.name] for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    except (InputError, LookupError):
         return None
     return kind(**{name: value if value.ndim else value.item() for name, value in values.items()})
 
