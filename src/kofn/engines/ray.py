@@ -148,24 +148,22 @@ class Ray:
     def map(
         self, work: Work, items: Iterable[Any], *, shared: Sequence[Any] = (), stopped: Callable[[], bool] | None = None
     ) -> Iterator[Any]:
+        # Where the work ends early, what is under way runs on and is forgotten, two tasks a worker at the most: to cancel
+        # a task that is just ending can abort the whole caller (ray-project/ray issue 54846, seen with Ray 2.60).
         pending: deque[Any] = deque()
         left = iter(items)
-        try:
-            while True:
-                # Workers may come and go meanwhile.
-                while len(pending) < 2 * self.workers and (item := next(left, pending)) is not pending:
-                    self.tasks += 1
-                    pending.append(self._remote(work, item, shared))
-                if not pending:
-                    return
-                result = self._wait(pending[0], stopped)
-                if result is None:
-                    return
-                pending.popleft()
-                yield result[0]
-        finally:
-            for reference in pending:
-                self._ray.cancel(reference, force=False)
+        while True:
+            # Workers may come and go meanwhile.
+            while len(pending) < 2 * self.workers and (item := next(left, pending)) is not pending:
+                self.tasks += 1
+                pending.append(self._remote(work, item, shared))
+            if not pending:
+                return
+            result = self._wait(pending[0], stopped)
+            if result is None:
+                return
+            pending.popleft()
+            yield result[0]
 
     def _wait(self, reference: Any, stopped: Callable[[], bool] | None) -> tuple[Any] | None:
         """The result of a task; None where the work was stopped before it came."""
