@@ -148,8 +148,8 @@ class Ray:
     def map(
         self, work: Work, items: Iterable[Any], *, shared: Sequence[Any] = (), stopped: Callable[[], bool] | None = None
     ) -> Iterator[Any]:
-        # Where the work ends early, what is under way runs on and is forgotten, two tasks a worker at the most: to cancel
-        # a task that is just ending can abort the whole caller (ray-project/ray issue 54846, seen with Ray 2.60).
+        # Where the work ends early, what is under way (two tasks a worker at the most) runs on and is forgotten: to
+        # cancel a task that is just ending can abort the whole caller (ray-project/ray issue 54846, seen with Ray 2.60).
         pending: deque[Any] = deque()
         left = iter(items)
         while True:

@@ -234,7 +234,7 @@ class _Run:
         # A row that must not be picked may be farther from those that may be.
         free = whole and not self.constraints.banned.any()
         guarantee = (0.25 if self.metric == "euclidean" else 0.0625) if free else None
-        evals += sum(part.evals for part in (*cores, *looked))
+        evals += sum(part.evals for part in cores) + sum(part.evals for part in looked)
         status = "stopped" if not whole else "optimal" if radius == 0 else "approximate" if free else "heuristic"
         bound = None if not whole else least_radius(gains, radius, self.metric) if radius else 0.0
         return Selection(
