@@ -149,7 +149,7 @@ class Ray:
         self, work: Work, items: Iterable[Any], *, shared: Sequence[Any] = (), stopped: Callable[[], bool] | None = None
     ) -> Iterator[Any]:
         # Where the work ends early, what is under way (two tasks a worker at the most) runs on and is forgotten: to
-        # cancel a task that is just ending can abort the whole caller (ray-project/ray issue 54846, seen with Ray 2.60).
+        # cancel a task that is just ending can abort the caller (issue 54846 of ray-project/ray, seen with Ray 2.60).
         pending: deque[Any] = deque()
         left = iter(items)
         while True:
