@@ -153,7 +153,7 @@ def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:
     (tmp_path / "died").unlink()
     cores = two_round_farthest_first(Lethal(X, 1500, tmp_path), k=7, part_rows=250, engine="ray")
     assert (tmp_path / "died").exists()
-    assert cores.equals(two_round_farthest_first(X, k=7, part_rows=250))
+    assert cores.equals(two_round_farthest_first(ArrayPool(X), k=7, part_rows=250))
 
 
 def test_a_caller_that_was_killed_goes_on_where_it_was(cluster: Any, tmp_path: Path) -> None:
@@ -178,7 +178,9 @@ def test_a_caller_that_was_killed_goes_on_where_it_was(cluster: Any, tmp_path: P
     assert caller.wait() == -9, "it was killed in the middle"
     again = two_round_greedy(ArrayPool(X), engine="ray", **words)
     assert again.info["reused"] >= 2
-    assert again.equals(two_round_greedy(ArrayPool(X), **ASKED))
+    whole = two_round_greedy(ArrayPool(X), **ASKED)
+    np.testing.assert_array_equal(again.indices, whole.indices)
+    np.testing.assert_array_equal(again.gains, whole.gains)
 
 
 def test_a_node_that_dies_is_done_without(cluster: Any, tmp_path: Path) -> None:
