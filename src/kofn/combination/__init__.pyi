@@ -9,6 +9,9 @@ from kofn.combination.mixup._mix_pairs import Mixed as Mixed
 from kofn.combination.task_posteriors._episodes import QuadraticEpisode as QuadraticEpisode
 from kofn.combination.rankings._sensitivity import RuleComparison as RuleComparison
 from kofn.combination.rankings._votes import Votes as Votes
+from kofn.combination.task_vectors import arcee_fusion as arcee_fusion
+from kofn.combination.averaging import balanced_mean as balanced_mean
+from kofn.combination.averaging._balanced_mean import balancing_temperatures as balancing_temperatures
 from kofn.combination.rankings._copeland import baldwin as baldwin
 from kofn.combination.ensembles._plan import blend_predictions as blend_predictions
 from kofn.combination.rankings._borda import borda as borda
@@ -18,7 +21,9 @@ from kofn.combination.posteriors._consensus_monte_carlo import consensus_monte_c
 from kofn.combination.rankings._copeland import copeland as copeland
 from kofn.combination.rankings._votes import count_votes as count_votes
 from kofn.combination.task_posteriors._credal_mixture import credal_mixture as credal_mixture
+from kofn.combination.alignment._cross_layer_fusion import cross_layer_fusion as cross_layer_fusion
 from kofn.combination.task_vectors import dare as dare
+from kofn.combination.searches._diverse_search import diverse_search as diverse_search
 from kofn.combination.posteriors._divide_and_conquer_fusion import divide_and_conquer_fusion as divide_and_conquer_fusion
 from kofn.combination.rankings._dowdall import dowdall as dowdall
 from kofn.combination.dynamic._dynamic_ensemble_selection import dynamic_ensemble_selection as dynamic_ensemble_selection
@@ -42,11 +47,13 @@ from kofn.combination.alignment._layerwise_mean import layerwise_barriers as lay
 from kofn.combination.alignment._layerwise_mean import layerwise_mean as layerwise_mean
 from kofn.combination.panels._long_ballots import long_ballots as long_ballots
 from kofn.combination.adapters._stack_adapters import lora_pairs as lora_pairs
+from kofn.combination.alignment._cross_layer_fusion import match_layers as match_layers
 from kofn.combination.task_vectors._layer_swap import measures_by_layer as measures_by_layer
 from kofn.combination.averaging._weighted_mean import merge_means as merge_means
 from kofn.combination.rankings._borda import merge_points as merge_points
 from kofn.combination.recipes._merge_recipe import merge_recipe as merge_recipe
 from kofn.combination.rankings._copeland import minimax as minimax
+from kofn.combination.mixup._mix_networks import mix_networks as mix_networks
 from kofn.combination.mixup._mix_pairs import mix_pairs as mix_pairs
 from kofn.combination.mixup._gains import mixup_gains as mixup_gains
 from kofn.combination.mixup._mix_pairs import mixup_loss as mixup_loss
