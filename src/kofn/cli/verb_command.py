@@ -73,8 +73,8 @@ class VerbCommand(click.Command):
 
 def _needed_of(entry: registry.Entry) -> str:
     """What the options without default are, after the call that names them."""
-    told = {name: entry.docs[name].rstrip(".") for name in sorted(entry.needed_options) if name in entry.docs}
-    return "".join(f"; {name}: {sentence}" for name, sentence in told.items())
+    sentences = {name: entry.docs[name].rstrip(".") for name in sorted(entry.needed_options) if name in entry.docs}
+    return "".join(f"; {name}: {sentence}" for name, sentence in sentences.items())
 
 
 class _WithMethod(click.Command):

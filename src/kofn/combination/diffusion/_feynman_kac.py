@@ -128,10 +128,10 @@ def feynman_kac_corrector(
     x, constant = flow.begun(levels[0], count, rng)
     logs, run = np.zeros(count), Run(np.arange(count), constant if weighted else math.nan)
     with Control(title="feynman_kac_corrector", total=len(levels), progress=progress) as control:
-        field = flow.at(x, levels[0])
+        field = flow.field(x, levels[0])
         for before, after in itertools.pairwise(levels):
             x = field.moved(x, before, after, flow.tempering, rng)
-            last, field = field, flow.at(x, after)
+            last, field = field, flow.field(x, after)
             if weighted:
                 # The rates are about even in the logarithm of the variance, in which the levels are.
                 logs = logs + math.log(before / after) * (before**2 * last.rate + after**2 * field.rate)
