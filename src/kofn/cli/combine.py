@@ -80,7 +80,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     if are_predictions(members, arguments):
         blend_predictions(members, arguments)
         return
-    check_outputs(arguments, members, table=ranked)
+    check_outputs(arguments, members, table=ranked, checkpoint=not ranked)
     if suffix in RECIPES:
         _follow(members, arguments)
     elif ranked:
