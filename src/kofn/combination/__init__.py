@@ -12,6 +12,7 @@ HOMES = {
     "Mixed": "mixup._mix_pairs",
     "RuleComparison": "rankings._sensitivity",
     "Votes": "rankings._votes",
+    "arcee_fusion": "task_vectors._arcee_fusion",
     "baldwin": "rankings._copeland",
     "blend_predictions": "ensembles._plan",
     "borda": "rankings._borda",

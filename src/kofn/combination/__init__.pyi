@@ -5,6 +5,7 @@ from kofn.combination.posteriors._densities import LogisticDensity as LogisticDe
 from kofn.combination.mixup._mix_pairs import Mixed as Mixed
 from kofn.combination.rankings._sensitivity import RuleComparison as RuleComparison
 from kofn.combination.rankings._votes import Votes as Votes
+from kofn.combination.task_vectors import arcee_fusion as arcee_fusion
 from kofn.combination.rankings._copeland import baldwin as baldwin
 from kofn.combination.ensembles._plan import blend_predictions as blend_predictions
 from kofn.combination.rankings._borda import borda as borda

@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["mixed_dimensions"]
 
 
+@helper
 def mixed_dimensions(
     counts: ArrayLike,
     *,

@@ -11,11 +11,13 @@ from kofn.allocation.knapsack._multiple_choice_knapsack import multiple_choice_k
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["sparse_update"]
 
 
+@helper
 def sparse_update(
     gains: ArrayLike,
     *,

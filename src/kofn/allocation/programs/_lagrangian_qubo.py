@@ -15,6 +15,7 @@ from kofn.allocation.programs._mixed_integer import program
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import FailureError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -30,6 +31,7 @@ _PATIENCE = 5
 _WEIGHT, _GROWTH, _SHRINKS = 0.1, 1.5, 0.5
 
 
+@helper
 def lagrangian_qubo(
     c: ArrayLike,
     A: Any,
