@@ -101,7 +101,7 @@ def lagrangian_qubo(
     rows = _Rows.of(model.A, model.low, model.high)
     move = _MOVES[checks.choice(update, "update", _UPDATES)]
     rounds = checks.count(iterations, "iterations")
-    counts = {"sweeps": checks.count(sweeps, "sweeps"), "reads": checks.count(reads, "reads")}
+    counts: dict[str, Any] = {"sweeps": checks.count(sweeps, "sweeps"), "reads": checks.count(reads, "reads")}
     rng = np.random.default_rng(checks.entropy(seed))
     search = _Search(linear, pairs, rows, checks.flag(repair, "repair"))
     state = _Prices(np.zeros(len(rows.limit)), np.zeros(len(rows.limit)), _weight(linear, pairs))
