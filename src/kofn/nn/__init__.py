@@ -36,6 +36,7 @@ HOMES = {
     "mixup_loss": "mixup._mixup_loss",
     "noise_sensitivity": "checkpoints._noise_sensitivity",
     "soft_mixing": "routing._soft_mixing",
+    "tinted_merge": "task_vectors._tinted_merge",
     "token_choice": "routing._token_choice",
     "topk_mask": "networks._topk_mask",
 }

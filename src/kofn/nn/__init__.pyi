@@ -26,6 +26,7 @@ from kofn.nn.mixup._mix_pairs import mix_pairs as mix_pairs
 from kofn.nn.mixup._mixup_loss import mixup_loss as mixup_loss
 from kofn.nn.checkpoints._noise_sensitivity import noise_sensitivity as noise_sensitivity
 from kofn.nn.routing._soft_mixing import soft_mixing as soft_mixing
+from kofn.nn.task_vectors._tinted_merge import tinted_merge as tinted_merge
 from kofn.nn.routing._token_choice import token_choice as token_choice
 from kofn.nn.networks._topk_mask import topk_mask as topk_mask
 
