@@ -26,6 +26,7 @@ HOMES = {
     "capped_routing": "routing._capped_routing",
     "diagonal_fisher": "averaging._diagonal_fisher",
     "expert_choice": "routing._expert_choice",
+    "expert_skipping": "routing._expert_skipping",
     "mix_pairs": "mixup._mix_pairs",
     "mixup_loss": "mixup._mixup_loss",
     "noise_sensitivity": "checkpoints._noise_sensitivity",
