@@ -105,7 +105,8 @@ def fit_hyperparameter_law(
     hyperparameter they are left out, and told in a warning. Where sizes and tokens lie nearly on one line in logs, such
     as 20 tokens a parameter, `best` warns off that line, and of points far beyond the sweeps.
 
-    Costs a second or two. Intervals say how far the sweeps determine the law, not whether its form holds beyond them.
+    Costs a second or two. Intervals say how far the sweeps determine the law, not whether its form holds beyond them;
+    there they are too narrow: of sizes and tokens 4 to 30 times the largest, 62% of the best were inside one of 90%.
 
     References:
         Li et al. 2025, "Predictable Scale: Part I -- Optimal Hyperparameter Scaling Law in Large Language Model
