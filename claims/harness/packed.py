@@ -125,7 +125,7 @@ def stored(weights: Floats, gram: Floats, kept: Mask, bits: int | Ints, *, patte
     groups = inputs // GROUP
     width: Ints = np.broadcast_to(np.asarray(bits, np.int64), (outputs, groups))
     out, codes, scales, zeros = compensated(refitted(weights, gram, kept), gram, kept, width)
-    whole = kept.reshape(outputs, groups, GROUP).any(axis=2)
+    whole: Mask = np.asarray(kept.reshape(outputs, groups, GROUP).any(axis=2))
     packed = _packed(_fields(kept, whole, width, codes, scales, zeros, pattern)) if pack else b""
     return Stored(out, counted(kept, width, pattern), packed)
 
@@ -134,7 +134,7 @@ def counted(kept: Mask, width: Ints, pattern: str) -> int:
     """The bits that a layer takes: codes, and for each group that is kept a scale of 16 bits and a zero point."""
     outputs, inputs = kept.shape
     groups = inputs // GROUP
-    whole = kept.reshape(outputs, groups, GROUP).any(axis=2)
+    whole: Mask = np.asarray(kept.reshape(outputs, groups, GROUP).any(axis=2))
     codes = int((kept.reshape(outputs, groups, GROUP).sum(axis=2) * width).sum())
     bits = codes + int((whole * (SCALE_BITS + width)).sum())
     if pattern == "groups":

@@ -3,8 +3,8 @@
 A mixing block on (tokens, channels) is a pair of layers on their product, whose connections repeat a small matrix along
 the other axis; so it is compared with layers of the same width whose as many connections are drawn at random and not
 shared. All shapes have nearly as many connections, tokens x channels x (tokens + channels), and the width is largest
-where tokens and channels are as many. The maps into the block and out of it are dense and learn, too; of the connections
-only the block's are counted, as in the paper. Which shape to take is arithmetic on two numbers, no method of the library.
+where tokens and channels are as many. The maps into the block and out of it are dense and learn, too; of the
+connections only the block's are counted, as in the paper. Which shape to take is arithmetic, no method of the library.
 """
 
 from __future__ import annotations
