@@ -14,6 +14,7 @@ NAMES = {
     "adapters": "adapters of PEFT, kohya, LyCORIS, diffusers, torchtune and mlx-lm by their own code and by kofn",
     "allocate": "levels under a budget, tied, with shares, two resources or a count, against HiGHS; closed forms",
     "select": "facility location against apricot and submodlib; 100,000 rows; the command line",
+    "dry_run": "processor seconds of --dry-run on large pools, with and without compiled code",
     "ensembles": "greedy selection of 20 of 200 models on 100,000 predictions against NumPy and AutoGluon's loop",
     "farthest": "farthest first on 1,000,000 rows against the NumPy loop and the memory floor",
     "million": "facility location through a neighbour graph, up to 1,000,000 rows",
@@ -52,9 +53,18 @@ def main() -> int:
     parser.add_argument("--json", dest="path", help="write every figure here")
     parser.add_argument("--quick", action="store_true", help="small sizes, one round: does it run at all")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, contenders in turn; medians are quoted")
+    parser.add_argument(
+        "--goal",
+        action="store_true",
+        help="usefulness: measure nothing, say what its recorded figures show of the goal",
+    )
     asked = parser.parse_args()
     if unknown := set(asked.names) - NAMES.keys():
         parser.error(f"no benchmark {sorted(unknown)[0]!r}; there are: {', '.join(NAMES)}")
+    if asked.goal:
+        if asked.names != ["usefulness"]:
+            parser.error("--goal is of usefulness alone: python -m benchmarks usefulness --goal")
+        return _goal(asked.path)
     results = {"machine": machine()}
     print(" ".join(f"{key}={value}" for key, value in results["machine"].items()))
     for name in asked.names:
@@ -63,6 +73,19 @@ def main() -> int:
         path = Path(asked.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1))
+        print(f"figures -> {path}")
+    return 0
+
+
+def _goal(path: str | None) -> int:
+    """Print what the recorded figures of usefulness say of its goal."""
+    from benchmarks.goal import goal_table, goals
+    from benchmarks.usefulness import FIGURES
+
+    rows = goals(json.loads(FIGURES.read_text(encoding="utf-8"))["usefulness"]["sets"])
+    print(goal_table(rows))
+    if path:
+        Path(path).write_text(json.dumps(rows, indent=1))
         print(f"figures -> {path}")
     return 0
 

@@ -1,6 +1,7 @@
 """Parts of the benchmark `merge` that the disk decides: an adapter folded into a checkpoint, and a large sharded merge.
 
-Both are held against copying: of the base, and of one member while the other is read. The large merge runs twice, whole
+Both are held against copying: of the base (which the system does itself, and programs that read and write every byte on
+all cores do not), and of one member while the other is read. The large merge runs twice, whole
 and killed (SIGKILL) half-way and continued; the two outputs are compared byte by byte.
 """
 
@@ -17,8 +18,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +34,7 @@ from benchmarks import in_fresh_process
 
 RANK = 16
 SHARD = 320_000_000
+BLOCK = 1 << 19  # bytes, of what is read and written as it is
 PAIR = ("first", "second")
 LARGE = "KOFN_BENCHMARK_GB"  # size of a member of the large merge
 
@@ -99,6 +103,9 @@ def work(who: str, folder: str) -> dict[str, Any]:
 
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
             main(["combine", str(home / "base"), str(home / "adapter"), "-o", str(home / "merged")])
+    elif who == "read and write":
+        began = time.perf_counter()
+        _pass_through(home / "base", home / "passed")
     elif who == "copy":
         began = time.perf_counter()
         _copy(home / "base", home / "copied")
@@ -133,10 +140,35 @@ def _copy(source: Path, target: Path, beside: Path | None = None) -> None:
             os.fsync(copied.fileno())
 
 
+def _pass_through(source: Path, target: Path) -> None:
+    """Read every byte and write it as it is, on all cores: what no program that looks at the weights takes less than."""
+    target.mkdir()
+    local = threading.local()
+
+    def work(task: tuple[int, int, int]) -> None:
+        source, target, start = task
+        buffer = local.__dict__.setdefault("buffer", bytearray(BLOCK))
+        done = os.preadv(source, [buffer], start)
+        os.pwrite(target, memoryview(buffer)[:done], start)
+
+    with contextlib.ExitStack() as stack:
+        tasks = []
+        for file in _shards(source):
+            opened, written = (
+                stack.enter_context(open(path, mode)) for path, mode in ((file, "rb"), (target / file.name, "wb"))
+            )
+            ends = (opened.fileno(), written.fileno())
+            tasks += [(*ends, start) for start in range(0, file.stat().st_size, BLOCK)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(work, tasks))
+        for written in dict.fromkeys(task[1] for task in tasks):
+            os.fsync(written)
+
+
 def fold(folder: Path, shapes: Iterator[tuple[str, tuple[int, ...]]], rounds: int) -> dict[str, Any]:
     """The adapter of all linear layers into `folder/base`, against copying the base."""
     make_adapter(folder / "adapter", shapes)
-    targets = {"copy": "copied", "fold": "folded", "command": "merged"}
+    targets = {"copy": "copied", "read and write": "passed", "fold": "folded", "command": "merged"}
     runs: dict[str, list[dict[str, Any]]] = {who: [] for who in targets}
     for _ in range(rounds):
         for who, target in targets.items():

@@ -18,8 +18,6 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kofn
+from benchmarks.contenders import CONTENDERS, Contender, picks_of
 from benchmarks.labelled_sets import QUICK, SETS, Labelled
 from benchmarks.shortfall import shortfall, table
 from kofn.selection.labels._accuracy import accuracy as judged
@@ -47,112 +46,6 @@ KINDS = ("text", "table", "any")
 ENOUGH = 3
 FIGURES = Path(__file__).with_suffix(".json")
 LABELLING = Path(__file__).resolve().parents[1] / "src/kofn/tables/labelling.json"
-
-# As `Any`, it may be called with words that are only known when it runs.
-select: Any = kofn.select
-
-
-# The contenders: vectors in, picks in order out.
-
-
-@dataclass(frozen=True)
-class Contender:
-    """How to pick.
-
-    Args:
-        pick: the picks, from vectors, metric, k and seed.
-        nested: picks are made once, for the largest k, and cut.
-        peer: the package of another library.
-        slow: it looks at all pairs for each k, or holds them, and sits out the large pools.
-        name: its method or objective, where `kofn select` says what to expect of such picks.
-        default: it can be one.
-    """
-
-    pick: Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]
-    nested: bool = False
-    peer: str | None = None
-    slow: bool = False
-    name: str | None = None
-    default: bool = False
-
-
-def _kofn(**how: Any) -> Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]:
-    def pick(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
-        given: dict[str, Any] = {"metric": metric, **how}
-        if how.get("method") in ("typiclust", "probability_cover"):
-            given["seed"] = seed
-        plan: kofn.Selection = select(X, k=k, **given)
-        return plan.indices
-
-    return pick
-
-
-def _means(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
-    """The row nearest to each centre of k-means; rows of unit length already where the metric is cosine."""
-    from sklearn.cluster import KMeans
-
-    del metric
-    means = KMeans(k, n_init=1, random_state=seed, max_iter=30).fit(X)
-    away = means.transform(X)
-    picks: list[int] = []
-    for cluster in range(k):
-        order = np.argsort(away[:, cluster], kind="stable")
-        picks.append(next(int(row) for row in order if int(row) not in picks))
-    return np.array(picks)
-
-
-def _balls(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
-    """ProbCover with a ball that holds n / k rows, as the median sampled row has it."""
-    from kofn.objectives.similarity import pairwise_distances
-
-    rows = np.random.default_rng(seed).choice(len(X), min(1_000, len(X)), replace=False)
-    away = np.sort(pairwise_distances(X[rows], metric), axis=1)
-    radius = float(np.median(away[:, min(len(rows) - 1, max(1, len(rows) // k))]))
-    plan: kofn.Selection = select(X, k=k, method="probability_cover", metric=metric, options={"radius": radius})
-    return plan.indices
-
-
-def _apricot(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
-    from apricot import FacilityLocationSelection
-
-    del seed
-    return FacilityLocationSelection(k, metric=metric).fit(X.astype(np.float64)).ranking
-
-
-def _activeml(name: str) -> Callable[[NDArray[Any], str, int, int], NDArray[np.int64]]:
-    def pick(X: NDArray[Any], metric: str, k: int, seed: int) -> NDArray[np.int64]:
-        from skactiveml import pool
-
-        del metric
-        strategy = getattr(pool, name)(random_state=seed)
-        return np.asarray(strategy.query(X, np.full(len(X), np.nan), batch_size=k))
-
-    return pick
-
-
-CONTENDERS: dict[str, Contender] = {
-    "facility location": Contender(_kofn(), nested=True, name="facility_location", default=True),
-    "facility location, squared distances": Contender(_kofn(metric="sqeuclidean"), nested=True, slow=True),
-    "facility location, rbf": Contender(_kofn(metric="rbf"), nested=True, slow=True, name="facility_location rbf"),
-    "TypiClust": Contender(_kofn(method="typiclust"), name="typiclust", default=True),
-    "TypiClust, 5 neighbors": Contender(_kofn(method="typiclust", options={"neighbors": 5})),
-    "ProbCover": Contender(_kofn(method="probability_cover"), slow=True, name="probability_cover", default=True),
-    "ProbCover, n/k rows a ball": Contender(_balls, slow=True),
-    "k-means, nearest rows": Contender(_means),
-    "farthest first": Contender(_kofn(method="farthest_first"), nested=True, name="farthest_first", default=True),
-    "log-determinant": Contender(_kofn(objective="log_determinant"), nested=True, name="log_determinant"),
-    "apricot, facility location": Contender(_apricot, nested=True, peer="apricot", slow=True),
-    "scikit-activeml, TypiClust": Contender(_activeml("TypiClust"), peer="skactiveml"),
-    "scikit-activeml, ProbCover": Contender(_activeml("ProbCover"), nested=True, peer="skactiveml", slow=True),
-}
-
-
-def picks_of(contender: Contender, X: NDArray[Any], metric: str, ks: list[int], seed: int) -> list[NDArray[np.int64]]:
-    """The picks for each k."""
-    if contender.nested:
-        order = contender.pick(X, metric, ks[-1], seed)
-        return [order[:k] for k in ks]
-    return [contender.pick(X, metric, k, seed) for k in ks]
 
 
 def measure(data: Labelled, size: int, pools: int, draws: int, asked: dict[str, Contender]) -> dict[str, Any]:
@@ -223,7 +116,7 @@ def summary(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return out
 
 
-def _by_set(
+def by_set(
     measured: list[dict[str, Any]], kind: str, part: str, size: int, figure: str = "points"
 ) -> dict[str, NDArray[np.float64]]:
     """Of each contender that was given all of these sets: its points or the share it beat, (sets, rows a class)."""
@@ -243,12 +136,12 @@ def decided(measured: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
     """
     out = {}
     small = min(row["size"] for row in measured)
-    every = _by_set(measured, "any", "chooses", small, "beaten")
+    every = by_set(measured, "any", "chooses", small, "beaten")
     own = [name for name in every if CONTENDERS[name].default]
     for at, a_class in enumerate(ROWS_A_CLASS):
         usual = max(own, key=lambda name: every[name][:, at].mean())
         for kind in KINDS:
-            here = _by_set(measured, kind, "chooses", small, "beaten")
+            here = by_set(measured, kind, "chooses", small, "beaten")
             out[kind, a_class] = usual
             if len(here.get(usual, ())) >= ENOUGH:
                 best = max(own, key=lambda name: here[name][:, at].mean())
@@ -262,7 +155,7 @@ def verdicts(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
     default = decided(measured)
     for kind, size in itertools.product(KINDS, dict.fromkeys(row["size"] for row in measured)):
-        here = _by_set(measured, kind, "judges", size)
+        here = by_set(measured, kind, "judges", size)
         if not here:
             continue
         for at, a_class in enumerate(ROWS_A_CLASS):
@@ -292,7 +185,7 @@ def shortfalls(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     default = decided(measured)
     sizes = list(dict.fromkeys(row["size"] for row in measured))
     for kind, size, part in itertools.product(KINDS, sizes, ("chooses", "judges")):
-        here = _by_set(measured, kind, part, size)
+        here = by_set(measured, kind, part, size)
         for at, a_class in enumerate(ROWS_A_CLASS) if here else ():
             chosen = default[kind, a_class]
             others = {name: points[:, at] for name, points in here.items() if name != chosen}
@@ -310,10 +203,10 @@ def expected(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for (kind, a_class), default in decided(measured).items():
         at = ROWS_A_CLASS.index(a_class)
         for size in dict.fromkeys(row["size"] for row in measured):
-            here = _by_set(measured, kind, "all", size)
+            here = by_set(measured, kind, "all", size)
             points = {}
-            for name, by_set in here.items():
-                called, values = CONTENDERS[name].name, by_set[:, at]
+            for name, of_sets in here.items():
+                called, values = CONTENDERS[name].name, of_sets[:, at]
                 if called and len(values) > 1:
                     figures = (values.mean(), half_width(values), values.min(), values.max())
                     points[called] = [round(float(figure), 1) for figure in figures]
@@ -343,7 +236,7 @@ def markdown(measured: list[dict[str, Any]]) -> str:
     """README's table."""
     parts = [("any", "all", SIZES[0]), ("any", "judges", SIZES[0])]
     parts += [(kind, "all", SIZES[0]) for kind in ("text", "table", "image")] + [("any", "all", SIZES[1])]
-    columns = [_by_set(measured, *part) for part in parts]
+    columns = [by_set(measured, *part) for part in parts]
     (sets, judging, *kinds, large) = (len(next(iter(column.values()))) for column in columns)
     heads = [f"{a_class} a class" for a_class in ROWS_A_CLASS]
     heads += [

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,11 @@ from typing import Any
 from claims import HERE, SCALES, ClaimError, Record, Source, discover, recorded
 from claims.harness.fresh import fresh_seeds, held_at, noted, taken_over, untried
 from claims.harness.ledger import outcome_of, renewed, results, unchanged, written
+from claims.harness.running import Job, Row, rows_of
 from claims.harness.touched import touched
-
-Row = dict[str, Any]
+from kofn.core.checks import InputError
+from kofn.core.vocabulary import argument
+from kofn.engines.opening import addressed
 
 
 def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
                 print(f"{paper:4d}  {outcome:13s}  {says}")
             return 0
         chosen = _choose(asked, sources, folder)
+        engine = _engine(asked)
         if asked.write and asked.broken:
             raise ClaimError("--write with --broken: RESULTS.md tells how claims come out with their mechanism on")
         whole = asked.all and not asked.fresh
@@ -41,17 +43,17 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
             if whole or not asked.write
             else written(folder, seed=0 if asked.fresh else asked.seed, scale=asked.scale)
         )
-    except ClaimError as error:
+    except (ClaimError, InputError) as error:
         print(f"claims: {error}", file=sys.stderr)
         return 2
     if asked.fresh:
-        _fresh(chosen, outcomes, asked, folder)
+        _fresh(chosen, outcomes, asked, engine, folder)
         if asked.write:
             _write(folder / "RESULTS.md", renewed(before, [], seed=0, scale=asked.scale, folder=folder))
         return 0
     rows = []
-    for number, source in enumerate(chosen, 1):
-        row = run(source, outcomes.get(source.paper), seed=asked.seed, scale=asked.scale, broken=asked.broken)
+    jobs = [Job(source, outcomes.get(source.paper), asked.seed, asked.scale, asked.broken) for source in chosen]
+    for number, row in enumerate(rows_of(jobs, engine, asked.workers), 1):
         rows.append(row)
         print(f"[{number}/{len(chosen)}] " + _line(row), flush=True)
     if asked.json:
@@ -73,64 +75,47 @@ def main(arguments: Sequence[str] | None = None, *, folder: Path = HERE) -> int:
     return 1 if wrong or (unrecorded and not asked.broken) else 0
 
 
-def run(source: Source, record: Record | None, *, seed: int, scale: str = "small", broken: bool = False) -> Row:
-    """Run one claim and say whether it came out as recorded; with `broken`, whether it failed as it must."""
-    outcome = record["outcome"] if record else "unrecorded"
-    row: Row = {
-        "paper": source.paper,
-        "claim": source.name,
-        "reference": source.reference,
-        "holds": None,
-        "measured": {},
-        "expected": "",
-        "baseline": "",
-    }
-    row |= {
-        "kind": "",
-        "says": source.says,
-        "seconds": 0.0,
-        "recorded": outcome,
-        "reason": (record or {}).get("reason"),
-        "fails": (record or {}).get("fails", []),
-        "history": (record or {}).get("history", []),
-    }
-    row |= {"seed": seed, "scale": scale, "broken": broken, "error": None, "agrees": False}
-    if outcome == "not-run":
-        return row | {"agrees": True}
-    began = time.perf_counter()
-    try:
-        evidence = source.load().check(seed=seed, scale=scale, broken=broken)
-        parts = evidence.parts({} if broken else record or {})
-    except Exception as error:  # a claim that raises is an outcome of its own: it neither holds nor fails to hold
-        return row | {"error": f"{type(error).__name__}: {error}", "seconds": time.perf_counter() - began}
-    row |= {"holds": bool(evidence.holds), "measured": dict(evidence.measured), "expected": evidence.expected}
-    row |= {"baseline": evidence.baseline, "kind": evidence.kind, "seconds": time.perf_counter() - began}
-    met = evidence.holds_but_for((record or {}).get("fails", ()))
-    return row | {
-        "criteria": parts,
-        "met": met,
-        "agrees": met == (not broken and outcome in ("holds", "holds-in-part")),
-    }
-
-
-def _fresh(chosen: Sequence[Source], outcomes: Mapping[int, Record], asked: argparse.Namespace, folder: Path) -> None:
+def _fresh(
+    chosen: Sequence[Source],
+    outcomes: Mapping[int, Record],
+    asked: argparse.Namespace,
+    engine: Any,
+    folder: Path,
+) -> None:
     """Each claim at further seeds until it was tried at so many, so that a stopped run goes on where it was.
 
     What came out is kept in fresh.json after each seed. Reports, and is no gate.
     """
     seeds = fresh_seeds(asked.seed, asked.fresh)
     path = folder / "fresh.json"
-    for number, source in enumerate(chosen, 1):
+    jobs: list[Job] = []
+    last: dict[int, list[Source]] = {}
+    for source in chosen:
         record = outcomes.get(source.paper)
         if (record or {}).get("outcome") == "not-run":
             continue
-        for seed in untried(path, source, seeds):
-            row = run(source, record, seed=seed, scale=asked.scale)
-            failed = [name for name, met in row.get("criteria", {}).items() if not met]
-            _write(path, noted(path, source, seed, held=row.get("met") is True, failed=failed))
-            print(f"[{number}/{len(chosen)}] seed {seed}: " + _line(row), flush=True)
+        jobs += [Job(source, record, seed, asked.scale, False) for seed in untried(path, source, seeds)]
+        # After so many runs it has been tried at all seeds, as those that were before it have.
+        last.setdefault(len(jobs), []).append(source)
+    _held(last.get(0, ()), path)
+    for number, row in enumerate(rows_of(jobs, engine, asked.workers), 1):
+        source, seed = jobs[number - 1].source, jobs[number - 1].seed
+        failed = [name for name, met in row.get("criteria", {}).items() if not met]
+        _write(path, noted(path, source, seed, held=row.get("met") is True, failed=failed))
+        print(f"[{number}/{len(jobs)}] seed {seed}: " + _line(row), flush=True)
+        _held(last.get(number, ()), path)
+
+
+def _held(sources: Sequence[Source], path: Path) -> None:
+    """Say at how many fresh seeds claims held."""
+    for source in sources:
         tried, held = held_at(path, source)
         print(f"{source.paper} {source.name}: held at {held} of {tried} fresh seeds", flush=True)
+
+
+def _engine(asked: argparse.Namespace) -> Any:
+    """Where the claims run."""
+    return argument("engine", addressed(asked.engine, asked.address))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,6 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", choices=SCALES, default="small", help="small: about 10 s a claim; full: more data")
     parser.add_argument("--broken", action="store_true", help="switch the mechanism off: then no claim may hold")
     parser.add_argument("--fresh", type=int, metavar="N", help="try each until N seeds that nobody tuned on are noted")
+    parser.add_argument("--engine", metavar="NAME", help="several claims at a time: local (processes) or ray")
+    parser.add_argument("--address", metavar="HOST:PORT", help="of the Ray cluster; also auto, or ray://HOST:PORT")
+    parser.add_argument("--workers", type=int, help="how many run at a time, default all cores")
     parser.add_argument("--json", metavar="FILE", help="write the outcomes to this file")
     parser.add_argument("--write", action="store_true", help="renew the rows of these claims in RESULTS.md")
     return parser

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
+from kofn.combination import DiffusedMixture, DiffusedScore
+
 N = 6
 X = np.array([[0.0, 1.0], [0.5, 1.0], [4.0, 2.0], [4.5, 2.5], [9.0, 0.0], [8.0, 0.5]])
 DISTANCES = np.sqrt(((X[:, None] - X[None]) ** 2).sum(axis=2))
@@ -74,6 +76,8 @@ PLAIN |= {
         {"gates": np.zeros((2, 3)), "experts": np.array([[0.0, 1, 1], [i, -1, 0]]), "variances": np.ones(2)}
         for i in range(3)
     ],
+    # Mixtures of two Gaussians, to which noise can be added.
+    "members diffused densities": [DiffusedMixture([[0.0, i], [i, 1.0]], np.eye(2)) for i in range(3)],
     # Draws of two parameters of three shards.
     "members draws": list(np.random.default_rng(0).normal(size=(3, 40, 2))),
 }
@@ -482,6 +486,23 @@ HOSTILE["members predictions"] = {
         "y has 3 classes (a, b, c), members have one",
     ),
     "another number of classes": (lambda v: [np.full((N, 4), 0.25)] * 2, "y has 3 classes (a, b, c), members have 4 c"),
+}
+HOSTILE["members diffused densities"] = {
+    **{name: HOSTILE["members"][name] for name in ("nothing", "a number")},
+    "arrays": (lambda v: [np.ones((9, 2))] * 3, "member 0 is ndarray; give a DiffusedScore of a diffusion model"),
+    "texts": (lambda v: [v[0], "model.pt"], "member 1 is str; give a DiffusedScore"),
+    "another width": (
+        lambda v: [v[0], DiffusedMixture([[0.0]], [[1.0]])],
+        "member 1 is of 1 parameters, member 0 of 2",
+    ),
+    "a shape of its own": (
+        lambda v: [DiffusedScore(lambda x, sigma: x[:, 0], [0.0, 0.0], np.eye(2))],
+        "member 0: score_of gave shape (40,) for x of shape (40, 2)",
+    ),
+    "NaN": (
+        lambda v: [DiffusedScore(lambda x, sigma: x * np.nan, [0.0, 0.0], np.eye(2))],
+        "member 0: score_of gave NaN or infinity at row 0 of x",
+    ),
 }
 HOSTILE["members mixtures of experts"] = {
     **{name: HOSTILE["members"][name] for name in ("nothing", "text", "a number")},

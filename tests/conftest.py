@@ -16,6 +16,7 @@ from time_budget import (  # noqa: F401 - pytest finds its hooks here
     pytest_sessionstart,
     pytest_terminal_summary,
 )
+from workers import pytest_collection_finish  # noqa: F401
 
 # The counts of the attack, printed below the tests, and the clock that ends a test which hangs.
 pytest_plugins = ["attack", "hang_guard"]

@@ -33,7 +33,8 @@ class Journal:
     """
 
     def __init__(self, path: Path, scale: Mapping[str, Any], seed: int | None) -> None:
-        self.path = path
+        # Tests change the folder that a name without one would be in.
+        self.path = path.absolute()
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         head = _read(lines[0]) if lines else None
         known = None if head is None else head.pop("seed", None)

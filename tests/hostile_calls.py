@@ -18,6 +18,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from documented_calls import Documented, called, calls_of, documented
 from hostile_values import VALUES
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -35,7 +36,7 @@ from kofn.objectives import base
 SECONDS = 10
 SOURCES = Path(kofn.__file__).parent
 # Amounts of work that somebody may ask for, and then waits.
-_WORK = ("10^12", "2^63", "long range")
+WORK = ("10^12", "2^63", "long range")
 # What is called, and then fails or not as the caller's own code does.
 _CALLED = ("class", "module", "function", "everything")
 
@@ -86,7 +87,7 @@ def fault(tried: Try) -> str | None:
         if "\n" in message or len(message) > 2100 or not message:
             return f"{tried}: the message has {len(message)} characters, {message.count(chr(10))} line ends"
     except _TooLong:
-        return None if tried.kind in _WORK else f"{tried}: takes more than {SECONDS} s"
+        return None if tried.kind in WORK else f"{tried}: takes more than {SECONDS} s"
     except Exception as error:
         ours = [frame for frame in traceback.extract_tb(error.__traceback__) if SOURCES in Path(frame.filename).parents]
         if ours and "laws" in Path(ours[-1].filename).relative_to(SOURCES).parts:
@@ -106,7 +107,7 @@ def _come_back(tried: Try) -> None:
         _called(tried, SECONDS)
     except _TooLong:
         # Amounts of work may wait.
-        if tried.kind in _WORK:
+        if tried.kind in WORK:
             raise
         with suppress(Exception):
             _called(tried, _AGAIN * SECONDS)
@@ -176,6 +177,23 @@ def of_method(
                 words[place] = value
                 method = {"method": entry.name} if named else {}
                 yield Try(entry.name, place, kind, lambda words=words, method=method: verb(**words, **method))
+
+
+def of_function(
+    helper: Documented, rng: np.random.Generator, each: int, kinds: Sequence[str] = tuple(VALUES)
+) -> Iterator[Try]:
+    """`each` hostile values for every argument of a public function that is no method, from its example's calls."""
+    calls = calls_of(helper)
+    for place, parameter in inspect.signature(helper.function).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD or not calls:
+            continue
+        callable_place = "Callable" in str(parameter.annotation)
+        for kind in rng.choice(list(kinds), min(each, len(kinds)), replace=False).tolist():
+            words = calls[rng.integers(len(calls))]
+            value, could = _made(kind, words.get(place, 1))
+            if could and not (callable_place and kind in _CALLED):
+                odd = {**words, place: (value,) if parameter.kind is parameter.VAR_POSITIONAL else value}
+                yield Try(helper.name, place, kind, lambda odd=odd: called(helper, odd))
 
 
 def of_stepper(cls: Any, rng: np.random.Generator, each: int) -> Iterator[Try]:
@@ -254,6 +272,7 @@ def of_objective(name: str, rng: np.random.Generator, each: int) -> Iterator[Try
 
 
 STEPPERS = registered()
+FUNCTIONS = list(documented())
 METHODS = [entry for entry in everything() if entry.callable_by_verb]
 # What is chosen where no method is named.
 CHOSEN = [entry for entry in METHODS if entry.name in {name for rows in AUTO.values() for name, _ in rows}]
@@ -268,5 +287,7 @@ def all_tries(number: int, each: int) -> Iterator[Try]:
         yield from of_stepper(cls, rng, each)
     for name in base.OBJECTIVES:
         yield from of_objective(name, rng, each)
+    for helper in FUNCTIONS:
+        yield from of_function(helper, rng, each)
     for entry in CHOSEN:
         yield from of_method(entry, rng, each, number, named=False)

@@ -16,6 +16,7 @@ from unittest import mock
 import numpy as np
 
 import kofn
+from kofn.combination import DiffusedMixture
 from kofn.core.draws import draws_of
 from kofn.core.registry import Entry
 
@@ -74,6 +75,9 @@ MAKERS: dict[str, Make] = {
     "members mixtures of experts": lambda n, rng: [
         {"gates": rng.normal(size=(4, 3)), "experts": rng.normal(size=(4, 3)), "variances": np.ones(4)}
         for _ in range(MEMBERS)
+    ],
+    "members diffused densities": lambda n, rng: [
+        DiffusedMixture(rng.normal(size=(max(n, 8), 2)), np.eye(2)) for _ in range(3)
     ],
     "members draws": lambda n, rng: [rng.normal(size=(max(n, 8), 2)) for _ in range(3)],
     "base": lambda n, rng: rng.normal(size=n).astype(np.float32),

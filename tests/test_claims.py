@@ -84,6 +84,20 @@ def test_outcomes_as_recorded_exit_0_and_are_written_as_json(run: Run, tmp_path:
     assert found[0]["says"] == "paper 7 says so"
 
 
+def test_claims_in_processes_of_their_own_come_out_alike(run: Run, tmp_path: Path, capsys: Any) -> None:
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    assert run("--ids", 12, 7, 30, "--json", here) == 0
+    assert run("--ids", 12, 7, 30, "--json", there, "--engine", "local", "--workers", 1) == 0
+    for one, other in zip(rows(here), rows(there), strict=True):
+        assert {**one, "seconds": 0.0} == {**other, "seconds": 0.0}
+    capsys.readouterr()
+    assert run("--ids", 7, "--engine", "spork") == 2
+    assert run("--ids", 7, "--address", "head:6379") == 2
+    told = capsys.readouterr().err
+    assert "choose one of local, ray" in told
+    assert "say --engine ray too" in told
+
+
 def test_an_outcome_that_is_not_the_recorded_one_exits_1(run: Run, shelf: Path, capsys: Any) -> None:
     record(shelf, p7={"outcome": "does-not-hold", "reason": "it did not"}, p12={"outcome": "holds"})
     assert run("--ids", 7) == 1

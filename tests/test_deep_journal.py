@@ -17,12 +17,14 @@ import os, pathlib
 import attack, pytest, time_budget
 
 @pytest.mark.parametrize("turn", range(4))
-def test_attacks(turn):
+def test_attacks(turn, tmp_path, monkeypatch):
+    here = pathlib.Path.cwd()
+    monkeypatch.chdir(tmp_path)  # as attacks on files do
     attack.count("kills", 10)
-    pathlib.Path("ran").open("a").write(f"{turn} {time_budget.DEEP_SEED}\\n")
+    (here / "ran").open("a").write(f"{turn} {time_budget.DEEP_SEED}\\n")
     if turn == 2:
         with attack.counted("limits"):
-            assert not pathlib.Path("fails").exists()
+            assert not (here / "fails").exists()
 """
 
 

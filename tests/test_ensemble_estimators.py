@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
 from kofn import DynamicSelector, EnsembleSelector, Stacker
-from kofn.core.checks import InputError
+from kofn.core.checks import InfeasibleError, InputError
 
 CLASSIFIERS = [("bayes", GaussianNB()), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
 REGRESSORS = [("ridge", Ridge()), ("linear", LinearRegression())]
@@ -142,7 +142,7 @@ def test_a_dynamic_selector_asks_all_that_may_serve() -> None:
 
 
 REFUSED = {
-    "none": ([], "estimators: give a list of models"),
+    "none": ([], r"estimators=\[\]: give a list of models"),
     "one name twice": ([("a", Ridge()), ("a", Ridge())], "estimators has the name 'a' twice"),
     "no model": ([("a", 3)], "estimators: 'a' is int, which cannot fit and predict"),
     "two kinds": ([Ridge(), LogisticRegression()], "'logisticregression' is unlike 'ridge'"),
@@ -164,3 +164,69 @@ def test_models_of_unlike_classes_are_named() -> None:
         EnsembleSelector([three], prefit=True).fit(X[:100], y[:100])
     with pytest.raises(InputError, match="X has 150 rows, y has 100 values"):
         EnsembleSelector([GaussianNB()]).fit(X, pd.Series(y[:100]))
+
+
+class Numbers:
+    """A problem of 40 rows in which anything can be changed."""
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    y = (X[:, 0] > 0).astype(int)
+
+
+def _hole() -> np.ndarray:
+    X = Numbers.X.copy()
+    X[7, 1] = np.nan
+    return X
+
+
+FITS: dict[str, tuple[dict, dict, str]] = {
+    "ragged": ({}, {"X": [[1, 2], [3]] * 20}, "X: row 1 has 1 values, row 0 has 2; give each row as many"),
+    "no rows": ({}, {"X": 3.0}, "X=3.0: give rows"),
+    "two answers": (
+        {},
+        {"y": np.zeros((40, 2))},
+        r"got an array of shape \(40, 2\) instead; give \(n,\), one answer a row",
+    ),
+    "groups": ({}, {"groups": [1] * 6}, "X has 40 rows, groups has 6 values; give one a row"),
+    "options": ({"options": [1]}, {}, r"options=\[1\]: give a mapping of the method's options"),
+    "untested rows": ({"cv": [(np.arange(9), np.arange(9, 40))]}, {}, r"cv has row 0 in 0 test folds \(9 rows are not"),
+    "tested twice": (
+        {"cv": [(np.arange(20), np.arange(20, 40)), (np.arange(30), np.arange(40))]},
+        {},
+        r"cv has row 20 in 2 test folds \(20 rows",
+    ),
+    "a dictionary": ({"estimators": dict(CLASSIFIERS)}, {}, "give a list of models.*items"),
+    "a class": ({"estimators": [GaussianNB]}, {}, r"is the class GaussianNB; give a model, GaussianNB\(\)"),
+    "other columns": (
+        {"estimators": [GaussianNB().fit(Numbers.X[:, :2], Numbers.y)], "prefit": True},
+        {},
+        "'gaussiannb' was fitted on 2 columns and X has 3; give its columns",
+    ),
+    "other names": (
+        {"estimators": [GaussianNB().fit(Numbers.X, np.array(["n", "p"])[Numbers.y])], "prefit": True},
+        {},
+        r"fitted on class 'n', which y does not have \(its classes: \[0, 1\]\); give y",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [EnsembleSelector, Stacker, DynamicSelector])
+@pytest.mark.parametrize(("words", "rows", "says"), FITS.values(), ids=FITS)
+def test_what_cannot_be_fitted_is_refused_by_its_place(kind: type, words: dict, rows: dict, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        kind(**{"estimators": CLASSIFIERS, **words}).fit(**{"X": Numbers.X, "y": Numbers.y, **rows})
+
+
+def test_rows_to_predict_and_classes_for_regressors_are_refused_by_their_place() -> None:
+    near = DynamicSelector(CLASSIFIERS, random_state=0, strategy="knora_u", n_neighbors=5).fit(Numbers.X, Numbers.y)
+    for call in (near.predict, lambda X: near.fit(X, Numbers.y)):
+        with pytest.raises(InputError, match=r"X at .*7.*1.* is NaN"):
+            call(_hole())
+    for kind in (EnsembleSelector, Stacker):
+        with pytest.raises(InputError, match="y at row 1 is 'b', which is no number, and estimators are regressors"):
+            kind(REGRESSORS).fit(Numbers.X, ["1", "b"] * 20)
+        with pytest.raises(InputError, match="give rows"):
+            kind(CLASSIFIERS, random_state=0).fit(Numbers.X, Numbers.y).predict(0)
+    with pytest.raises(InfeasibleError, match="k=9 of 2 members: there are only 2 to choose from; ask for k <= 2"):
+        EnsembleSelector(CLASSIFIERS, k=9).fit(Numbers.X, Numbers.y)

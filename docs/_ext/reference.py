@@ -44,7 +44,8 @@ FORMS = {
 }
 # The front door, whose entries are read from these files.
 FRONT = {
-    "verbs.py": ("select", "assign", "allocate", "combine", "compare", "methods"),
+    "verbs.py": ("select", "assign", "allocate", "combine", "methods"),
+    "comparing.py": ("compare",),
     "finding.py": ("find", "Hit"),
     "estimators.py": ("Selector", "Assigner"),
     "core/plans.py": ("Plan", "Selection", "Assignment", "Allocation", "Blend"),

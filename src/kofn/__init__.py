@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kofn import online as online
     from kofn import optim as optim
     from kofn import selection as selection
+    from kofn.comparing import compare as compare
     from kofn.core.checks import BrokenPlanError as BrokenPlanError
     from kofn.core.checks import FailureError as FailureError
     from kofn.core.checks import InfeasibleError as InfeasibleError
@@ -40,16 +41,16 @@ if TYPE_CHECKING:
     from kofn.verbs import allocate as allocate
     from kofn.verbs import assign as assign
     from kofn.verbs import combine as combine
-    from kofn.verbs import compare as compare
     from kofn.verbs import methods as methods
     from kofn.verbs import select as select
 
 _HOMES = {
     **dict.fromkeys(("KofnError", "InputError", "InfeasibleError", "FailureError", "BrokenPlanError"), "core.checks"),
-    **dict.fromkeys(("select", "assign", "allocate", "combine", "compare", "methods"), "verbs"),
+    **dict.fromkeys(("select", "assign", "allocate", "combine", "methods"), "verbs"),
     **dict.fromkeys(("Selection", "Assignment", "Allocation", "Blend"), "core.plans"),
     **dict.fromkeys(("Assigner", "Selector"), "estimators"),
     **dict.fromkeys(("DynamicSelector", "EnsembleSelector", "Stacker"), "ensemble_estimators"),
+    "compare": "comparing",
     "find": "finding",
     "Pool": "io.pool",
 }

@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import Tags, check_array, check_random_state, get_tags, indexable
+from sklearn.utils import Tags, check_random_state, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
-    check_consistent_length,
     check_is_fitted,
     column_or_1d,
     validate_data,
@@ -25,7 +24,18 @@ from kofn.combination import blend_predictions
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.ensemble_models import check_prefit, fitted, models_of, out_of_fold, predicted, refuse_shape, splits_of
+from kofn.ensemble_models import (
+    answers_of,
+    check_options,
+    check_prefit,
+    fitted,
+    models_of,
+    numbers_of,
+    out_of_fold,
+    predicted,
+    refuse_shape,
+    splits_of,
+)
 from kofn.verbs import combine
 
 
@@ -95,10 +105,9 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         (X,) = indexable(X)
         X, y = validate_data(self, X, y, skip_check_array=True)
         n = _num_samples(X)
-        answers = column_or_1d(y, warn=True)
-        if len(answers) != n:
-            raise InputError(f"X has {n} rows, y has {len(answers)} values; give one a row")
+        check_options(self.options)
         classifies = _classifies(self)
+        answers = answers_of(y, n, classifies=classifies)
         if classifies:
             check_classification_targets(answers)
             self.classes_, answers = np.unique(answers, return_inverse=True)
@@ -106,19 +115,18 @@ class _Ensemble(_BaseComposition, BaseEstimator):
                 raise InputError(
                     f"y has one class ({self.classes_[:1].tolist()[0]!r}); give rows of at least two classes"
                 )
-        elif answers.dtype.kind not in "biuf":
-            answers = answers.astype(np.float64)
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if groups is not None:
             groups = column_or_1d(groups, warn=True)
-            check_consistent_length(X, groups)
+            if len(groups) != n:
+                raise InputError(f"X has {n} rows, groups has {len(groups)} values; give one a row")
         features = self._features(X)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         if self.prefit:
             for name, model in models:
-                check_prefit(name, model)
+                check_prefit(name, model, X)
             predictions = [predicted(name, model, X, classes=self._classes()) for name, model in models]
         else:
             splits = splits_of(self.cv, X, answers, groups, int(seed), classifies=classifies)
@@ -174,14 +182,14 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         check_is_fitted(self)
         refuse_shape(X)
         validate_data(self, X, reset=False, skip_check_array=True)
-        n, classes = _num_samples(X), self._classes()
+        n, classes, features = _num_samples(X), self._classes(), self._features(X)
         # Of what has no weight nothing is asked, nor read of its predictions.
         empty = np.zeros((n,) if classes is None else (n, len(classes)))
         members = [
             predicted(name, self.estimators_[name], X, classes) if name in self.estimators_ else empty
             for name in self._names()
         ]
-        return blend_predictions(self.plan_, members, X=self._features(X))
+        return blend_predictions(self.plan_, members, X=features)
 
     @available_if(_classifies)
     def predict_proba(self, X: Any) -> Floats:
@@ -391,7 +399,7 @@ class DynamicSelector(_Ensemble):
     def _features(self, X: Any) -> Floats:
         if not _classifies(self):
             raise InputError("estimators are regressors, of which none is right or wrong; use EnsembleSelector")
-        return np.asarray(check_array(X, dtype=np.float64, estimator=self))
+        return numbers_of(X, self)
 
     def _used(self) -> set[str] | None:
         return None if "row_weights" in self.plan_.info else super()._used()

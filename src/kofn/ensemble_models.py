@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
 from kofn.core.arrays import Array, Floats
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, refuse_nonfinite, shown
 
 Model = tuple[str, Any]
 
@@ -24,7 +24,8 @@ def models_of(estimators: Any) -> list[tuple[str, Any]]:
         InputError: none, two of one name, what is no estimator, or classifiers beside regressors.
     """
     if isinstance(estimators, str) or not isinstance(estimators, Sequence) or not len(estimators):
-        raise InputError("estimators: give a list of models, or of (name, model)")
+        known = " (of a dictionary its items, list(models.items()))" if isinstance(estimators, Mapping) else ""
+        raise InputError(f"estimators={shown(estimators)}: give a list of models, or of (name, model){known}")
     pairs = [item if isinstance(item, tuple) and len(item) == 2 else ("", item) for item in estimators]
     models: list[tuple[str, Any]] = [(name, model) for name, model in pairs if isinstance(name, str) and name]
     if len(models) < len(pairs):
@@ -36,8 +37,13 @@ def models_of(estimators: Any) -> list[tuple[str, Any]]:
     for name, model in models:
         if [other for other, _ in models].count(name) > 1:
             raise InputError(f"estimators has the name {name!r} twice; give each model its own")
+        if isinstance(model, type):
+            raise InputError(f"estimators: {name!r} is the class {model.__name__}; give a model, {model.__name__}()")
         if not hasattr(model, "fit") or not hasattr(model, "predict"):
-            raise InputError(f"estimators: {name!r} is {type(model).__name__}, which cannot fit and predict")
+            raise InputError(
+                f"estimators: {name!r} is {type(model).__name__}, which cannot fit and predict; give a model, or leave "
+                "it out"
+            )
     kinds = [is_classifier(model) for _, model in models]
     if any(kind != kinds[0] for kind in kinds):
         odd = models[kinds.index(not kinds[0])][0]
@@ -47,7 +53,15 @@ def models_of(estimators: Any) -> list[tuple[str, Any]]:
 
 def refuse_shape(X: Any) -> None:
     """Refuse, in scikit-learn's words, rows that are no rows, or have nothing in them; the models check the rest."""
-    shape: Any = getattr(X, "shape", ())
+    shape: Any = getattr(X, "shape", None)
+    if shape == () or X is None or np.isscalar(X):
+        raise InputError(f"X={shown(X)}: give rows, (n, d)")
+    if isinstance(X, list | tuple):
+        widths = [len(row) if hasattr(row, "__len__") and not isinstance(row, str) else 1 for row in X]
+        odd = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+        if odd is not None:
+            raise InputError(f"X: row {odd} has {widths[odd]} values, row 0 has {widths[0]}; give each row as many")
+    shape = () if shape is None else shape
     if len(shape) == 1:
         raise InputError(
             f"X: expected 2D array, got one of shape {shape} instead. Reshape your data by X.reshape(1, -1)"
@@ -58,12 +72,75 @@ def refuse_shape(X: Any) -> None:
         raise InputError(f"X: 0 feature(s) (shape={tuple(shape)}) while a minimum of 1 is required.")
 
 
-def check_prefit(name: str, model: Any) -> None:
-    """Refuse a model that is not fitted, by name."""
+def answers_of(y: Any, n: int, *, classifies: bool) -> Array:
+    """(n,) the answers, numbers where the models are regressors.
+
+    Raises:
+        InputError: other answers than one a row, texts that are no numbers for regressors.
+    """
+    try:
+        answers: Array = column_or_1d(y, warn=True)
+    except ValueError as error:
+        if "1d array" not in str(error):
+            raise
+        raise InputError(f"{str(error).rstrip('.')}; give (n,), one answer a row") from None
+    if len(answers) != n:
+        raise InputError(f"X has {n} rows, y has {len(answers)} values; give one a row")
+    if classifies or answers.dtype.kind in "biuf":
+        return answers
+    try:
+        return answers.astype(np.float64)
+    except (TypeError, ValueError):
+        odd = next(i for i, value in enumerate(answers.tolist()) if not _is_numeric(value))
+        raise InputError(
+            f"y at row {odd} is {shown(answers.tolist()[odd])}, which is no number, and estimators are regressors; "
+            "give classifiers for classes"
+        ) from None
+
+
+def numbers_of(X: Any, estimator: Any) -> Floats:
+    """(n, d) the rows as numbers, all finite.
+
+    Raises:
+        InputError: a text among them, or what is not finite, by its place.
+    """
+    try:
+        features = check_array(X, dtype=np.float64, estimator=estimator, ensure_all_finite=False)
+    except ValueError as error:
+        if "could not convert" not in str(error):
+            raise
+        raise InputError(
+            f"X: {error}; rows are compared by all columns, which must be numbers: encode the others, or leave them out"
+        ) from None
+    refuse_nonfinite(features, "X")
+    return np.asarray(features)
+
+
+def _is_numeric(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def check_options(options: Any) -> None:
+    """Refuse options that are no mapping."""
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"options={shown(options)}: give a mapping of the method's options, such as {{'folds': 10}}")
+
+
+def check_prefit(name: str, model: Any, X: Any) -> None:
+    """Refuse a model that is not fitted, or on other columns than X has, by name."""
     try:
         check_is_fitted(model)
     except Exception as error:
         raise InputError(f"prefit=True, but {name!r} is not fitted ({type(error).__name__}); fit it first") from None
+    shape, width = getattr(X, "shape", ()), getattr(model, "n_features_in_", None)
+    if width is not None and len(shape) == 2 and shape[1] != width:
+        raise InputError(
+            f"prefit=True, but {name!r} was fitted on {width} columns and X has {shape[1]}; give its columns"
+        )
 
 
 def predicted(name: str, model: Any, X: Any, classes: Array | None) -> Floats:
@@ -84,7 +161,8 @@ def predicted(name: str, model: Any, X: Any, classes: Array | None) -> Floats:
     strange = [label for label in model.classes_.tolist() if label not in set(classes.tolist())]
     if strange:
         raise InputError(
-            f"estimators: {name!r} was fitted on class {strange[0]!r}, which y does not have; leave it out"
+            f"estimators: {name!r} was fitted on class {strange[0]!r}, which y does not have (its classes: "
+            f"{shown(classes.tolist())}); give y that class's rows or its names of classes, or leave the model out"
         )
     out = np.zeros((len(chances), len(classes)))
     out[:, np.searchsorted(classes, model.classes_)] = chances
@@ -118,10 +196,20 @@ def out_of_fold(
     """Predictions of every row by models that were fitted on other rows.
 
     Raises:
-        InputError: a fold whose other rows are of one class.
+        InputError: a fold whose other rows are of one class, rows that are in no test fold or in several.
     """
     width = () if classes is None else (len(classes),)
     out = [np.full((len(targets), *width), np.nan) for _ in models]
+    splits = list(splits)
+    times = np.zeros(len(targets), np.int64)
+    for _, test in splits:
+        np.add.at(times, test, 1)
+    if (times != 1).any():
+        row = int((times != 1).argmax())
+        raise InputError(
+            f"cv has row {row} in {times[row]} test folds ({int((times != 1).sum())} rows are not in one); give a "
+            "splitter that tests each row once, such as KFold"
+        )
     for train, test in splits:
         rows, known = _safe_indexing(X, train), targets[train]
         shares = None if weights is None else weights[train]

@@ -1,4 +1,4 @@
-"""The four verbs, `compare` and `methods`: thin doors to the registry."""
+"""The four verbs and `methods`: thin doors to the registry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kofn import _index
-from kofn.core import dispatch, registry, vocabulary
+from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, reading, shown
 from kofn.core.number_of_groups import entry_of, finds_k
@@ -18,17 +18,15 @@ from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
 from kofn.tables.words import asks_of_a_table
 
 if TYPE_CHECKING:
-    import polars
-
     from kofn.core.plans import Allocation, Assignment, Blend, Selection
 
 Method = str | Callable[..., Any]
 # The verbs whose items may be the rows of a table, or texts.
 _OF_ROWS = ("select", "assign")
-_LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}
+LEAD = {"select": "X", "assign": "X", "allocate": "curves", "combine": "members"}
 
 
-def _run(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
+def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]) -> Any:
     given = {name: value for name, value in arguments.items() if value is not None}
     if verb in _OF_ROWS:
         X = given.get("X")
@@ -68,7 +66,7 @@ def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, give
     from kofn.tables.doors import answer
 
     def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
-        return _run(verb, method, options, words)
+        return run_verb(verb, method, options, words)
 
     return answer(verb, run, given.pop("X"), method, options or {}, given)
 
@@ -83,7 +81,7 @@ def _of_columns(method: Method, options: Mapping[str, Any] | None, given: dict[s
     from kofn.tables import predictions, rankings
 
     def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
-        return _run("combine", method, options, words)
+        return run_verb("combine", method, options, words)
 
     if predictions.asks_for_a_blend(given):
         return predictions.blend(run, method, options or {}, given)
@@ -144,7 +142,7 @@ def _one_positional(verb: str, extra: tuple[Any, ...]) -> None:
         word = {"select": "k", "assign": "k", "allocate": "budget", "combine": "weights"}[verb]
         shown = repr(extra[0]) if isinstance(extra[0], int | float) else "..."
         raise InputError(
-            f"{verb} takes one positional argument, {_LEAD[verb]}; name the others, for example {word}={shown}"
+            f"{verb} takes one positional argument, {LEAD[verb]}; name the others, for example {word}={shown}"
         )
 
 
@@ -185,7 +183,7 @@ def select(
         [0]
     """
     _one_positional("select", extra)
-    result: Selection = _run("select", method, options, {"X": X, **arguments})
+    result: Selection = run_verb("select", method, options, {"X": X, **arguments})
     return result
 
 
@@ -214,7 +212,7 @@ def assign(
         np.True_
     """
     _one_positional("assign", extra)
-    result: Assignment = _run("assign", method, options, {"X": X, **arguments})
+    result: Assignment = run_verb("assign", method, options, {"X": X, **arguments})
     return result
 
 
@@ -249,7 +247,7 @@ def allocate(
         ([2, 0], 6.0, 'optimal')
     """
     _one_positional("allocate", extra)
-    result: Allocation = _run("allocate", method, options, {"curves": curves, **arguments})
+    result: Allocation = run_verb("allocate", method, options, {"curves": curves, **arguments})
     return result
 
 
@@ -285,7 +283,7 @@ def combine(
         ['b', 'a', 'c']
     """
     _one_positional("combine", extra)
-    result: Blend = _run("combine", method, options, {"members": members, **arguments})
+    result: Blend = run_verb("combine", method, options, {"members": members, **arguments})
     return result
 
 
@@ -320,95 +318,15 @@ def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods:
         >>> [entry.name for entry in kofn.methods("combine", given=("members", "y"))]
         ['ensemble_selection', 'stacking']
     """
+    from kofn.core import checks
+
+    given = list(checks.option("given", given, "Sequence[str]"))
     for word in given:
         if word not in VOCABULARY:
             raise InputError(f"given={word!r} is not an argument{nearest(word, VOCABULARY)}")
     verbs = registry.VERBS if verb is None else (verb,)
     entries = [entry for verb in verbs for entry in dispatch.methods_of(verb).values()]
     return Methods(entry for entry in entries if not given or entry.takes(set(given) - {"ids"}) is not None)
-
-
-def compare(
-    verb: str,
-    X: Any = None,
-    *,
-    k: int | Sequence[int] | None = None,
-    methods: Sequence[Method],
-    seeds: int | Sequence[int] = 1,
-    objective: Any = None,
-    **arguments: Any,
-) -> polars.DataFrame:
-    """Run several methods on one problem and judge them all under one objective.
-
-    Args:
-        verb: "select", "assign", "allocate" or "combine".
-        X: the verb's first argument.
-        k: one count or several.
-        methods: names or callables, run with the same arguments (each is given only those that it takes).
-        seeds: how many seeds, or which; methods without a seed run once.
-        objective: for select, what every answer is measured by, default "facility_location"; elsewhere the plan's own
-            value.
-        **arguments: words of the vocabulary.
-
-    Returns:
-        One row a run: method, k, seed, value, status, gap, seconds, oracle_calls.
-
-    Examples:
-        >>> import kofn
-        >>> rules = ["lazy_greedy", "farthest_first"]
-        >>> frame = kofn.compare("select", [[0.0], [0.1], [5.0], [9.0]], k=[1, 2], methods=rules)
-        >>> frame["value"].to_list()[0] >= frame["value"].to_list()[2]
-        True
-    """
-    import polars
-
-    from kofn.core import checks
-    from kofn.objectives import base
-
-    if not isinstance(verb, str):
-        raise checks.InputError(
-            "compare's first argument is a verb: kofn.compare('select', X, ...); ways to pick rows to label are tried "
-            "on labelled rows by the command `kofn compare FILE --judge COLUMN`"
-        )
-    lead = _LEAD[checks.choice(verb, "verb", registry.VERBS)]
-    shared = {lead: X, **arguments}
-    runs = range(seeds) if isinstance(seeds, int) else seeds
-    rows = []
-    for name in methods:
-        entry = dispatch.methods_of(verb).get(name) if isinstance(name, str) else None
-        seeded = entry is None or "seed" in entry.accepted
-        for count in k if isinstance(k, Sequence) else [k]:
-            for seed in runs if seeded else [None]:
-                call = {**shared, "k": count, "seed": seed}
-                if verb == "select" and entry is not None and "objective" in entry.accepted and objective is not None:
-                    call["objective"] = objective
-                plan = _run(verb, name, None, call)
-                value = plan.value
-                if verb == "select":
-                    words = {
-                        word: vocabulary.argument(word, v)
-                        for word, v in shared.items()
-                        if v is not None and word in VOCABULARY
-                    }
-                    judged_by = objective or ("facility_location" if words.keys() & {"X", "similarity"} else "modular")
-                    kept = base.words_of(judged_by) if isinstance(judged_by, str) else set(words)
-                    judge = base.build(
-                        judged_by, {w: v for w, v in words.items() if w in kept}, known=tuple(base.OBJECTIVES)
-                    )
-                    value = judge.value(plan.indices)
-                rows.append(
-                    {
-                        "method": plan.method,
-                        "k": count,
-                        "seed": seed,
-                        "value": value,
-                        "status": plan.status,
-                        "gap": plan.gap,
-                        "seconds": plan.info["seconds"],
-                        "oracle_calls": plan.info["oracle_calls"],
-                    }
-                )
-    return polars.DataFrame(rows)
 
 
 def _describe(verb: str, function: Any) -> None:

@@ -3,7 +3,6 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Se
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import polars
 from numpy.typing import ArrayLike
 
 from kofn.core.plans import Allocation, Assignment, Blend, Selection
@@ -929,6 +928,30 @@ def select(
     seed: int | None = None,
     engine: str | None = None,
     device: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Selection: ...
+
+@overload
+def select(
+    X: ArrayLike,
+    *,
+    method: Literal["two_round_farthest_first"],
+    ids: ArrayLike | str | None = None,
+    metric: Metric | None = None,
+    include: Items | None = None,
+    exclude: Items | None = None,
+    start: Any = None,
+    k: int,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    part_rows: int | None = ...,
+    mu: int = ...,
+    work: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 
@@ -2247,6 +2270,56 @@ def combine(
 
 @overload
 def combine(
+    members: Iterable[Any],
+    *,
+    method: Literal["arcee_fusion"],
+    ids: ArrayLike | str | None = None,
+    base: Any,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    out: str | Path | None = ...,
+    only: str | Sequence[str] | None = ...,
+    skip: str | Sequence[str] | None = ...,
+    measure: bool = ...,
+    skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
+    vocabulary: str | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
+    method: Literal["balanced_mean"],
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    temperatures: Sequence[Any],
+    head: Any,
+    out: str | Path | None = ...,
+    only: str | Sequence[str] | None = ...,
+    skip: str | Sequence[str] | None = ...,
+    measure: bool = ...,
+    skip_nonfinite: bool = ...,
+    dtype: str | None = ...,
+    vocabulary: str | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
     members: None = None,
     *,
     method: Literal["baldwin"],
@@ -2337,6 +2410,48 @@ def combine(
     engine: str | None = None,
     device: str | None = None,
     lower: str | Sequence[int] | Sequence[str] | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
+    method: Literal["credal_mixture"],
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    mass: float = ...,
+    within: float = ...,
+    draws: int | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
+    method: Literal["cross_layer_fusion"],
+    ids: ArrayLike | str | None = None,
+    weights: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    inputs: Any,
+    activation: str = ...,
+    compare: str = ...,
+    reference: int | None = ...,
+    out: Any = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -2495,6 +2610,29 @@ def combine(
 def combine(
     members: Iterable[Any],
     *,
+    method: Literal["feynman_kac_corrector"],
+    ids: ArrayLike | str | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    powers: Any = ...,
+    draws: int = ...,
+    steps: int = ...,
+    noise: Literal['target', 'tempered'] = ...,
+    weighted: bool = ...,
+    sigma_max: float | None = ...,
+    sigma_min: float | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
     method: Literal["fisher_merging"],
     ids: ArrayLike | str | None = None,
     weights: ArrayLike | None = None,
@@ -2606,6 +2744,24 @@ def combine(
     skip_nonfinite: bool = ...,
     dtype: str | None = ...,
     vocabulary: str | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Blend: ...
+
+@overload
+def combine(
+    members: Iterable[Any],
+    *,
+    method: Literal["hierarchical_normal"],
+    ids: ArrayLike | str | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    scale: Any = ...,
+    draws: int = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...
 
@@ -3124,16 +3280,13 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "b4", "balanced_assignment", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "consensus_monte_carlo", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "dare", "dean", "dhondt", "difficulty_aware_trials", "divide_and_conquer_fusion", "dowdall", "dynamic_ensemble_selection", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "expert_skipping", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "fisher_merging", "gaussian_product", "general_preference", "generalized_assignment", "gist", "greedy_posterior", "greedy_soup", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "kernel_product", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reduce_mixtures", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold_greedy", "threshold_rule", "ties", "token_choice", "top_k", "topk_mask", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "arcee_fusion", "b4", "balanced_assignment", "balanced_mean", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "consensus_monte_carlo", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "credal_mixture", "cross_layer_fusion", "dare", "dean", "dhondt", "difficulty_aware_trials", "divide_and_conquer_fusion", "dowdall", "dynamic_ensemble_selection", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "expert_skipping", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "feynman_kac_corrector", "fisher_merging", "gaussian_product", "general_preference", "generalized_assignment", "gist", "greedy_posterior", "greedy_soup", "hierarchical_normal", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "kernel_product", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reduce_mixtures", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold_greedy", "threshold_rule", "ties", "token_choice", "top_k", "topk_mask", "two_round_farthest_first", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
-def compare(
-    verb: str,
-    X: Any = None,
-    *,
-    k: int | Sequence[int] | None = None,
-    methods: Sequence[str | Callable[..., Any]],
-    seeds: int | Sequence[int] = 1,
-    objective: Any = None,
-    **arguments: Any,
-) -> polars.DataFrame: ...
+
+Method = str | Callable[..., Any]
+LEAD: Mapping[str, str]
+
+def run_verb(
+    verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]
+) -> Any: ...

@@ -111,11 +111,11 @@ def test_refusals(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "write PATTERN=LEVEL": ("model", "--bits", 3, "--fix", "lm_head"),
         "leave out --bits": ("model", "--use", "plan.json", "--bits", 3),
         "of another checkpoint": ("other.safetensors", "--use", "plan.json", "--apply", "out"),
-        "is the model itself": ("model", "--bits", 3, "--apply", "model"),
+        "is the input itself": ("model", "--bits", 3, "--apply", "model"),
         "--method is not taken": ("model", "--bits", 3, "--method", "hull_greedy"),
         "--time-limit is not taken": ("model", "--bits", 3, "--time-limit", 5),
         "--max-memory 1MB": ("model", "--bits", 3, "--max-memory", "1MB"),
-        "widths=2.5": ("model", "--bits", 3, "--widths", "2.5,4"),
+        "widths[0]=2.5": ("model", "--bits", 3, "--widths", "2.5,4"),
         "no such file": ("model", "--bits", 3, "--statistics", "none.safetensors"),
     }.items():
         assert words in refused(capsys, "allocate", *call), words
@@ -127,3 +127,36 @@ def test_one_width_for_all_is_told_as_what_it_is(model: Path, capsys: pytest.Cap
     assert "all at the width below or above 3.1 bits, a share of each tensor" in text
     assert "% more" in text
     assert "no other plan fits into one more tenth of a bit" in text
+
+
+def test_no_place_that_is_read_is_written_and_all_are_looked_at_before_the_work(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_arrays("stats.safetensors", {"layers.0.q_proj": np.ones(64, np.float32)})
+    Path("foreign").mkdir()
+    write_arrays("foreign/other.safetensors", {"a": np.ones(2, np.float32)})
+    assert run(capsys, "allocate", "model", "--bits", 3, "-o", "plan.json")[0] == 0
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text("{}")
+    Path("link.safetensors").symlink_to(model / "model.safetensors")
+    Path("folder.json").mkdir()
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    for words, call in {
+        "--apply stats.safetensors is the input itself": (
+            *("--statistics", "stats.safetensors"),
+            *("--apply", "stats.safetensors"),
+        ),
+        "--apply link.safetensors is a file of model": ("--apply", "link.safetensors"),
+        "--apply model/model.safetensors is a file of model": ("--apply", "model/model.safetensors"),
+        "--apply out.json and -o are one file": ("--apply", "out.json"),
+        "checkpoints are safetensors": ("--apply", "out.csv"),
+        "there is no folder": ("--apply", "none/out"),
+        "holds 'other.safetensors', which is no earlier output": ("--apply", "foreign"),
+        "-o model/1_Pooling/config.json is a file of model": ("-o", "model/1_Pooling/config.json"),
+        "-o folder.json is a folder": ("-o", "folder.json"),
+    }.items():
+        asked = ("allocate", "model", "--bits", 3, *(() if "-o" in call else ("-o", "out.json")), *call)
+        assert words in refused(capsys, *asked), words
+    asked = ("allocate", "model", "--use", "plan.json", "--report", "r.html", "--apply")
+    assert "is the input itself" in refused(capsys, *asked, "plan.json")
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before

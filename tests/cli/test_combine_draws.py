@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from command_line import refused, run
 
-from kofn.combination import consensus_monte_carlo, gaussian_product
+from kofn.combination import consensus_monte_carlo, credal_mixture, gaussian_product, hierarchical_normal
 
 CONSENSUS = ("--method", "consensus_monte_carlo")
 
@@ -98,7 +98,7 @@ REFUSED = [
     (("draws_*.csv", *CONSENSUS, "--columns", "gamma", "-o", "p.csv"), "gamma"),
     (
         ("posterior_0.npz", "words.txt", *CONSENSUS, "-o", "p.npz"),
-        "words.txt holds no draws; give .npy, .npz or a table",
+        "words.txt holds no draws; give .npy, .npz, a table or .nc",
     ),
     (("names_0.csv", "names_1.csv", *CONSENSUS, "-o", "p.csv"), "names_0.csv has no numeric columns to take as param"),
 ]
@@ -130,3 +130,30 @@ def test_columns_of_the_sampler_are_no_parameters_unless_named(capsys: pytest.Ca
     assert code == 0
     assert "note:" not in err
     assert pl.read_csv("out.csv").columns == ["alpha", "lp__"]
+
+
+def test_posteriors_of_tasks_are_blended_by_preference(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    words = ("-m", "credal_mixture", "--weights", "3,1,0", "--mass", "0.8", "--draws", "40", "--seed", "1")
+    code, out, _ = run(capsys, "combine", "posterior_*.npz", *words, "-o", "models.npz", "--report", "r.html")
+    assert code == 0
+    assert "40 draws of the mixture of 3 tasks, inside its densest region" in out
+    assert "75.0% of the preference" in out
+    plan = credal_mixture(shards, weights=[3, 1, 0], mass=0.8, draws=40, seed=1)
+    with np.load("models.npz") as made:
+        np.testing.assert_array_equal(made["beta"], plan.result[:, 1:])
+    assert "The posteriors of 3 tasks, blended by preference" in Path("r.html").read_text()
+
+
+def test_posteriors_of_tasks_give_the_prior_of_the_next(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    words = ("-m", "hierarchical_normal", "--draws", "30", "--seed", "1", "-o", "next.csv", "--report", "r.html")
+    code, out, _ = run(capsys, "combine", "draws_*.csv", *words)
+    assert code == 0
+    assert "30 draws of a next task's parameters, from 3 tasks" in out
+    members = [{"alpha": draws["alpha"], "beta": draws["beta"][:, 0]} for draws in shards]
+    np.testing.assert_allclose(
+        pl.read_csv("next.csv").to_numpy(), hierarchical_normal(members, draws=30, seed=1).result, rtol=1e-9
+    )
+    assert "The prior of a next task, from 3 tasks" in Path("r.html").read_text()
+    assert "--weights is not of draws; leave it out" in refused(
+        capsys, "combine", "draws_*.csv", "-m", "hierarchical_normal", "--weights", "1,1,1", "-o", "next.csv"
+    )

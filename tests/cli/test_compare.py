@@ -44,6 +44,21 @@ def test_what_gains_and_what_loses_is_told(pixels: Path, capsys: pytest.CaptureF
     assert answer["verdicts"]["10"].startswith("use auto: surely better than random here")
 
 
+def test_splits_on_an_engine_have_the_same_answers(
+    pixels: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_trial, "SPLITS", 2)
+    call = ("compare", pixels, "--vectors", "image", "--judge", "digit", "-k", 10, "--methods", "farthest_first")
+    here, there = (
+        json.loads(run(capsys, *call, "--json", *more)[1]) for more in ((), ("--engine", "local", "--threads", 2))
+    )
+    for told in (here, there):
+        del told["seconds"], told["rows"][0]["seconds"]
+    assert here == there
+    assert "choose one of local, ray" in refused(capsys, *call, "--engine", "spork")
+    assert "say --engine ray too" in refused(capsys, *call, "--address", "head:6379")
+
+
 def test_labels_without_meaning_are_no_reason_to_choose(pixels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     frame = pl.read_parquet(pixels)
     shuffled = frame["digit"].shuffle(seed=1)

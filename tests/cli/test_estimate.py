@@ -170,7 +170,7 @@ def test_a_round_is_timed_on_more_rows_than_were_seen() -> None:
 
     X = np.random.default_rng(0).normal(size=(500, 2))
     size, each, before = round_of_many(run, X, 4_000, 1e-9) or (0, 0.0, 0.0)
-    assert asked == [(4_000, 1), (4_000, 4)]
+    assert asked == [(500, 1), (4_000, 1), (4_000, 4)]
     assert (size, each > 0, before >= 0) == (4_000, True, True)
     assert round_of_many(run, X, 4_000, 1.0) is None
 

@@ -11,6 +11,8 @@ import pytest
 from command_line import refused, run
 
 from kofn.cli import write
+from kofn.io import many
+from kofn.io.formats import JsonLines
 
 
 @pytest.fixture
@@ -22,6 +24,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 CALL = ("select", "pool.csv", "--id", "id", "--text", "text")
+
+
+def test_lines_that_stay_are_never_all_in_memory(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "_LINES_AT_ONCE", 50)
+    asked: list[int] = []
+    for kind in (JsonLines, many._JsonFiles):
+        plain = kind.lines
+        monkeypatch.setattr(
+            kind, "lines", lambda table, rows, plain=plain: asked.append(len(rows)) or plain(table, rows)
+        )
+    lines = [f'{{"n":{row},  "v": [{row % 7}, {row // 7}], "id": "r{row}"}}' for row in range(420)]
+    (folder / "a.jsonl").write_text("\n".join(lines[:170]) + "\n")
+    (folder / "b.jsonl").write_text("\n".join(lines[170:]) + "\n")
+    call = ("select", "a.jsonl", "b.jsonl", "--vectors", "v", "--dedupe", "1", "-o", "kept.jsonl")
+    for more in ((), ("--work", "w")):
+        assert run(capsys, *call, *more)[0] == 0
+        assert (folder / "kept.jsonl").read_text().splitlines() == lines
+        assert run(capsys, *call, *more, "--drop", "v,id")[0] == 0
+        assert [json.loads(line) for line in (folder / "kept.jsonl").open()] == [{"n": row} for row in range(420)]
+    assert max(asked) == 50
 
 
 def test_near_duplicates_alone_are_dropped_and_all_others_kept_in_order(

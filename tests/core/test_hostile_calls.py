@@ -12,7 +12,20 @@ import attack
 import numpy as np
 import pytest
 import time_budget
-from hostile_calls import CHOSEN, METHODS, STEPPERS, Try, fault, of_method, of_objective, of_stepper
+from documented_calls import Documented, calls_of
+from hostile_calls import (
+    CHOSEN,
+    FUNCTIONS,
+    METHODS,
+    STEPPERS,
+    WORK,
+    Try,
+    fault,
+    of_function,
+    of_method,
+    of_objective,
+    of_stepper,
+)
 from hostile_values import VALUES
 
 import kofn
@@ -76,6 +89,23 @@ def test_steppers(cls: type) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objectives(name: str) -> None:
     assert _faults(of_objective(name, np.random.default_rng(NUMBER), EACH)) == []
+
+
+@pytest.mark.parametrize("helper", FUNCTIONS, ids=lambda helper: helper.name)
+def test_functions(helper: Documented, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert calls_of(helper), "its example calls it nowhere, or fails"
+    # Amounts of work that somebody waits for are left to deep runs.
+    kinds = [kind for kind in VALUES if time_budget.DEEP or kind not in WORK]
+    tries = of_function(helper, np.random.default_rng(NUMBER), attack.scaled(8, 1), kinds)
+    assert _faults(tries) == []
+
+
+def test_public_functions_read_their_arguments_by_their_types() -> None:
+    plain = [helper.name for helper in FUNCTIONS if not hasattr(helper.function, "__kofn_helper__")]
+    # Those of the verbs themselves read theirs as the verbs do.
+    assert plain == ["compare", "methods"]
+    assert len(FUNCTIONS) > 40
 
 
 def test_what_the_callers_own_code_raises_passes_through() -> None:

@@ -22,8 +22,10 @@ from kofn.core.checks import BrokenPlanError, InputError
 from kofn.core.plans import Assignment, Selection
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
 from kofn.core.vocabulary import VOCABULARY
+from kofn.engines.local import Local
 from kofn.indexing import collect, packages, stub
 from kofn.laws import LAWS, laws_of
+from kofn.laws.engines import Shuffled
 
 INDEX = {verb: _index.entries(verb) for verb in VERBS}
 ENTRIES = [pytest.param(entry, id=entry.name) for verb in VERBS for entry in INDEX[verb].values()]
@@ -571,6 +573,14 @@ class TestCompare:
         frame = kofn.compare("allocate", [[2.0, 1.0], [5.0, 1.0]], budget=1, methods=["hull_greedy"])
         assert frame["value"].to_list() == [3.0]
 
+    def test_runs_on_an_engine_have_the_same_answers(self):
+        words = {"k": [1, 2], "methods": ["lazy_greedy", "random_sample", lambda X, k: list(range(k))], "seeds": 2}
+        here = kofn.compare("select", X, **words)
+        for engine in (Local(2), Shuffled(1), "local"):
+            there = kofn.compare("select", X, engine=engine, **words)
+            assert there.drop("seconds").equals(here.drop("seconds"))
+        refused(lambda: kofn.compare("select", X, engine="spork", **words), "choose one of local, ray")
+
 
 def test_the_overflow_word_of_assign_and_the_options_of_allocate():
     assert kofn.assign(scores=SCORES, capacity=1, overflow="drop").options["overflow"] == "drop"
@@ -651,7 +661,7 @@ def test_packages_are_found_without_importing_them():
 
 
 def test_verbs_are_what_the_package_exports():
-    for name in ("select", "assign", "allocate", "combine", "compare", "methods"):
+    for name in ("select", "assign", "allocate", "combine", "methods"):
         assert getattr(kofn, name) is getattr(verbs, name)
     assert set(kofn.__all__) <= set(dir(kofn))
     with pytest.raises(AttributeError, match="nothing_here"):

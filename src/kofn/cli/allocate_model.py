@@ -177,6 +177,8 @@ def _arguments(typed: Sequence[str], file: str, values: Mapping[str, Any]) -> Mo
         raise InputError(f"--option {next(iter(arguments.own_options))} is not taken for a model on disk; leave it out")
     check_outputs(arguments, [file], table=False)
     _check_words(arguments, file)
+    if arguments.applied:
+        _check_target(arguments.applied, file)
     return arguments
 
 
@@ -195,10 +197,19 @@ def _check_words(arguments: ModelArguments, file: str) -> None:
         raise InputError(
             f"-o {arguments.output}: the plan is written as {wanted[1:].upper()}; end the name in {wanted}"
         )
-    if arguments.applied and Path(arguments.applied).resolve() == Path(file).resolve():
-        raise InputError(f"--apply {arguments.applied} is the model itself; name another folder")
     if arguments.max_memory is not None and bytes_of(arguments.max_memory) < _LEAST_MEMORY:
         raise InputError(f"--max-memory {arguments.max_memory}: the work needs {_LEAST_MEMORY:,} bytes; give as many")
+
+
+def _check_target(applied: str, file: str) -> None:
+    """Refuse a place that no checkpoint can be written to, before any work is done."""
+    from kofn.io.tensor_writer import CheckpointWriter
+    from kofn.io.tensors import Checkpoint
+
+    checkpoint = Checkpoint.open(file)
+    if checkpoint.is_at(Path(applied)):
+        raise InputError(f"--apply {applied} is the model itself; name another folder")
+    CheckpointWriter(applied, checkpoint.layout)
 
 
 # The interpreter with the kernels, and the blocks of two threads.

@@ -189,6 +189,7 @@ DROP = flag("--drop", metavar="A,B", type=COLUMNS, help="Leave these columns out
 
 
 DEVICE = flag("--device", metavar="NAME", help="What compares rows: cuda, or auto for a GPU where there is one.")
+ADDRESS = flag("--address", metavar="HOST:PORT", help="Of the Ray cluster; also auto, or ray://HOST:PORT.")
 
 
 def columns(help: str) -> click.Option:

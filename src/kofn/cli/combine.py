@@ -49,8 +49,9 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     With --label, arrays or columns are what models predicted, best of rows that they were not trained on: those are
     blended whose mean loses least. Columns may be named after classes (forest_yes, forest_no).
 
-    With --method consensus_monte_carlo, gaussian_product or kernel_product, arrays or tables are draws of
-    sub-posteriors, one file a shard with one array or column a parameter: -o gets draws of their product.
+    With --method consensus_monte_carlo, gaussian_product or kernel_product, arrays, tables or ArviZ's .nc are draws of
+    sub-posteriors, one file a shard with one array or column a parameter: -o gets draws of their product. With
+    credal_mixture (and --weights, the preference) or hierarchical_normal they are posteriors of tasks that differ.
 
     \b
     kofn combine a/ b/ c/ --weights .5,.3,.2 -o merged/
@@ -64,6 +65,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     kofn combine oof_*.npy --labels y.npy -k 5 --apply 'test_*.npy' -o blend.npy
     kofn combine oof.csv --id row --label target -o blend.csv
     kofn combine posterior_*.npz --method consensus_monte_carlo -o posterior.npz
+    kofn combine task_*.nc --method credal_mixture --weights 3,1,1 -o models.npz
     kofn combine votes.csv -o ranking.csv
     kofn combine head_to_head.csv --id model --wins -o ranking.csv
     """
@@ -80,7 +82,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     if are_predictions(members, arguments):
         blend_predictions(members, arguments)
         return
-    check_outputs(arguments, members, table=ranked)
+    check_outputs(arguments, members, table=ranked, checkpoint=not ranked)
     if suffix in RECIPES:
         _follow(members, arguments)
     elif ranked:

@@ -1,4 +1,4 @@
-"""`kofn combine` of draws of sub-posteriors: draws of their product, and how well the shards agree."""
+"""`kofn combine` of draws of posteriors: of their product, of a mixture, or of a next task's parameters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
+from kofn.report.posteriors import WORDS
 from kofn.tables.draws import as_arrays, of_the_sampler, read_draws
 from kofn.tables.read import ARRAYS
 from kofn.verbs import combine
 
 _LISTED = 20  # parameters printed
-_FAMILY = "combination/posteriors"
+_FAMILIES = ("combination/posteriors", "combination/task_posteriors")
 # Flags of checkpoints, rankings, votes and predictions.
 _OTHERS = (
     *("base", "weights", "summed", "only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower", "wins"),
@@ -33,8 +34,8 @@ _FLAGS = {"summed": "--sum", "answers": "--label", "k": "-k", "group_column": "-
 
 
 def are_draws(arguments: CombineArguments) -> bool:
-    """Whether the method is one of draws of sub-posteriors."""
-    return arguments.entry is not None and arguments.entry.family == _FAMILY
+    """Whether the method is one of draws of posteriors."""
+    return arguments.entry is not None and arguments.entry.family in _FAMILIES
 
 
 def refuse_unnamed_draws(arguments: CombineArguments) -> None:
@@ -48,8 +49,9 @@ def refuse_unnamed_draws(arguments: CombineArguments) -> None:
 
 def combine_draws(members: Sequence[str], arguments: CombineArguments) -> None:
     """Read, combine, write and print."""
+    taken = () if arguments.entry is None else arguments.entry.accepted
     for name in _OTHERS:
-        if getattr(arguments, name) not in (None, (), False):
+        if name not in taken and getattr(arguments, name) not in (None, (), False):
             raise InputError(f"{_FLAGS.get(name, '--' + name.replace('_', '-'))} is not of draws; leave it out")
     if len(members) == 1:
         raise InputError(f"{members[0]} is one file of draws; give one for each shard")
@@ -65,7 +67,11 @@ def combine_draws(members: Sequence[str], arguments: CombineArguments) -> None:
         say(size, lambda: facts(size), arguments.as_json)
         return
     plan: Blend = combine(
-        read, method=arguments.method, options=arguments.options, ids=_names(members), **arguments.given()
+        read,
+        method=arguments.method,
+        options=arguments.options,
+        ids=_names(members),
+        **arguments.given(*({"weights"} & set(taken))),
     )
     _write(plan, read[0], arguments, as_table=as_table)
     for warning in plan.info["warnings"]:
@@ -105,7 +111,7 @@ def _table(draws: Array, plan: Blend) -> Any:
 
 
 def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
-    """The product for machines."""
+    """The answer for machines."""
     info, spread = plan.info, np.asarray(plan.spread)
     return {
         "method": plan.method,
@@ -122,7 +128,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
                 "ess": float(info["member_ess"][shard]),
                 "weight": float(plan.weights[shard]),
                 "distance": float(spread[shard]),
-                "chance": float(info["chance_of_distance"][shard]),
+                **({"chance": float(info["chance_of_distance"][shard])} if "chance_of_distance" in info else {}),
             }
             for shard, name in enumerate(plan.keys(np.arange(plan.n)).tolist())
         ],
@@ -135,10 +141,9 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
 
 
 def render(plan: Blend, arguments: CombineArguments) -> str:
-    """The product for people: each parameter's mean and interval, and how well the shards agree."""
-    rows = answer(plan, arguments)
-    count, size = rows["draws"], rows["ess"]
-    lines = [f"{plan.method}: {count:,} draws of the product of {plan.n} shards, worth {size:,.0f} independent ones"]
+    """The answer for people: each parameter's mean and interval, and how well the members agree."""
+    rows, words = answer(plan, arguments), WORDS[plan.objective]
+    lines = [f"{plan.method}: {rows['draws']:,} {words.made.format(n=plan.n, ess=rows['ess'])}"]
     parameters = rows["parameters"][:_LISTED]
     width = max(len(row["parameter"]) for row in parameters)
     lines += [
@@ -149,8 +154,8 @@ def render(plan: Blend, arguments: CombineArguments) -> str:
     if len(rows["parameters"]) > _LISTED:
         lines.append(f"  and {len(rows['parameters']) - _LISTED} more (--json lists them all)")
     lines += [
-        f"  {row['shard']}: {row['draws']:,} draws worth {row['ess']:,.0f}, {row['weight']:.1%} of the precision, "
-        f"{row['distance']:.2f} standard deviations from the others"
+        f"  {row['shard']}: {row['draws']:,} draws worth {row['ess']:,.0f}, {row['weight']:.1%} of {words.part}, "
+        f"{row['distance']:.2f} {words.distance}"
         for row in rows["shards"]
     ]
     lines += drawn_lines(plan, arguments.seed, "these draws")

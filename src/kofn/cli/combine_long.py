@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+import click
+
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, nearest
 from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
 from kofn.io.tables import Table
+from kofn.tables.alike import alike_labels
 from kofn.tables.long_form import LongColumns, long_columns, long_scores
 
 _ID = "system"
@@ -51,6 +54,9 @@ def widened(table: Table, columns: LongColumns, arguments: CombineArguments) -> 
 
     scores = long_scores(table, columns.score)
     names: dict[str, Array] = {"system": table.labels(columns.system), "judge": table.labels(columns.judge)}
+    for name, column in zip(names.values(), (columns.system, columns.judge), strict=True):
+        if note := alike_labels(name, column):
+            click.echo(f"warning: {note}", err=True)
     item = None if columns.item is None else table.labels(columns.item)
     known = list(dict.fromkeys(map(str, names["judge"].tolist())))
     for flag, named in (("--columns", arguments.columns), ("--lower", arguments.lower)):

@@ -20,6 +20,7 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
+from kofn.tables.alike import alike_labels
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
 from kofn.tables.read import ARRAYS, TABLES
 from kofn.verbs import combine
@@ -70,6 +71,8 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         y = read_answers(answers_file, arguments.reading, read.ids, read.id_name)
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
             read = of_classes_in(read, y)
+    if y is not None and y.dtype.kind == "U" and (note := alike_labels(y, str(arguments.answers))):
+        click.echo(f"warning: {note}", err=True)
     applied = _applied(applied_paths, read, arguments) if applied_paths else None
     if arguments.dry_run:
         size = {"members": len(read.names), "rows": read.n, "method": arguments.method, "exact": "greedy"}

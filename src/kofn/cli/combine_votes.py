@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
@@ -13,8 +14,10 @@ from kofn.cli.combine_rules import answer_cycles, answer_rules, cycle_lines, rul
 from kofn.cli.printing import drawn_lines, facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
+from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.tables import Table
+from kofn.tables.alike import alike_labels
 from kofn.tables.votes import read_votes, read_wins
 from kofn.verbs import combine
 
@@ -39,6 +42,9 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         left_out = against_itself = 0
         source = "a table of wins"
     else:
+        sides = [cell or "" for name in (columns.first, columns.second) for cell in table.column(name).cast(pl.String)]
+        if note := alike_labels(sides, columns.first, columns.second):
+            click.echo(f"warning: {note}", err=True)
         votes = read_votes(table, columns)
         ballots = win_ballots(votes.wins, votes.ties, ids=votes.names)
         left_out, against_itself = votes.left_out, votes.against_itself

@@ -46,6 +46,8 @@ TRIED = Section(
         flag("--seed", type=int, default=0, show_default=True, help="Of the splits and draws."),
         flag("--time-limit", type=float, metavar="SECONDS", help="Stop then, and judge by the splits that were done."),
         flag("--threads", "--n-threads", "n_threads", type=int, help="The answer is the same for any number."),
+        flag("--engine", metavar="NAME", help="Where the splits run: local or ray, each on one thread."),
+        words.ADDRESS,
         flag("--json", "as_json", is_flag=True, help="Print as JSON."),
     ),
 )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -13,11 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kofn.core.arrays import Ints, directions
+from kofn.core.arrays import Floats, Ints, directions
 from kofn.core.checks import FailureError, InputError, is_sparse, nearest
 from kofn.core.dispatch import methods_of
 from kofn.core.registry import Entry
 from kofn.core.runtime import Control
+from kofn.core.vocabulary import argument
+from kofn.engines.opening import addressed, opened
 from kofn.io.tables import UNLABELLED, Table
 from kofn.selection.labels._accuracy import (
     Judge,
@@ -51,6 +52,7 @@ class CompareArguments(RowArguments):
     label_column: str
     k: tuple[int, ...]
     methods: tuple[str, ...]
+    address: str | None = None
 
     @classmethod
     def of_typed(cls, typed: Sequence[str], values: Mapping[str, Any]) -> Self:
@@ -71,6 +73,7 @@ class CompareArguments(RowArguments):
             "typed": tuple(typed),
             "own_options": {},
             "method": "auto",
+            "methods": tuple(dict.fromkeys(values["methods"])),
             "dry_run": False,
             "no_cache": values["no_cache"],
         }
@@ -127,35 +130,24 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
     if arguments.metric is None and arguments.text:
         X = directions(X.astype(np.float64))
     judges, judge_note = _judges(table, arguments, rows, X, y)
-    pickers = {name: functools.partial(_picks, name, arguments) for name in arguments.methods}
-    seed = arguments.seed or 0
-    random: list[list[float]] = []
-    points: dict[str, list[list[float]]] = {name: [] for name in pickers}
-    shares: dict[str, list[list[float]]] = {name: [] for name in pickers}
-    spent = dict.fromkeys(pickers, 0.0)
+    lesson = _Lesson(X, y, judges, size, test, arguments)
+    random: list[Floats] = []
+    points: dict[str, list[Floats]] = {name: [] for name in arguments.methods}
+    shares: dict[str, list[Floats]] = {name: [] for name in arguments.methods}
+    spent = dict.fromkeys(arguments.methods, 0.0)
     with Control(time_limit=arguments.time_limit, progress=True, total=SPLITS, title="comparing") as control:
-        for split in range(SPLITS):
-            if control.stopped():
-                break
-            rng = np.random.default_rng([seed, split])
-            order = rng.permutation(len(rows))
-            pool, held = order[:size], order[size : size + test]
-            orders = [rng.permutation(size) for _ in range(DRAWS)]
-            drawn = [np.array([accuracy(judges, pool[order[:k]], held) for order in orders]) for k in arguments.k]
-            random.append([float(reached.mean()) for reached in drawn])
-            for name, pick in pickers.items():
-                began = time.perf_counter()
-                picked = [pick(X[pool], y[pool], k, split) for k in arguments.k]
-                spent[name] += time.perf_counter() - began
-                got = [accuracy(judges, pool[chosen], held) for chosen in picked]
-                points[name].append([mine - float(d.mean()) for mine, d in zip(got, drawn, strict=True)])
-                shares[name].append([beaten(mine, d) for mine, d in zip(got, drawn, strict=True)])
+        for split, tried in enumerate(_tried(lesson, control)):
+            random.append(tried.random)
+            for name in arguments.methods:
+                points[name].append(tried.points[name])
+                shares[name].append(tried.shares[name])
+                spent[name] += tried.seconds[name]
             control.step(split + 1)
     if len(random) < 2:
         raise FailureError(f"--time-limit {arguments.time_limit:g} s left no time for two splits; give more")
     table_rows = []
     for at, k in enumerate(arguments.k):
-        for name in pickers:
+        for name in arguments.methods:
             values = np.array(points[name])[:, at]
             table_rows.append(
                 {
@@ -163,7 +155,7 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
                     "method": name,
                     "random": float(np.mean(np.array(random)[:, at])),
                     "points": float(values.mean()),
-                    "interval": half_width(values, overlap=test / size, of=len(pickers)),
+                    "interval": half_width(values, overlap=test / size, of=len(arguments.methods)),
                     "beaten": float(np.array(shares[name])[:, at].mean()),
                     "seconds": spent[name],
                 }
@@ -178,6 +170,62 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
         verdicts={k: _verdict([row for row in table_rows if row["k"] == k]) for k in arguments.k},
         notes=(f"compared by {compared.how}", *gaps, judge_note),
     )
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What all splits share: the labelled rows, the judges, rows of a pool and of a test, and what was asked."""
+
+    X: NDArray[Any]
+    y: Ints
+    judges: tuple[Judge, ...]
+    size: int
+    test: int
+    arguments: CompareArguments
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What one split shows, of each k: the mean of random draws; of each method its points over it, and the share of
+    draws that are worse; and the seconds that each method took."""
+
+    random: Floats
+    points: dict[str, Floats]
+    shares: dict[str, Floats]
+    seconds: dict[str, float]
+
+
+def _tried(lesson: _Lesson, control: Control) -> Iterator[_Tried]:
+    """The splits in their order, here one after another, or where --engine says."""
+    arguments = lesson.arguments
+    where = argument("engine", addressed(arguments.engine, arguments.address))
+    if where is None:
+        for split in range(SPLITS):
+            if control.stopped():
+                return
+            yield try_split(split, lesson)
+        return
+    with opened(where, arguments.n_threads) as engine:
+        yield from engine.map(try_split, range(SPLITS), shared=(engine.share(lesson),), stopped=control.stopped)
+
+
+def try_split(split: int, lesson: _Lesson) -> _Tried:
+    """Let each method pick from one pool of labelled rows, beside random draws of the same pool."""
+    arguments, judges, y = lesson.arguments, lesson.judges, lesson.y
+    rng = np.random.default_rng([arguments.seed or 0, split])
+    order = rng.permutation(len(y))
+    pool, held = order[: lesson.size], order[lesson.size : lesson.size + lesson.test]
+    orders = [rng.permutation(lesson.size) for _ in range(DRAWS)]
+    drawn = [np.array([accuracy(judges, pool[order[:k]], held) for order in orders]) for k in arguments.k]
+    points, shares, seconds = {}, {}, {}
+    for name in arguments.methods:
+        began = time.perf_counter()
+        picked = [_picks(name, arguments, lesson.X[pool], y[pool], k, split) for k in arguments.k]
+        seconds[name] = time.perf_counter() - began
+        reached = [accuracy(judges, pool[chosen], held) for chosen in picked]
+        points[name] = np.array([mine - float(d.mean()) for mine, d in zip(reached, drawn, strict=True)])
+        shares[name] = np.array([beaten(mine, d) for mine, d in zip(reached, drawn, strict=True)])
+    return _Tried(np.array([float(reached.mean()) for reached in drawn]), points, shares, seconds)
 
 
 def _labelled(labels: NDArray[Any], arguments: CompareArguments) -> tuple[Ints, Ints, int, int]:

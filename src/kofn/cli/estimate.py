@@ -4,48 +4,47 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
 from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
+from kofn.cli.estimate_samples import ROWS, SQUARE, checked_options, times_fewer
+from kofn.cli.estimate_samples import run_sample as _run_sample
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
-from kofn.core.checks import InfeasibleError, InputError, option
+from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
-from kofn.core.registry import Entry
-from kofn.core.signatures import annotation_text
 from kofn.engines.speed import features_of, rows_sampled
+from kofn.io.beginnings import ROWS as ROWS_READ
 from kofn.io.beginnings import SMALL, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
-from kofn.verbs import allocate, assign, select
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the
 # growth seen is the growth to come.
 _SAMPLES = (300, 800, 2_500, 5_000)
 # Seconds in which all samples should be timed.
-_PATIENCE = 0.6
+_PATIENCE = 0.5
 # A run that may also have loaded what is imported and compiled is repeated where it took no longer.
 _LOADED = 1.5
 # A run so short is repeated: it is timed too roughly.
-_SHORT = 0.2
+_SHORT = 0.1
+# What work is taken to grow as after the first sample, and how much larger than the last one a sample has to be.
+_FIRST_GROWTH, _WORTH_IT = 1.5, 1.25
 # The largest power of n that seconds are taken to grow as, and by how much it rises from samples to the next ones.
 _STEEPEST, _STEEPER = 2.5, 0.5
-# Rows of a sample to a pick: most of a pool is not picked, nor should be of its samples.
-_ROWS_A_PICK = 4
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
-# Words with one row an item; `_SQUARE` have one column an item too.
-_ROWS = ("X", "scores", "curves", "y", "costs", "weights", "groups")
-_SQUARE = ("similarity", "distances")
-_INPUTS = ("X", "scores", "curves", *_SQUARE, "rankings")
+# Texts among which near-duplicates are looked for.
+_TEXTS = 1_500
+# Words that hold the items.
+_INPUTS = ("X", "scores", "curves", *SQUARE, "rankings")
 
 
 @contextmanager
@@ -62,7 +61,9 @@ def beginning_of(sources: Sequence[str], arguments: RowArguments) -> Iterator[tu
         with located(table):
             yield table, None
         return
-    with beginning(files[0], square=arguments.metric == "precomputed") as (path, rows):
+    # Near-duplicates among texts are looked for in full texts, which takes longer a row than all else.
+    most = _TEXTS if arguments.text and getattr(arguments, "dedupe", None) is not None else ROWS_READ
+    with beginning(files[0], square=arguments.metric == "precomputed", rows=most) as (path, rows):
         try:
             table = Table.open(path, arguments.reading)
             yield table, rows if len(files) == 1 else rows_of_all(files, table.n if rows is None else rows)
@@ -98,11 +99,11 @@ def beforehand(
         # The real call says best what is wrong.
         dispatch.dispatch(verb, method, call, options)
     if entry is not None:
-        options = _checked(entry, options)
+        options = checked_options(entry, options)
     source = next(word for word in _INPUTS if word in call)
     seen = call[source].shape[0]
     n = seen if rows is None else max(seen, rows)
-    input_bytes = sum(_held(call[word], word, n / seen) for word in {*_ROWS, *_INPUTS} if word in call)
+    input_bytes = sum(_held(call[word], word, n / seen) for word in {*ROWS, *_INPUTS} if word in call)
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
     if method == "sampled_greedy" and "reference" not in options:
@@ -143,13 +144,19 @@ def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs:
 def _held(value: Any, word: str, times: float) -> float:
     """Bytes of an argument of a pool that is so many times as large."""
     parts = (value.data, value.indices, value.indptr) if hasattr(value, "indptr") else (value,)
-    return float(sum(getattr(part, "nbytes", 0) for part in parts)) * (times * times if word in _SQUARE else times)
+    return float(sum(getattr(part, "nbytes", 0) for part in parts)) * (times * times if word in SQUARE else times)
 
 
 def _at_size(call: Mapping[str, Any], n: int) -> dict[str, Any]:
     """The call with as many rows of vectors as the whole has, which take no memory."""
     X = call.get("X")
-    return {**call, "X": np.broadcast_to(X[:1], (n, X.shape[1]))} if isinstance(X, np.ndarray) else dict(call)
+    if isinstance(X, np.ndarray):
+        return {**call, "X": np.broadcast_to(X[:1], (n, X.shape[1]))}
+    if X is not None and hasattr(X, "nnz") and X.shape[0] < n:
+        # Rows without an entry.
+        starts = np.concatenate([X.indptr, np.full(n - X.shape[0], X.indptr[-1])])
+        return {**call, "X": type(X)((X.data, X.indices, starts), shape=(n, X.shape[1]))}
+    return dict(call)
 
 
 def _timed(
@@ -157,17 +164,13 @@ def _timed(
 ) -> tuple[str, Plan | None]:
     """How long the call will take, in words, and the plan of a sample."""
     seen = next(call[word].shape[0] for word in _INPUTS if word in call)
-    sizes = [size for size in _SAMPLES if size <= seen] or [seen]
     seconds: dict[int, float] = {}
     rounds: dict[int, int] = {}
-    last, worked = sizes[0], 0.0
+    size: int | None = min(seen, _SAMPLES[0])
     # What else the machine does is no reason to look at fewer rows.
     began = time.process_time()
     try:
-        for size in sizes:
-            # The first looks are short, so that those of slow methods are too.
-            if seconds and time.process_time() - began + worked * size / last > _PATIENCE:
-                break
+        while size is not None:
             last = size
             for turn in range(2):
                 start, worked = time.perf_counter(), -time.process_time()
@@ -175,10 +178,10 @@ def _timed(
                 worked += time.process_time()
                 if n > size and (cost := by_cost(plan, options, call, n)):
                     return cost, plan
-                # Of fewer picks than the call's each is taken to last as long as one of those.
-                fewer = call["k"] / _picks_of(call["k"], size) if verb == "select" and "k" in call else 1.0
+                if n > _SAMPLES[1] and _looks_at_pairs(plan, call):
+                    return by_pairs(_searches(verb, method, options, call, n, seen), options, call, n), plan
                 # The clock runs on while other programs have the processor; threads work at the same time.
-                took = min(worked, time.perf_counter() - start) * fewer
+                took = min(worked, time.perf_counter() - start) * times_fewer(verb, call, size)
                 seconds[size] = min(seconds.get(size, math.inf), took)
                 rounds[size] = plan.info.get("rounds", 0)
                 if turn == 0 and worked <= _LOADED and _loads(seconds):
@@ -186,12 +189,9 @@ def _timed(
                     began = time.process_time()
                 elif worked > _SHORT:
                     break
+            size = _next_size(seconds, worked, _PATIENCE - (time.process_time() - began), seen)
     except InfeasibleError as error:
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
-    if n > sizes[-1] and plan.method in OF_PAIRS and plan.objective == "facility_location" and "X" in call:
-        # A share of the picks looks at too few pairs again, all of them on a sample at too many.
-        others = [_run_sample(verb, method, options, call, n, seen, last, every_pick=True)] if "k" in call else []
-        return by_pairs([plan, *others], call, n), plan
     measured = f"measured on {last:,} rows"
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
@@ -200,6 +200,41 @@ def _timed(
         return _by_rounds(seconds, rounds, most, n, many), plan
     slope = growth(seconds)
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
+
+
+def _next_size(seconds: Mapping[int, float], worked: float, left: float, seen: int) -> int | None:
+    """The rows to time next: the next of the usual sizes, or as many as the time left allows; None where too few."""
+    last = max(seconds)
+    usual = next((size for size in _SAMPLES if last < size <= seen), None)
+    if usual is None or left <= 0:
+        return None
+    slope = growth(seconds) if len(seconds) > 1 else _FIRST_GROWTH
+    within = int(last * (left / max(worked, 1e-6)) ** (1 / slope))
+    return usual if usual <= within else within if within >= _WORTH_IT * last else None
+
+
+def _looks_at_pairs(plan: Plan, call: Mapping[str, Any]) -> bool:
+    """Whether most of the time goes into looks at pairs of rows, which are counted and not timed."""
+    return plan.method in OF_PAIRS and plan.objective == "facility_location" and "X" in call
+
+
+def _searches(
+    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int, seen: int
+) -> list[Plan]:
+    """Searches of as many rows as time allows: with a share of the picks, which looks at too few pairs again, and with
+    all of them, on a sample at too many.
+    """
+    size, most = min(seen, _SAMPLES[1]), min(seen, _SAMPLES[-1])
+    while True:
+        began = time.process_time()
+        plans = [_run_sample(verb, method, options, call, n, seen, size)]
+        if "k" in call:
+            plans.append(_run_sample(verb, method, options, call, n, seen, size, every_pick=True))
+        worked = time.process_time() - began
+        larger = min(most, int(size * math.sqrt(_PATIENCE / max(worked, 1e-6))))
+        if size > _SAMPLES[1] or larger < _WORTH_IT * size:
+            return plans
+        size = larger
 
 
 def _most_rounds(method: str, options: Mapping[str, Any], verb: str) -> int | None:
@@ -235,7 +270,7 @@ def _many(
 ) -> tuple[int, float, float] | None:
     """Rounds timed on more rows than were seen, where rows are all that the call is about."""
     X = call.get("X")
-    others = {*_ROWS, *_SQUARE, "start", "distances"} - {"X"}
+    others = {*ROWS, *SQUARE, "start", "distances"} - {"X"}
     if not isinstance(X, np.ndarray) or call.keys() & others or options.keys() & {"must_link", "cannot_link", "sizes"}:
         return None
 
@@ -265,81 +300,3 @@ def growth(seconds: Mapping[int, float]) -> float:
     if not len(slopes):
         return 2.0
     return float(slopes[-1] if len(slopes) == 1 else min(slopes[-1], slopes[-2] + _STEEPER))
-
-
-def _picks_of(k: Any, size: int) -> Any:
-    """How many picks a sample is asked for, where the pool is asked for k."""
-    return min(k, max(1, size // _ROWS_A_PICK))
-
-
-def _run_sample(
-    verb: str,
-    method: str,
-    options: Mapping[str, Any],
-    call: Mapping[str, Any],
-    n: int,
-    seen: int,
-    size: int,
-    *,
-    every_pick: bool = False,
-) -> Plan:
-    """The plan of `size` of the rows seen, of a pool of n, under constraints that shrink with it.
-
-    Of a search over pairs the picks shrink too, unless `every_pick` is asked for.
-    """
-    rows = np.sort(np.random.default_rng(0).choice(seen, size, replace=False))
-    small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start", "ids")}
-    small["progress"] = False
-    share = size / n
-    if "quotas" in small and share < 1:
-        # Minima that the pool can meet may be more than a sample holds; they do not change the time.
-        del small["quotas"], small["groups"]
-    for word in _ROWS:
-        if word in small and not isinstance(small[word], Mapping):
-            small[word] = small[word][rows]
-    for word in _SQUARE:
-        if word in small:
-            small[word] = small[word][rows][:, rows]
-    if "rankings" in small:
-        small["rankings"] = small["rankings"][rows]
-    if verb == "select" and "k" in small:
-        fewer = method in OF_PAIRS and not every_pick
-        small["k"] = max(1, math.ceil(small["k"] * share)) if fewer else _picks_of(small["k"], size)
-    if "capacity" in small:
-        shrunk = np.ceil(np.asarray(small["capacity"]) * share).astype(np.int64)
-        small["capacity"] = shrunk if shrunk.ndim else int(shrunk)
-    if verb == "allocate" and "budget" in small:
-        small["budget"] = small["budget"] * share
-    options = _of_sample(options, rows, share)
-    entry = dispatch.methods_of(verb).get(method)
-    if small.keys() >= {"scores", "capacity"} and verb == "assign" and (entry is None or "overflow" in entry.options):
-        # A sample's own overflow tells nothing of the pool's.
-        options.setdefault("overflow", "drop")
-    verbs: dict[str, Callable[..., Any]] = {"select": select, "assign": assign, "allocate": allocate}
-    plan: Plan = verbs[verb](method=method, options=options, **small)
-    return plan
-
-
-def _checked(entry: Entry, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The method's options as it reads them."""
-    parameters = entry.load().__kofn__.signature.parameters  # type: ignore[attr-defined]
-    return {
-        name: option(name, value, annotation_text(parameters[name])) if name in parameters else value
-        for name, value in options.items()
-    }
-
-
-def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], share: float) -> dict[str, Any]:
-    """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima."""
-    small = dict(options)
-    if "sizes" in small:
-        small["sizes"] = np.asarray(small["sizes"])[rows]
-    if "min_size" in small:
-        small["min_size"] = min(small["min_size"], max(1, int(small["min_size"] * share)))
-    if "reference" in small:
-        small["reference"] = max(1, int(small["reference"] * share))
-    for name in ("must_link", "cannot_link"):
-        if name in small:
-            pairs = small[name][np.isin(small[name], rows).all(axis=1)]
-            small[name] = np.searchsorted(rows, pairs)
-    return small

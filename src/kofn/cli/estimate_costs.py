@@ -37,14 +37,14 @@ def picks_of(k: Any, n: int) -> int:
     return n if k is None else int(k if k >= 1 else k * n)
 
 
-def by_pairs(plans: Sequence[Plan], call: Mapping[str, Any], n: int) -> str:
+def by_pairs(plans: Sequence[Plan], options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str:
     """Seconds of a search over pairs of rows, by how many pairs a sample's searches looked at and what one costs."""
-    speed = _pairs_a_second(call)
+    speed, served = _pairs_a_second(call), min(n, options.get("reference", n))
     looks, seconds = [], []
     for plan in plans:
         reference = plan.info.get("reference", plan.n)
         looks.append(plan.info["distance_evals"] / (plan.n * reference))
-        seconds.append(looks[-1] * n * (reference * n / plan.n) / speed)
+        seconds.append(looks[-1] * n * served / speed)
     low, high, least, most = min(seconds), max(seconds), min(looks), max(looks)
     if high < 1.2 * low:
         return f"about {high:.2g} ({most:.1f} looks at each pair, as on {plans[0].n:,} rows)"

@@ -64,17 +64,24 @@ def round_of_many(
         n: rows of the whole.
         a_row: seconds of a round for each row, as on a sample.
     """
-    size = int(min(n, _SECONDS / ((2 * _TIMED + 2) * a_row), _ENTRIES // X.shape[1]))
+    rng = np.random.default_rng(0)
+    most = int(min(n, _SECONDS / ((2 * _TIMED + 2) * a_row), _ENTRIES // X.shape[1]))
+    if most <= len(X):
+        return None
+
+    def seconds(size: int, rounds: int) -> tuple[float, float]:
+        rows = X[rng.integers(0, len(X), size)].astype(np.float64, copy=False)
+        rows = rows + rng.standard_normal(rows.shape) * (_MOVED * rows.std(axis=0))
+        began, clock = time.process_time(), time.perf_counter()
+        run({"X": rows.astype(X.dtype, copy=False)}, rounds)
+        worked = time.process_time() - began
+        return worked, min(worked, time.perf_counter() - clock)
+
+    # What comes before the first round may take longer than the round.
+    worked, _ = seconds(len(X), 1)
+    size = int(min(most, _SECONDS / (2 * worked / len(X) + _TIMED * a_row)))
     if size <= len(X):
         return None
-    rng = np.random.default_rng(0)
-    many = X[rng.integers(0, len(X), size)].astype(np.float64, copy=False)
-    many = many + rng.standard_normal(many.shape) * (_MOVED * many.std(axis=0))
-    took = []
-    for most in (1, 1 + _TIMED):
-        began = time.process_time()
-        clock = time.perf_counter()
-        run({"X": many.astype(X.dtype, copy=False)}, most)
-        took.append(min(time.process_time() - began, time.perf_counter() - clock))
+    took = [seconds(size, rounds)[1] for rounds in (1, 1 + _TIMED)]
     each = max(took[1] - took[0], 1e-6) / _TIMED
     return size, each, max(0.0, took[0] - each)

@@ -139,6 +139,6 @@ LARGE = Section(
         flag("--part-rows", type=int, metavar="N", help="How many rows are picked from at once in the first round."),
         flag("--work", metavar="DIR", help="Keep what is done there: a run that was killed goes on where it was."),
         flag("--engine", metavar="NAME", help="Where it runs: local (default) or ray; the same picks."),
-        flag("--address", metavar="HOST:PORT", help="Of the Ray cluster; also auto, or ray://HOST:PORT."),
+        words.ADDRESS,
     ),
 )

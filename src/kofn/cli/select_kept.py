@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli.printing import first_of
-from kofn.cli.write import free_name, rows_with
+from kofn.cli.write import free_name, lines_of, rows_with
 from kofn.core.pools import is_pool
 from kofn.io.atomic import write_lines, write_parts, write_table
 from kofn.io.parquet import Parquet
@@ -23,12 +23,12 @@ def write_kept(pool: Pool, arguments: SelectArguments) -> None:
     if arguments.output and is_pool(pool.X) and isinstance(pool.table, Parquet):
         runs = pool.table.take_by_runs(rows_kept(pool))
         write_parts((rows.drop(arguments.drop or ()) for rows in runs), arguments.output)
+    elif arguments.output and (lines := lines_of(pool.table, rows_kept(pool), arguments)) is not None:
+        write_lines(lines, arguments.output)
     elif arguments.output:
         made = rows_with(pool.table, rows_kept(pool), {}, arguments)
-        if isinstance(made, pl.DataFrame):
-            write_table(made, arguments.output)
-        else:
-            write_lines(made, arguments.output)
+        assert isinstance(made, pl.DataFrame)
+        write_table(made, arguments.output)
     if arguments.dropped:
         write_table(dropped_rows(pool, arguments), arguments.dropped)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
 from kofn.core.checks import InputError, names_a_file
 from kofn.core.lazy import polars as pl
@@ -20,11 +24,16 @@ from kofn.io.tables import Table
 from kofn.tables.arguments import KeysOf, RowArguments, VerbArguments
 from kofn.tables.read import ARRAYS, TABLES, images_of
 
-# What ends the name of a folder.
+# Lines of a file that are in memory at once; what ends the name of a folder.
+_LINES_AT_ONCE = 1 << 14
 _SEPARATORS = tuple(mark for mark in (os.sep, os.altsep) if mark)
+# Folders of modules beside the weights of a sentence model.
+_MODULE = re.compile(r"\d.*_")
 
 
-def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool = True) -> None:
+def check_outputs(
+    arguments: VerbArguments, files: Sequence[str], *, table: bool = True, checkpoint: bool = False
+) -> None:
     """Refuse, before any work is done, a place that cannot be written, or that holds something the command reads.
 
     Until the command ends, no other run can write there.
@@ -33,15 +42,17 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
         arguments: what was typed.
         files: the files and folders that the command reads by position.
         table: whether -o is a table.
+        checkpoint: whether -o is a checkpoint, which may be a folder.
     """
     named = [("-o", arguments.output), ("--report", arguments.report), ("--plan", arguments.plan_path)]
-    named.append(("--dropped", getattr(arguments, "dropped", None)))
+    named += [("--dropped", getattr(arguments, "dropped", None)), ("--apply", getattr(arguments, "applied", None))]
     named += [("--export", path) for _, path in getattr(arguments, "export", ())]
     written = [(option, path) for option, path in named if path is not None]
+    folders = ("-o", "--apply") if checkpoint else ("--apply",)
     for option, path in written:
         if not path or "\0" in path:
             raise InputError(f"{option} {path!r} is no name of a file")
-        if path.endswith(_SEPARATORS) and (table or option != "-o"):
+        if path.endswith(_SEPARATORS) and option not in folders:
             raise InputError(
                 f"{option} {path} is the name of a folder; name a file in it, or leave out the {path[-1]!r}"
             )
@@ -52,7 +63,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
         for read in (*files, *_read_by(arguments)):
             if _same(read, path):
                 raise InputError(f"{option} {path} is the input itself; give another name")
-            if Path(read).is_dir() and Path(path).is_file() and Path(path).resolve().parent == Path(read).resolve():
+            if Path(path).is_file() and _is_of(_resolved(path), _resolved(read)):
                 raise InputError(f"{option} {path} is a file of {read}, which is read; give another name")
     for option, path in written:
         where = Path(path)
@@ -62,7 +73,7 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
             raise InputError(f"--export {path}: labelling tools import JSON; give a name that ends in .json")
         if option == "--report" and where.suffix.lower() not in (".html", ".htm"):
             raise InputError(f"--report {path}: the report is a page; give a name that ends in .html")
-        if where.is_dir() and (table or option != "-o"):
+        if where.is_dir() and option not in folders:
             raise InputError(f"{option} {path} is a folder; name a file in it")
         refuse_unread(where)
         if not where.resolve().parent.is_dir():
@@ -75,13 +86,20 @@ def check_outputs(arguments: VerbArguments, files: Sequence[str], *, table: bool
 
 def _read_by(arguments: VerbArguments) -> list[str]:
     """The values of other flags that are files, or folders with files."""
-    written = {"output", "report", "plan_path", "dropped", "export", "typed"}
+    written = {"output", "report", "plan_path", "dropped", "export", "applied", "typed"}
     values: list[Any] = []
     for name in (field.name for field in fields(arguments) if field.name not in written):
         value = getattr(arguments, name)
         values += value if isinstance(value, KeysOf) else [value]
     values += [word.rpartition("@")[2] for word in arguments.typed if "@" in word]
     return [value for value in values if isinstance(value, str) and value and names_a_file(value)]
+
+
+def _is_of(path: Path, folder: Path) -> bool:
+    """Whether a file is one that is read with the folder: directly in it, or in a module of a model ("1_Pooling")."""
+    return folder.is_dir() and (
+        path.parent == folder or (path.parent.parent == folder and bool(_MODULE.match(path.parent.name)))
+    )
 
 
 def _same(first: str, second: str) -> bool:
@@ -205,6 +223,22 @@ def rows_with(
         return lines
     members = pl.DataFrame(columns).to_dicts()
     return [with_members(line, more, drop) for line, more in zip(lines, members, strict=True)]
+
+
+def lines_of(table: Table, rows: NDArray[np.int64], arguments: RowArguments) -> Iterator[bytes] | None:
+    """Rows of a file of JSON lines as they stand in it, a run of them at a time in memory; None where they are not
+    written as such.
+
+    Args:
+        table: the file.
+        rows: row numbers.
+        arguments: where the rows go, and which columns do not.
+    """
+    if arguments.output is None or Path(arguments.output).suffix.lower() != ".jsonl" or table.lines(rows[:0]) is None:
+        return None
+    runs = (table.lines(rows[low : low + _LINES_AT_ONCE]) or [] for low in range(0, len(rows), _LINES_AT_ONCE))
+    lines = chain.from_iterable(runs)
+    return (with_members(line, {}, arguments.drop) for line in lines) if arguments.drop else lines
 
 
 def rows_of(table: Table, rows: Any, drop: Sequence[str] | None = None) -> pl.DataFrame:

@@ -310,8 +310,8 @@ def seconds_of_all_pairs(X: Any) -> float:
 
 def methods_of(verb: str) -> Mapping[str, Entry]:
     """The index of one verb: kofn's own methods and those of installed plug-ins (entry point group `kofn.methods`)."""
-    if verb not in VERBS:
-        raise InputError(f"verb={verb!r}: one of {', '.join(VERBS)}")
+    if not isinstance(verb, str) or verb not in VERBS:
+        raise InputError(f"verb={shown(verb)}: one of {', '.join(VERBS)}")
     plugins = {name: entry for name, entry in _plugins().items() if entry.verb == verb}
     return {**entries(verb), **plugins} if plugins else entries(verb)
 

@@ -18,6 +18,7 @@ KINDS: dict[str, dict[str, str]] = {
         "predictions": "what each predicted for the same rows, whose answers are y, NaN where it said nothing",
         "draws": "draws of one set of parameters, (draws, parameters), in any number",
         "mixtures of experts": "mappings with the gates, linear experts and variances of a mixture of experts",
+        "diffused densities": "densities under noise, `DiffusedScore` or `DiffusedMixture` of `kofn.combination`",
         "loose integers": "arrays or mappings whose whole-number tensors may differ from member to member",
     },
     "base": {

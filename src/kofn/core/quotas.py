@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
+from kofn.core.integer_programs import milp
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _ranked(codes: Sequence[Ints]) -> Ints:
 
 def whole_numbers(cost: Floats, matrix: Any, low: Any, high: Any, least: Any, most: Any) -> tuple[Ints, float] | None:
     """Whole numbers in [least, most] of the least cost, with matrix @ x in [low, high]; None where there are none."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint
 
     solution = milp(
         cost,

@@ -69,3 +69,12 @@ def task(stopped: Callable[[], bool] | None = None) -> Iterator[None]:
             yield
     finally:
         _asked.reset(before)
+
+
+@contextmanager
+def task_of_process() -> Iterator[None]:
+    """Inside, a task runs in a process that the engine started: linear algebra takes one thread there too."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1), task():
+        yield

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
-from kofn.engines.base import Work, task
+from kofn.engines.base import Work, task, task_of_process
 from kofn.engines.threads import cores
 
 # What the tasks of a worker process share.
@@ -106,5 +106,5 @@ def _keep(shared: tuple[Any, ...]) -> None:
 
 
 def _run_kept(work: Work, item: Any) -> Any:
-    with task():
+    with task_of_process():
         return work(item, *_shared)

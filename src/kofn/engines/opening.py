@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from kofn.core.checks import InputError
 from kofn.engines.base import Engine
 from kofn.engines.local import Local
 
@@ -34,3 +35,20 @@ def opened(engine: Any, n_threads: int | None = None) -> Iterator[Engine]:
         yield made
     finally:
         made.close()
+
+
+def addressed(engine: Any, address: str | None) -> Any:
+    """The word `engine=` of what was typed as `--engine` and `--address`.
+
+    Raises:
+        InputError: an address of another engine than Ray.
+
+    Examples:
+        >>> addressed("ray", "head:6379"), addressed("ray", "ray://head:10001"), addressed(None, None)
+        ('ray:head:6379', 'ray://head:10001', None)
+    """
+    if address is None:
+        return engine
+    if engine != "ray":
+        raise InputError(f"--address {address} is of a Ray cluster; say --engine ray too, or leave it out")
+    return address if address.startswith("ray://") else f"ray:{address}"

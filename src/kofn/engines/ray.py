@@ -178,7 +178,7 @@ class Ray:
 
 def attempt(versions: dict[str, str], module: str, name: str, item: Any, shared: Sequence[Any]) -> tuple[str, Any]:
     """On a worker: the node, and the result of a task; refuses to work with other versions than the caller's."""
-    from kofn.engines.base import task
+    from kofn.engines.base import task_of_process
 
     own = _versions()
     for package, version in versions.items():
@@ -190,9 +190,8 @@ def attempt(versions: dict[str, str], module: str, name: str, item: Any, shared:
     work = importlib.import_module(module)
     for part in name.split("."):
         work = getattr(work, part)
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1), task():
+    with task_of_process():
         return _node(), work(item, *shared)  # type: ignore[operator]
 
 

@@ -46,7 +46,7 @@ _FORMS = {"method": "function", "merge_rule": "merge_rule", "stepper": "stepper"
 # Public things outside the families: their file, form and call.
 _OTHERS = {
     "compare": (
-        "verbs.py",
+        "comparing.py",
         "helper",
         'kofn.compare("select", X, k=[10, 100], methods=["lazy_greedy", "random_sample"])',
     ),

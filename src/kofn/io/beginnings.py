@@ -1,19 +1,22 @@
 """The beginning of a large file as a file of its own, and about how many rows the whole has: for `--dry-run`.
 
 A table of text is read by its first megabytes and a few samples of the rest, Parquet by its footer and first rows, NPY
-by its header and first rows; what is read does not grow with the file.
+by its header and first rows, NPZ by the beginning of each of its arrays; what is read does not grow with the file.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from kofn.core.arrays import Array
 from kofn.core.checks import load_arrays
 from kofn.core.pools import Fragment
 from kofn.io.parquet import Parquet
@@ -22,7 +25,9 @@ from kofn.io.reading import Reading
 from kofn.io.tables import broken
 
 # Rows of the beginning, and bytes that a table of text may take for them.
-_ROWS, _BYTES = 5_000, 4 << 20
+ROWS, _BYTES = 5_000, 4 << 20
+# Bytes of long rows of other files, of which there are no fewer than so many.
+_LONG, _FEWEST = 24 << 20, 300
 # A file up to this size is read as it is.
 SMALL = 1 << 20
 # Where the length of a line is sampled: so many places, so many bytes each.
@@ -42,28 +47,30 @@ class Beginning(NamedTuple):
 
 
 @contextmanager
-def beginning(path: str | Path, *, square: bool = False) -> Iterator[Beginning]:
+def beginning(path: str | Path, *, square: bool = False, rows: int = ROWS) -> Iterator[Beginning]:
     """The file itself where it is small or of a kind that has no beginning to read; else its first rows.
 
     Args:
         path: the file.
         square: whether an array is a matrix of all pairs, so that its first rows have as many columns.
+        rows: how many rows to read at the most.
     """
     where = Path(path)
     suffix = where.suffix.lower()
-    cut = {".csv": _text, ".tsv": _text, ".jsonl": _text, ".ndjson": _text, ".parquet": _parquet, ".npy": _array}
+    texts = dict.fromkeys((".csv", ".tsv", ".jsonl", ".ndjson"), _text)
+    cut = {**texts, ".parquet": _parquet, ".npy": _array, ".npz": _archive}
     if suffix not in cut or not where.is_file() or where.stat().st_size <= SMALL:
         yield Beginning(where, None)
         return
     with tempfile.TemporaryDirectory(prefix="kofn-") as folder:
         part = Path(folder) / where.name
-        unreadable: tuple[type[BaseException], ...] = (ValueError, OSError, *broken())
+        unreadable: tuple[type[BaseException], ...] = (ValueError, KeyError, OSError, zipfile.BadZipFile, *broken())
         try:
-            rows = _array(where, part, square) if suffix == ".npy" else cut[suffix](where, part)
+            whole = cut[suffix](where, part, rows, square)
         except unreadable:
             # Reading the whole file says best what is wrong with it.
-            rows = None
-        yield Beginning(where if rows is None else part, rows)
+            whole = None
+        yield Beginning(where if whole is None else part, whole)
 
 
 def rows_of_all(files: Sequence[Path], first: int) -> int:
@@ -81,7 +88,7 @@ def rows_of_all(files: Sequence[Path], first: int) -> int:
     return max(first, round(first * sum(path.stat().st_size for path in files) / max(1, files[0].stat().st_size)))
 
 
-def _text(where: Path, part: Path) -> int | None:
+def _text(where: Path, part: Path, most: int, square: bool) -> int | None:  # noqa: ARG001
     """The first lines; rows of the whole by the length of lines here and there. None where lines are not to be told."""
     size = where.stat().st_size
     with where.open("rb") as file:
@@ -95,7 +102,7 @@ def _text(where: Path, part: Path) -> int | None:
         return None
     end, lines = 0, 0
     quoted = False
-    while lines <= _ROWS and (stop := head.find(b"\n", end)) >= 0:
+    while lines <= most and (stop := head.find(b"\n", end)) >= 0:
         # A line that ends within quotes is no row.
         quoted ^= head.count(b'"', end, stop) % 2 == 1
         end, lines = stop + 1, lines + (not quoted)
@@ -108,19 +115,95 @@ def _text(where: Path, part: Path) -> int | None:
     return max(rows, round(size * newlines * per_newline))
 
 
-def _parquet(where: Path, part: Path) -> int | None:
+def _parquet(where: Path, part: Path, most: int, square: bool) -> int | None:  # noqa: ARG001
     """The first rows; how many there are stands in the footer."""
     table = Parquet(where, Reading())
-    if table.n <= _ROWS:
+    rows = _rows_of(most, sum(sum(group.sizes.values()) for group in table.groups) / max(1, table.n))
+    if table.n <= rows:
         return None
-    table._read(Fragment(str(where), 0, 0, _ROWS)).write_parquet(part)
+    table._read(Fragment(str(where), 0, 0, rows)).write_parquet(part)
     return table.n
 
 
-def _array(where: Path, part: Path, square: bool = False) -> int | None:
+def _rows_of(most: int, row_bytes: float) -> int:
+    """Rows of the beginning, fewer where they are long."""
+    return int(min(most, max(_FEWEST, _LONG / max(1.0, row_bytes))))
+
+
+def _array(where: Path, part: Path, most: int, square: bool) -> int | None:
     """The first rows; how many there are stands in the header."""
     array = np.load(where, mmap_mode="r", allow_pickle=False)
-    if array.ndim == 0 or len(array) <= _ROWS:
+    if array.ndim == 0:
         return None
-    np.save(part, array[:_ROWS, :_ROWS] if square else array[:_ROWS])
+    rows = most if square else _rows_of(most, array[:1].nbytes)
+    if len(array) <= rows:
+        return None
+    np.save(part, array[:rows, :rows] if square else array[:rows])
     return len(array)
+
+
+def _archive(where: Path, part: Path, most: int, square: bool) -> int | None:
+    """The first rows of each array, or of a sparse matrix by rows; None of arrays that lie by columns."""
+    with zipfile.ZipFile(where) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        if {"format", "shape", "data"} <= set(names):
+            return _sparse(archive, part, most, square)
+        arrays: dict[str, Array] = {}
+        n = 0
+        for name in names:
+            with archive.open(f"{name}.npy") as file:
+                shape, dtype = _header(file)
+                n = shape[0]
+                rows = min(n, most if square else _rows_of(most, math.prod(shape[1:]) * dtype.itemsize))
+                arrays[name] = _leading(file, (rows, *shape[1:]), dtype)
+    kept = min(len(array) for array in arrays.values())
+    if kept == n:
+        return None
+    np.savez(part, **{name: array[:kept, :kept] if square else array[:kept] for name, array in arrays.items()})
+    return n
+
+
+def _sparse(archive: zipfile.ZipFile, part: Path, most: int, square: bool) -> int | None:
+    """The first rows of a sparse matrix of which each row's entries lie together."""
+    from scipy import sparse
+
+    small: dict[str, Any] = {}
+    for name in ("format", "shape"):
+        with archive.open(f"{name}.npy") as file:
+            small[name] = np.lib.format.read_array(file, allow_pickle=False)
+    if small["format"].item() not in (b"csr", "csr") or small["shape"][0] <= most:
+        return None
+    parts: dict[str, Array] = {}
+    count = most + 1
+    for name in ("indptr", "indices", "data"):
+        with archive.open(f"{name}.npy") as file:
+            shape, dtype = _header(file)
+            parts[name] = _leading(file, (min(count, shape[0]),), dtype)
+        if name == "indptr":
+            count = int(parts["indptr"][-1])
+    matrix = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), (most, int(small["shape"][1])))
+    sparse.save_npz(part, matrix[:, :most] if square else matrix, compressed=False)
+    return int(small["shape"][0])
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array that lies by rows.
+
+    Raises:
+        ValueError: it lies by columns, has no rows, or holds objects.
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(file)
+    if not shape or dtype.hasobject or (by_columns and len(shape) > 1):
+        raise ValueError("no rows to read one after the other")
+    return shape, dtype
+
+
+def _leading(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array's first values, of so many rows."""
+    size = math.prod(shape) * dtype.itemsize
+    data = file.read(size)
+    if len(data) < size:
+        raise ValueError("the file ends before its rows do")
+    return np.frombuffer(data, dtype).reshape(shape)

@@ -378,7 +378,7 @@ class Checkpoint(Mapping[str, LazyTensor]):
     @property
     def files(self) -> frozenset[Path]:
         """The files that this checkpoint reads from."""
-        return self._beside | {tensor.path.resolve() for tensor in self._tensors.values()}
+        return self._beside | {path.resolve() for path in {tensor.path for tensor in self._tensors.values()}}
 
     def is_at(self, path: Path) -> bool:
         """Whether writing to `path` would replace a file this checkpoint reads from."""

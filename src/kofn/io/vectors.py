@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 MAX_CATEGORIES = 1000
+# Characters of all texts that are looked at where only the shape of the vectors counts, and of one text at the least.
+_LOOKED_AT, _SHORTEST = 500_000, 40
 
 
 class PoolVectors(NamedTuple):
@@ -64,7 +66,8 @@ def pool_vectors(
         embedder: name or path of a model, or "tfidf" for none.
         cache: keep what the model gives, and use what it gave before.
         progress: True shows how far the model is; a callable is told each step.
-        stand_in: in place of a model's vectors give others of their width, made of words: to time what comes after.
+        stand_in: in place of a model's vectors give others of their width, made of words, and of long texts look at
+            their beginnings alone: to time what comes after.
         max_memory: bytes that comparing texts by their words may take.
         in_parts: the method that reads texts in parts, where there is one.
         times: how many times as many rows the whole has, where the table is its beginning.
@@ -97,7 +100,7 @@ def pool_vectors(
         from kofn.io.text_memory import refuse_texts_over
 
         refuse_texts_over(texts, text, max_memory, times, in_parts)
-        X = text_vectors(texts, dims=dims, seed=seed)
+        X = text_vectors(beginnings(texts) if stand_in else texts, dims=dims, seed=seed)
         return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
     if columns:
         frame = compared_columns(table, columns, categories)
@@ -110,6 +113,11 @@ def pool_vectors(
     if vectors is None:
         vectors = only_vectors(table)
     return PoolVectors(table.vectors(vectors), f"column {vectors!r} as it is")
+
+
+def beginnings(texts: pl.Series) -> pl.Series:
+    """Texts cut to so many characters that all of them are soon made into vectors, which have the same shape."""
+    return texts.str.head(max(_SHORTEST, _LOOKED_AT // max(1, len(texts))))
 
 
 def compared_columns(table: Table, columns: Sequence[str], categories: Sequence[str] = ()) -> pl.DataFrame:
@@ -136,7 +144,7 @@ def by_model(
     if not stand_in:
         return embedded(texts, model, cache=cache, progress=progress, device=device)
     embedder = open_embedder(model)
-    words = text_vectors(texts)
+    words = text_vectors(beginnings(texts))
     X = np.zeros((len(texts), max(embedder.dims, words.shape[1])), np.float32)
     X[:, : words.shape[1]] = words
     return Embedded(X, embedder.shown, None)

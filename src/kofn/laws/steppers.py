@@ -143,6 +143,12 @@ def _hold_promise(play: Play, plan: Plan, where: str) -> int:
     if best is None:
         if play.stepper.promise.share > 0:
             raise broken(cls, "promise", f"it promises {play.stepper.promise}, and its draws give no worth or optimum")
+        if plan.status == "optimal" or plan.bound is not None:
+            raise broken(
+                cls,
+                "promise",
+                f"{where} status is {plan.status!r} and bound {plan.bound!r}, and its draws give no worth or optimum",
+            )
         return int(example.rows is not None)
     slack = 1e-9 * (1 + abs(best))
     share = 1.0 if plan.status == "optimal" else None

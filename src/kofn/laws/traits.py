@@ -405,12 +405,10 @@ def distributed(case: Case) -> bool:
 
     if case.plan.status == "stopped":
         return False
-    seed = int(case.plan.seed) if "seed" not in case.words else case.words["seed"]
-    engines = (Local(1), Local(2), Shuffled(seed % 2**32))
+    seed = case.words.get("seed", case.plan.seed)
+    seeded = {} if seed is None else {"seed": int(seed)}
+    engines = (Local(1), Local(2), Shuffled(seeded.get("seed", 0) % 2**32))
     for engine in engines:
-        other = case.again(engine=engine, seed=seed)
-        if not other.equals(case.plan):
-            raise broken(
-                case, "distributed", f"engine {engine.name} with {engine.workers} workers picks {other.indices}"
-            )
+        if not case.again(engine=engine, **seeded).equals(case.plan):
+            raise broken(case, "distributed", f"engine {engine.name} with {engine.workers} workers gives another plan")
     return True

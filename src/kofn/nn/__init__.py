@@ -9,13 +9,18 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "AdaptiveRanks": "parameters._adaptive_ranks",
     "BiasRouter": "routing._bias_router",
+    "CompressedEmbedding": "parameters._compressed_embedding",
     "Experts": "experts._experts",
+    "LowRankUpdate": "parameters._adaptive_ranks",
     "MergedExperts": "experts._merged_experts",
     "MixtureOfExperts": "experts._mixture_of_experts",
     "MixtureOfTokens": "experts._mixture_of_tokens",
+    "QuantizedLinear": "parameters._quantized_linear",
     "Router": "routing._router",
     "Routes": "routing._routes",
+    "SharedWeights": "parameters._shared_weights",
     "TokenAttention": "experts._token_attention",
     "TopKMask": "networks._topk_mask",
     "TopKRouter": "routing._topk_router",
@@ -27,10 +32,12 @@ HOMES = {
     "diagonal_fisher": "averaging._diagonal_fisher",
     "expert_choice": "routing._expert_choice",
     "expert_skipping": "routing._expert_skipping",
+    "limit_updates": "parameters._quantized_linear",
     "mix_pairs": "mixup._mix_pairs",
     "mixup_loss": "mixup._mixup_loss",
     "noise_sensitivity": "checkpoints._noise_sensitivity",
     "soft_mixing": "routing._soft_mixing",
+    "tinted_merge": "task_vectors._tinted_merge",
     "token_choice": "routing._token_choice",
     "topk_mask": "networks._topk_mask",
 }

@@ -44,6 +44,8 @@ class Amounts(Protocol):
     n: int
     units: int
     longest: int  # the most units that one candidate contributes to
+    # How far a total may be from the sum of what `own` has, for a weight of 1 in all, beside the rounding of that sum.
+    rounding: float
     pairs: int  # amounts looked at so far
     poll: Callable[[], None] | None  # called between blocks of long work; may raise
 
@@ -56,6 +58,8 @@ class Amounts(Protocol):
 
 class Dense:
     """Row j of a matrix holds the amounts of candidate j; `turned` reads columns instead."""
+
+    rounding = 0.0
 
     def __init__(self, table: NDArray[Any], *, turned: bool = False) -> None:
         self.table = table.T if turned else table
@@ -92,6 +96,8 @@ class Dense:
 
 class Entries:
     """The entries of a SciPy-sparse matrix, candidate by row; only entries take time."""
+
+    rounding = 0.0
 
     def __init__(self, table: Any) -> None:
         self.n, self.units = table.shape
@@ -153,6 +159,11 @@ class Similar:
             self.totals()
         assert self._top is not None
         return self._top
+
+    @property
+    def rounding(self) -> float:
+        """Totals are c for everyone, less a sum of distances; both are as large as c."""
+        return 4 * (self.n + 8) * 2.0**-53 * self.space.unit * self.top
 
     def sums(self, candidates: Ints, worth: Worth) -> Floats:
         out, top = np.empty(len(candidates)), self.top

@@ -82,6 +82,9 @@ class SparseSimilar:
     def __init__(self, X: Any, n_threads: int | None) -> None:
         self.space = SparsePoints.of(X)
         self.n = self.units = self.longest = self.space.n
+        # Totals are sums of products, and squares below the rounding of their own sums are taken as 0.
+        most = int(np.diff(self.space.rows.indptr).max(initial=0))
+        self.rounding = 4 * (self.n + most + 8) * 2.0**-53 + self.space.unit * NOTHING
         self.pairs = 0
         self.poll: Callable[[], None] | None = None
         self.n_threads = cores(n_threads)

@@ -12,6 +12,7 @@ from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.objectives.kcenter import distances_to
+from kofn.objectives.similarity import add_exactly
 
 KINDS = ("sum", "min")
 
@@ -74,8 +75,8 @@ class Dispersion(Objective):
         self._table = None if distances is None else checks.distances(distances)
         self.n = len(self._rows if self._rows is not None else self._table)  # type: ignore[arg-type]
         self._picks = 0
-        # Each item's summed distance to the picks, or its least.
-        self._apart = np.zeros(self.n)
+        # Each item's summed distance to the picks, in two floats so that the picks' order breaks no tie, or its least.
+        self._apart, self._rest = np.zeros(self.n), np.zeros(self.n)
         self._least = math.inf
 
     @property
@@ -108,7 +109,7 @@ class Dispersion(Objective):
         gain = float(self._gains(np.array([item], np.int64))[0])
         row = self._row(item)
         if self.kind == "sum":
-            self._apart += row
+            add_exactly(self._apart, self._rest, row)
         else:
             if self._picks:
                 self._least = min(self._least, float(self._apart[item]))

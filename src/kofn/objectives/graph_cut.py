@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats
 from kofn.core.objective import Objective
-from kofn.objectives._amounts import similarities
+from kofn.objectives._amounts import Units, similarities
 from kofn.objectives._sparse_rows import distances_from
+from kofn.objectives.similarity import add_exactly, exact_pair
+
+_EPS = 2.0**-53
 
 
 class GraphCut(Objective):
@@ -41,16 +44,19 @@ class GraphCut(Objective):
         monotone_up_to: the largest lam that is monotone on this pool.
         calls: gains evaluated so far.
         distance_evals: similarities evaluated so far.
+        tolerance: the largest error of `gains` now, against `exact_gains`.
 
     Raises:
         InputError: not exactly one of X and similarity, negative similarities, lam < 0, or `max_memory` too small.
 
-    Costs: one pass over all pairs, O(n^2 d) from X, when gains are first asked for; then O(n d) a pick and O(1) a gain.
+    Costs: one pass over all pairs, O(n^2 d) from X, when gains are first asked for; then O(n d) a pick, O(1) a gain and
+    O(n d) once for each item that was ever in a near-tie.
     O(n d) memory from X, only pools so small that NumPy outruns compiled code are held as a table. From a sparse
     similarity, O(entries), and O(entries of its row and column) a pick.
 
     What is exact: distances are float64 differences; gains do not depend on the other candidates or on the number of
-    threads, and never increase from pick to pick, even by rounding.
+    threads, and never increase from pick to pick, even by rounding. Near-ties are settled by `exact_gains`, sums that
+    are rounded once: the order of rows and of picks breaks no tie.
 
     References:
         Lin, Bilmes, "Multi-document summarization via budgeted maximization of submodular functions", NAACL 2010.
@@ -93,8 +99,11 @@ class GraphCut(Objective):
         if self._weights is not None:
             checks.same_length(self.n, "X" if self._from_rows else "similarity", "weights", len(self._weights))
         self._known: tuple[Floats, Floats, Floats] | None = None
-        # What a candidate has in common with the picks, both ways.
-        self._shared = np.zeros(self.n)
+        # lam times what a candidate has in common with the picks, both ways, and what its rounding left out.
+        self._shared, self._shared_rest = np.zeros(self.n), np.zeros(self.n)
+        # What items that were rivals are to the pool, exactly; and the row that was looked at last.
+        self._worths: dict[int, tuple[float, float]] = {}
+        self._last: tuple[int, Units, Floats] | None = None
 
     def bind(self, poll: Callable[[], None] | None) -> None:
         """Set the callback that `gains` polls."""
@@ -120,19 +129,52 @@ class GraphCut(Objective):
         return float(np.divide(worth, shared, out=np.full(self.n, np.inf), where=shared > 0).min())
 
     def gains(self, candidates: Any) -> Floats:
-        """Marginal gains of the candidates given the picks so far."""
+        """Marginal gains of the candidates given the picks so far, within `tolerance`."""
         candidates = np.asarray(candidates, np.int64)
         self.calls += len(candidates)
-        return self._gains(candidates)
+        worth, itself, _ = self._pool()
+        gains: Floats = worth[candidates] - (self.lam * itself[candidates] + self._shared[candidates])
+        return gains
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error of `gains` now, against `exact_gains`."""
+        worth, itself, _ = self._pool()
+        everyone = float(self.n) if self._weights is None else math.fsum(self._weights.tolist())
+        summed = (self._toward.longest + 8) * _EPS * float(worth.max()) + everyone * self._toward.rounding
+        return summed + 8 * _EPS * float(worth.max() + self.lam * itself.max() + self._shared.max())
+
+    def exact_gains(self, candidates: Any) -> Floats:
+        """Gains summed as if rounded once, whose bits do not depend on the order of items or picks. O(n d) at first."""
+        out: list[float] = []
+        for item in np.asarray(candidates).tolist():
+            if out and self.poll is not None:
+                self.poll()
+            out.append(self._exact(int(item)))
+        return np.array(out, np.float64)
+
+    def _exact(self, item: int) -> float:
+        itself = self._pool()[1][item]
+        if item not in self._worths:
+            units, amounts = self._row(item)
+            self._worths[item] = exact_pair(amounts if self._weights is None else amounts * self._weights[units])
+        return math.fsum((*self._worths[item], -self.lam * itself, -self._shared[item], -self._shared_rest[item]))
+
+    def _row(self, item: int) -> tuple[Units, Floats]:
+        """The units that an item contributes to and its amounts; asked for again by `add`, as a rule of the same."""
+        if self._last is None or self._last[0] != item:
+            self._last = item, *self._toward.own(item)
+        return self._last[1:]
 
     def add(self, item: int) -> float:
-        """Commit a pick; returns its gain."""
-        gain = float(self._gains(np.array([item], np.int64))[0])
-        units, amounts = self._toward.own(int(item))
-        self._shared[units] += amounts
+        """Commit a pick; returns its exact gain."""
+        item = int(item)
+        gain = self._exact(item)
+        units, amounts = self._row(item)
+        add_exactly(self._shared, self._shared_rest, self.lam * amounts, units)
         if self._back is not self._toward:
-            units, amounts = self._back.own(int(item))
-        self._shared[units] += amounts
+            units, amounts = self._back.own(item)
+        add_exactly(self._shared, self._shared_rest, self.lam * amounts, units)
         return gain
 
     def value(self, indices: Any) -> float:
@@ -150,11 +192,6 @@ class GraphCut(Objective):
         inside = math.fsum(columns[picks].ravel().tolist())
         served = columns.sum(axis=1) if self._weights is None else columns.sum(axis=1) * self._weights
         return math.fsum(served.tolist()) - self.lam * inside
-
-    def _gains(self, candidates: Ints) -> Floats:
-        worth, itself, _ = self._pool()
-        gains: Floats = worth[candidates] - self.lam * (itself[candidates] + self._shared[candidates])
-        return gains
 
     def _pool(self) -> tuple[Floats, Floats, Floats]:
         """Per item: weighted similarity to the pool, self-similarity, and total similarity both ways (itself once)."""

@@ -24,7 +24,7 @@ from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.objectives._determinantal_kernels import Kernel, conditioned, kernel_of
 from kofn.objectives.determinantal import LogDeterminant
-from kofn.objectives.similarity import exact_sum
+from kofn.objectives.similarity import add_exactly, exact_sum
 
 # These objectives cap one similarity by another, so the kernel must lie in [0, 1].
 SIMILARITIES = ("cosine", "rbf")
@@ -267,8 +267,11 @@ class GraphCutMutualInformation(Objective):
     ) -> None:
         pool = _pool(X, kernel, scale)
         cross = pool.cross(_points(queries, "queries", "mutual information"))[0]
-        # Rounding must not make a similarity of zero negative.
-        self._scores = 2 * float(checks.number(lam, "lam")) * np.maximum(cross, 0.0).sum(axis=1)
+        # Rounding must not make a similarity of zero negative, nor the order of the queries break a tie.
+        summed, rest = np.zeros(pool.n), np.zeros(pool.n)
+        for toward in np.maximum(cross, 0.0).T:
+            add_exactly(summed, rest, toward)
+        self._scores = 2 * float(checks.number(lam, "lam")) * summed
         self.n = pool.n
 
     def gains(self, candidates: Any) -> Floats:

@@ -213,14 +213,34 @@ def exact_sum(terms: Floats, of: int | None = None) -> float:
     Fixed point in two parts of 62 - log2(n) and 38 bits, counted from the largest term: where terms differ by less than
     2^80, that is the exact sum.
     """
+    return exact_pair(terms, of)[0]
+
+
+def exact_pair(terms: Floats, of: int | None = None) -> tuple[float, float]:
+    """The sum of `exact_sum`, and what its rounding left out."""
     most = float(terms.max(initial=0.0))
     if most == 0.0:
-        return 0.0
+        return 0.0, 0.0
     scale, fine = fixed_point(most, len(terms) if of is None else of)
     scaled = np.ldexp(terms, scale)
     whole = np.rint(scaled)
     part = np.rint(np.ldexp(scaled - whole, fine))
-    return from_fixed_point(int(whole.astype(np.int64).sum()), int(part.astype(np.int64).sum()), scale, fine)
+    total = (int(whole.astype(np.int64).sum()) << fine) + int(part.astype(np.int64).sum())
+    rounded = float(total)
+    return math.ldexp(rounded, -scale - fine), math.ldexp(float(total - int(rounded)), -scale - fine)
+
+
+def add_exactly(high: Floats, low: Floats, terms: Floats, units: Any = slice(None)) -> None:
+    """Add terms to sums of two floats each, in place: `high` is the rounded sum, `low` what its rounding left out.
+
+    The order of the terms changes nothing where they differ by less than about 2^40.
+    """
+    before, left = high[units], low[units]
+    total = before + terms
+    added = total - before
+    left = left + ((before - (total - added)) + (terms - added))
+    high[units] = total + left
+    low[units] = left - (high[units] - total)
 
 
 def fixed_point(most: float, n: int) -> tuple[int, int]:

@@ -56,7 +56,8 @@ def _parts(context: Context) -> tuple[str, str, list[Element], list[Element | No
     if predictions.blends_predictions(plan):
         return "combine", f"predictions of {plan.n:,} models", *predictions.parts(context, plan)
     if posteriors.blends_draws(plan):
-        return "combine", f"the product of {plan.n:,} sub-posteriors", *posteriors.parts(context, plan)
+        title = posteriors.WORDS[plan.objective].title.format(n=plan.n)
+        return "combine", title, *posteriors.parts(context, plan)
     return "combine", f"a ranking of {plan.n:,}", *_ranking(context, plan)
 
 

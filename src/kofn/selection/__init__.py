@@ -48,6 +48,7 @@ HOMES = {
     "threshold_greedy": "greedy._threshold_greedy",
     "top_k": "basics._top_k",
     "topk_mask": "networks._topk_mask",
+    "two_round_farthest_first": "pools._two_round_farthest_first",
     "two_round_greedy": "pools._two_round_greedy",
     "typiclust": "covering._typiclust",
     "uncertainty": "labels._uncertainty",

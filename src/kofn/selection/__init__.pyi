@@ -41,6 +41,7 @@ from kofn.selection.labels._anchored_subpool import subpool_index as subpool_ind
 from kofn.selection.greedy._threshold_greedy import threshold_greedy as threshold_greedy
 from kofn.selection.basics._top_k import top_k as top_k
 from kofn.selection.networks._topk_mask import topk_mask as topk_mask
+from kofn.selection.pools._two_round_farthest_first import two_round_farthest_first as two_round_farthest_first
 from kofn.selection.pools._two_round_greedy import two_round_greedy as two_round_greedy
 from kofn.selection.covering._typiclust import typiclust as typiclust
 from kofn.selection.labels._uncertainty import uncertainty as uncertainty

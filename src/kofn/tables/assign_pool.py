@@ -14,6 +14,7 @@ from kofn.core.plans import Assignment
 from kofn.core.problems import pairs_by_row
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
+from kofn.tables.alike import alike_notes
 from kofn.tables.assign_arguments import LINKS, AssignArguments
 from kofn.tables.read import Pool, read_pairs, read_scores, read_vectors, without_gaps
 
@@ -66,6 +67,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         if arguments.text:
             notes = (f"compared by {compared.how}", *compared.notes)
     values = values_of(table, arguments)
+    notes += alike_notes(values, arguments.label_column)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),

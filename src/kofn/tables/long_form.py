@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.lazy import polars as pl
 from kofn.io.cells import typed_cells
+from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.tables.read import is_blank, is_scores, scores_with_gaps
 
@@ -203,3 +204,50 @@ def _may_name(table: Table, name: str) -> bool:
     """Whether a column holds texts or whole numbers of which no two rows share one."""
     column = table.column(name)
     return (column.dtype.is_integer() or table.dtype(name) == "text") and _differs(table, [name])
+
+
+def refuse_long_judges(table: Table, id_column: str | None, named: Collection[str]) -> None:
+    """Refuse a table of one score a row where each row should be an item and each column a judge of it.
+
+    It is one by the names of its columns (an item or a system, a judge, a score), or where one column of numbers stands
+    beside two of text that both repeat what they hold, and no two rows hold the same in both.
+
+    Args:
+        table: the table, whose judges nobody has named.
+        id_column: the column that names the rows, as the user says.
+        named: other columns of which the user has said what they are.
+
+    Raises:
+        InputError: it is such a table; the message has the call that makes it a wide one.
+    """
+    names = [name for name in table.columns if name not in named]
+    keys = [name for name in names if not _differs(table, [name])]
+    called = {role: [name for name in names if role in _roles(name)] for role in _CALLED}
+    item = next((name for name in (*called["item"], *called["system"]) if name in keys), None)
+    judge = next((name for name in called["judge"] if name in keys and name != item), None)
+    score = next((name for name in called["score"] if is_scores(table, name)), None)
+    if item is None or judge is None or score is None:
+        scoring = [name for name in names if is_scores(table, name)]
+        texts = [name for name in keys if table.dtype(name) == "text" and not is_blank(table, name)]
+        if len(scoring) != 1 or len(texts) != 2 or not _differs(table, texts):
+            return
+        (score,), (judge, item) = scoring, sorted(texts, key=lambda name: table.column(name).n_unique())
+    if id_column is not None and id_column not in (item, judge) and _differs(table, [id_column]):
+        return
+    raise InputError(
+        f"{table.path} holds one score a row, {score!r} of each {item!r} by each {judge!r}, and --rankings reads an "
+        f"item a row and a judge a column; {_widened(table, item, judge, score)}"
+    )
+
+
+def _widened(table: Table, item: str, judge: str, score: str) -> str:
+    """The call that makes a table in the long form a wide one."""
+    turned = f".pivot(on={judge!r}, index={item!r}, values={score!r})"
+    if not table.path.suffix:
+        return (
+            f"in polars X{turned}, in pandas X.pivot(columns={judge!r}, index={item!r}, values={score!r}).reset_index()"
+        )
+    kind = {".parquet": "parquet", ".jsonl": "ndjson", ".ndjson": "ndjson"}.get(suffix_of(table.path), "csv")
+    mark = ", separator='\\t'" if suffix_of(table.path) == ".tsv" else ""
+    read = f"polars.read_{kind}({str(table.path)!r}{mark})"
+    return f"make it so in Python: {read}{turned}.write_{kind}('wide.{kind}')".replace("wide.ndjson", "wide.jsonl")

@@ -24,7 +24,7 @@ from kofn.io.frames import as_series
 from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
 from kofn.io.text_memory import refuse_texts_over
-from kofn.io.vectors import PoolVectors, by_model, pool_vectors
+from kofn.io.vectors import PoolVectors, beginnings, by_model, pool_vectors
 from kofn.io.words import reduced, tfidf
 from kofn.tables.arguments import RowArguments
 
@@ -198,7 +198,7 @@ def read_vectors_together(
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
         return PoolVectors(parts[0], how), dict(zip(files, parts[1:], strict=True))
     refuse_texts_over(every, name, arguments.max_memory, _times(table, arguments))
-    A = tfidf(every)
+    A = tfidf(beginnings(every) if arguments.dry_run else every)
     how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
     if not whole_words:
         X = reduced(A)
@@ -208,7 +208,8 @@ def read_vectors_together(
     own, *others = ((A if whole_words else X)[start:stop] for start, stop in itertools.pairwise(ends))
     vectors, notes = dict(zip(files, others, strict=True)), []
     for option, part, start in zip(files, texts[1:], ends[1:], strict=False):
-        if option == "queries":
+        # The rest of a file, of which a look beforehand sees the beginning, may have other words.
+        if option == "queries" and not arguments.dry_run:
             matched = (A[: ends[1]] @ A[start : start + len(part)].T).getnnz(axis=0) > 0
             vectors[option] = vectors[option][matched]
             given = f" {files[option]}" if isinstance(files[option], str) else ""

@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kofn.core.checks import InputError
+from kofn.engines.opening import addressed
 from kofn.tables.arguments import Quotas, RowArguments
 
 if TYPE_CHECKING:
@@ -58,8 +59,7 @@ class SelectArguments(RowArguments):
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if self.address is not None and self.engine != "ray":
-            raise InputError(f"--address {self.address} is of a Ray cluster; say --engine ray too, or leave it out")
+        addressed(self.engine, self.address)
         if self.classes is not None and self.classes < 2:
             raise InputError(f"--classes {self.classes}: give about how many classes the rows have, at least 2")
         if self.by_scores and self.by_rankings:
@@ -108,8 +108,8 @@ class SelectArguments(RowArguments):
 
     def given(self, *words: str) -> dict[str, Any]:
         given = super().given(*words)
-        if self.address is not None:
-            given["engine"] = self.address if self.address.startswith("ray://") else f"ray:{self.address}"
+        if self.engine is not None:
+            given["engine"] = addressed(self.engine, self.address)
         return given
 
     @property

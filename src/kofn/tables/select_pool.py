@@ -18,7 +18,9 @@ from kofn.core.plans import Selection
 from kofn.core.pools import is_pool
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
+from kofn.tables.alike import alike_notes
 from kofn.tables.labelling import default_method
+from kofn.tables.long_form import refuse_long_judges
 from kofn.tables.named_rows import NamedRows
 from kofn.tables.read import (
     Pool,
@@ -85,6 +87,8 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         if matrix.ndim == 1:
             matrix, scores = None, matrix
     elif arguments.by_rankings:
+        if arguments.columns is None:
+            refuse_long_judges(table, arguments.id_column, _named_columns(arguments))
         matrix_columns, matrix = read_judges(table, arguments.columns, arguments.id_column)
     elif arguments.compares and not (arguments.only_dedupes and arguments.text):
         files = {
@@ -103,6 +107,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         table.texts(table.require(arguments.text or ""))
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
+    notes += alike_notes(values, arguments.label_column, arguments.groupings)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),
@@ -121,6 +126,13 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
     return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
+
+
+def _named_columns(arguments: SelectArguments) -> set[str]:
+    """The columns of which the user has said what they are, but for the ids."""
+    fields = [item.name for item in dataclasses.fields(arguments) if item.name.endswith("_column")]
+    named = {getattr(arguments, name) for name in fields if name != "id_column"} | set(arguments.groupings)
+    return {name for name in (*named, *(arguments.drop or ())) if name is not None}
 
 
 def named_of(table: Table, arguments: SelectArguments, ids: NDArray[Any] | None) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from kofn.tables.select_arguments import SelectArguments
 
 # What reads and writes the rows, and settings that change no answer.
 _OF_ANY_CALL = {
-    *("typed", "method", "output", "as_json", "dry_run", "progress", "seed", "n_threads", "drop"),
+    *("typed", "method", "output", "as_json", "dry_run", "rows_of_whole", "progress", "seed", "n_threads", "drop"),
     *("na", "decimal", "delimiter", "encoding", "drop_empty", "impute"),
 }
 # What says which rows are near, and which of them stays.

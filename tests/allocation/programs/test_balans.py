@@ -186,3 +186,64 @@ def test_bounds_of_whole_variables_are_taken_to_whole_numbers() -> None:
     assert plan.amounts.tolist() == [3, 1]
     assert plan.value == -2
     assert program([1.0], [[1.0]], None, 1, (-0.5, 1.5), 1).binary.all()
+
+
+@pytest.mark.parametrize("of_costs", [1e-100, 1e-12, 1.0, 1e8])
+@pytest.mark.parametrize("of_rows", [1e-100, 1e-12, 1e-3, 1e8])
+def test_programs_in_any_unit_against_enumeration(of_costs: float, of_rows: float) -> None:
+    rng = np.random.default_rng(3)
+    solved = 0
+    for _ in range(6):
+        n, rows = int(rng.integers(2, 6)), int(rng.integers(1, 4))
+        c, A = rng.integers(-9, 10, n).astype(float), rng.integers(-5, 10, (rows, n)).astype(float)
+        high = rng.integers(0, 12, rows).astype(float)
+        points = [np.array(point) for point in itertools.product((0, 1), repeat=n)]
+        best = min((float(c @ point) for point in points if (A @ point <= high).all()), default=np.inf)
+        try:
+            plan = balans(c * of_costs, A * of_rows, high=high * of_rows, iterations=2, **EXACT)
+        except InfeasibleError:
+            assert best == np.inf
+            continue
+        assert (A @ plan.amounts <= high).all()
+        assert plan.bound is not None
+        assert plan.bound <= of_costs * (best + 1e-6)
+        assert plan.value >= of_costs * (best - 1e-6)
+        if plan.status == "optimal":
+            assert plan.value == pytest.approx(of_costs * best, rel=1e-9, abs=1e-12 * of_costs)
+        solved += 1
+    assert solved >= 3
+
+
+def test_what_the_solver_would_leave_out_is_refused() -> None:
+    refused(
+        lambda: balans([-1.0, -1.0], [[1.0, 1e-10]], high=1, bounds=(0, 1e9)),
+        "A at row 0, column 1 is 1e-10, which the solver reads as 0 beside the row's largest entry",
+    )
+    refused(
+        lambda: balans([-1.0], [[1e-10]], low=1e12, bounds=(0, np.inf)),
+        "low at row 0 is 1e+12, too far from the row's entries for the solver",
+    )
+    # Where it changes nothing it may be left out.
+    assert balans([-1.0, -1.0], [[1.0, 1e-10]], high=1.5, **EXACT).amounts.tolist() == [1, 1]
+
+
+def test_every_call_of_the_solver_ends_with_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def recorded(*arguments: Any, options: Any, **words: Any) -> Any:
+        asked.append(options.get("time_limit", np.inf))
+        return milp(*arguments, options=options, **words)
+
+    monkeypatch.setattr("scipy.optimize.milp", recorded)
+    c, A, high = knapsack(6, n=50, rows=3)
+    balans(c, A, high=high, start=np.zeros(50), iterations=4, time_limit=30, seconds_each=float("inf"))
+    assert len(asked) >= 3
+    assert max(asked) <= 30
+    # The relaxation may take as long as there is, however little a neighbourhood may.
+    asked.clear()
+    balans(c, A, high=high, start=np.zeros(50), iterations=4, seconds_each=0.5)
+    assert asked[0] == np.inf
+    assert set(asked[1:]) == {0.5}
+    plan = balans(c, A, high=high, start=np.zeros(50), time_limit=1e-9)
+    assert plan.status == "stopped"
+    assert plan.amounts.tolist() == [0] * 50

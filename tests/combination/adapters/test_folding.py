@@ -12,8 +12,6 @@ import safetensors.numpy
 from lora import SHAPES, P, kind, mixed, network, refused, updates
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters, weighted_mean
-from kofn.combination._sweep.half_loops import HalfLoops, half_loops
-from kofn.combination.adapters import _fold_adapter
 from kofn.combination.adapters._fold_rows import Scratch, rounded
 from kofn.core.checks import FailureError
 from kofn.io.adapters import Adapter
@@ -166,56 +164,6 @@ def test_sums_are_rounded_once() -> None:
     assert got.tobytes() == nearest(wide).tobytes()
     assert got[:4].astype(float).tolist() == [1, 1 + 2.0**-6, 1, 1 + 2.0**-7]
     assert rounded(np.array([1e39]), np.dtype(ml_dtypes.bfloat16), Scratch()).astype(float)[0] == np.inf
-
-
-def compiled() -> HalfLoops:
-    loops = half_loops()
-    assert loops is not None
-    return loops
-
-
-def test_the_compiled_loop_gives_the_same_bits() -> None:
-    rng = np.random.default_rng(0)
-    words = rng.integers(0, 1 << 16, 40_000).astype(np.uint16)
-    words = words[words & 0x7F80 != 0x7F80]  # the finite ones
-    wide = words.view(ml_dtypes.bfloat16).astype(np.float64)
-    step = 2.0 ** (np.floor(np.log2(np.maximum(np.abs(wide), 2.0**-126))) - 7)  # a unit in the last place
-    for share in (0.0, 0.5, -0.5, 1.5, 0.5 + 1e-12, 0.5 - 1e-12, -0.5 - 1e-12, 0.3):
-        update = share * step
-        out = np.empty_like(words)
-        finite = compiled().add_rounded(words, update, out)
-        want = rounded(wide + update, np.dtype(ml_dtypes.bfloat16), Scratch())
-        assert out.tobytes() == want.tobytes()
-        assert finite == np.isfinite(want.astype(float)).all()
-
-
-@pytest.mark.parametrize("adapters", [1, 2])
-def test_folding_by_the_compiled_loop(adapters: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large fold takes the compiled loop, and refuses what is beyond the range as before."""
-    used = []
-
-    class Counting:
-        def add_rounded(self, *arrays: np.ndarray) -> bool:
-            used.append(len(arrays[0]))
-            return compiled().add_rounded(*arrays)
-
-    base = {f"{name}.weight": np.ones(shape, ml_dtypes.bfloat16) for name, shape in SHAPES.items()}
-    base |= {"plain": np.arange(5, dtype=np.float32), "norm.bias": np.ones(3, ml_dtypes.bfloat16)}
-    safetensors.numpy.save_file(base, tmp_path / "base.safetensors")
-    members = [Adapter(*mixed()[i]) for i in range(adapters)]
-    want = fold_adapters(base, members)
-    monkeypatch.setattr(_fold_adapter, "_COMPILED", 0)
-    monkeypatch.setattr(_fold_adapter, "half_loops", Counting)
-    written = fold_adapters(tmp_path / "base.safetensors", members, out=tmp_path / "out.safetensors")
-    assert used
-    assert {name: value.tobytes() for name, value in want.items()} == {n: v.tobytes() for n, v in written.items()}
-    name = f"{next(iter(SHAPES))}.weight"
-    base[name][:] = 3.38e38
-    safetensors.numpy.save_file(base, tmp_path / "base.safetensors")
-    refused(
-        lambda: fold_adapters(tmp_path / "base.safetensors", members, weights=[1e38] * adapters, out=tmp_path / "x"),
-        "is beyond the range of bfloat16",
-    )
 
 
 def test_what_the_system_cannot_copy_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

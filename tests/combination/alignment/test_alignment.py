@@ -360,8 +360,8 @@ def test_what_is_not_known_is_refused_by_name() -> None:
     refused(merging(a, architecture={"h": ["0.weight"]}), "group 'h' holds '0.weight'; give (tensor, axis)")
     refused(merging(a, architecture={"h": [("0.weight", 0, 0)]}), "give (tensor, axis)")
     refused(merging(a, architecture={"h {}": [("0.weight", 0)]}), "{} stands in the group's name or in '0.weight'")
-    square = {"h": [("w", 0), ("w", 1)]}
-    refused(merging({"w": np.ones((3, 3))}, architecture=square), "tensor 'w' has one group on two axes")
+    twice = {"h": [("w", 0)], "g": [("w", 0)]}
+    refused(merging({"w": np.ones((3, 3))}, architecture=twice), "or two groups on one axis")
     refused(merging(a, reference=2), "reference=2: the members are 0..1")
     refused(lambda: permute(a, {"0": [0, 0, 1, 2]}), "transforms['0'] is no order of 4 units")
     refused(lambda: permute(a, {"1": [0]}), "transforms names group '1'")

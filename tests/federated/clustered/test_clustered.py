@@ -17,9 +17,11 @@ from sklearn.mixture import GaussianMixture
 
 import kofn
 from kofn.core.plans import Plan
+from kofn.engines.local import Local
 from kofn.federated import FederatedMixture, client_distances, fedcollab, federated_mixture
 from kofn.federated.clustered import _client_distances, _fedcollab, _federated_mixture, _messages, _mixture
 from kofn.laws.brute import partitions
+from kofn.laws.engines import Shuffled
 
 KINDS = [("none", None), ("classes", None), ("classes", 2), ("amounts", None), ("amounts", 3)]
 
@@ -284,6 +286,18 @@ def test_the_plan_is_of_clients_and_keeps(tmp_path: Any) -> None:
     for client, row in zip("abc", table, strict=True):
         np.testing.assert_array_equal(row.reshape(3, 2), model.weights(client))
     assert Plan.load(plan.save(tmp_path / "plan.npz")).equals(plan)
+
+
+@pytest.mark.parametrize("task", ["none", "classes", "amounts"])
+def test_clients_that_work_elsewhere_send_the_same(task: str) -> None:
+    X, y, own = clients(2, task)
+    words: dict[str, Any] = {"k": 3, "y": y, "groups": own, "seed": 1, "max_iter": 20}
+    words |= {} if task == "none" else {"task": task}
+    here = federated_mixture(X, **words)
+    for engine in (Local(2), Shuffled(3)):
+        assert federated_mixture(X, engine=engine, **words).equals(here)
+        assert engine.tasks == 3 * (here.info["rounds"] + 2)
+
 
 
 @pytest.mark.parametrize("task", ["classes", "amounts"])

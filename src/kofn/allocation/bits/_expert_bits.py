@@ -17,6 +17,7 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError, shown
 from kofn.core.draws import Draw
+from kofn.core.integer_programs import milp
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
@@ -182,7 +183,7 @@ def _program(
     loss: Floats, costs: NDArray[Any], bits: Array, blocks: Ints, counts: Mapping[float, int], budget: float
 ) -> Ints:
     """(n,) the columns of least summed loss under the budget and the counts."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint
     from scipy.sparse import csr_array
 
     n, width = loss.shape

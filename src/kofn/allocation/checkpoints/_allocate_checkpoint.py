@@ -27,6 +27,7 @@ from kofn.allocation.checkpoints._weights import (
 )
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError, shown
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["allocate_checkpoint"]
@@ -36,6 +37,7 @@ KEPT = tuple(range(5, 101, 5))
 CRITERIA = ("squared", "relative")
 
 
+@helper
 def allocate_checkpoint(
     path: str | os.PathLike[str],
     *,

@@ -20,6 +20,7 @@ from kofn.allocation.checkpoints._statistics import Statistic, Statistics
 from kofn.allocation.checkpoints._weights import Weight, as_groups, fingerprint, open_model, row_width
 from kofn.core.arrays import Singles
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
 from kofn.io.tensor_writer import OTHER_FILES, CheckpointWriter
@@ -32,6 +33,7 @@ _NOTED = 1 << 26
 _BINS = 1 << 16
 
 
+@helper
 def read_plan(path: str | os.PathLike[str]) -> CheckpointPlan:
     """The plan of a checkpoint that `CheckpointPlan.save` or `kofn allocate model/ -o plan.json` wrote.
 
@@ -41,6 +43,7 @@ def read_plan(path: str | os.PathLike[str]) -> CheckpointPlan:
     return CheckpointPlan.of_file(path)
 
 
+@helper
 def apply_plan(
     plan: CheckpointPlan | str | os.PathLike[str],
     path: str | os.PathLike[str] | None = None,

@@ -10,6 +10,7 @@ from typing import Any
 from kofn.allocation.checkpoints._plan import BITS, CheckpointPlan, TensorLevel
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.io.atomic import atomic_path
 
 __all__ = ["export_plan"]
@@ -17,6 +18,7 @@ __all__ = ["export_plan"]
 FORMATS = ("llmcompressor", "auto-round")
 
 
+@helper
 def export_plan(plan: CheckpointPlan, path: str | os.PathLike[str], *, format: str) -> list[str]:
     """Write a plan of bits as a recipe of llm-compressor (YAML) or the settings of auto-round (JSON).
 

@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
+from kofn.core.integer_programs import milp
 
 # The arguments that are arrays of any kind here have types of their own in SciPy's stubs.
 opt: Any = scipy.optimize
@@ -230,7 +231,7 @@ class Search:
         def solve(**more: Any) -> Any:
             bounds, whole = opt.Bounds(0, 1), np.ones(size)
             asked = {"mip_rel_gap": 0.0, **options, **more}
-            return opt.milp(part.gain * 1e6, integrality=whole, bounds=bounds, constraints=limits, options=asked)
+            return milp(part.gain * 1e6, integrality=whole, bounds=bounds, constraints=limits, options=asked)
 
         done = solve()
         if done.x is None and done.status == _NO_PLAN:

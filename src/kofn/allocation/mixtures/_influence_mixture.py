@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.stepper import Event, Example, Stepper, stepper
 
@@ -156,11 +157,12 @@ def _most_influence(influence: Floats, centre: Floats, floors: Floats, radius: f
     spread = float(np.ptp(influence[centre > 0]))
     if radius == 0 or spread == 0:
         return centre.copy(), 0.0
-    # Below the low end of T all free share goes to the best groups, above the high end none moves.
-    low, high = spread * 1e-6, spread * 1e9
-    coldest = _at_temperature(influence, centre, floors, low)
+    # Without any temperature all free share goes to the best groups.
+    coldest = _at_temperature(np.where(influence < influence[centre > 0].max(), -np.inf, influence), centre, floors, 1)
     if divergence(coldest, centre) <= radius:
         return coldest, 0.0
+    # Below the low end of T no two influences that differ are near, above the high end no share moves.
+    low, high = spread * 1e-17, spread * 1e9
     for _ in range(_HALVINGS):
         middle = math.sqrt(low * high)
         far = divergence(_at_temperature(influence, centre, floors, middle), centre) > radius
@@ -187,6 +189,7 @@ def _at_temperature(influence: Floats, centre: Floats, floors: Floats, temperatu
         held_back |= below
 
 
+@helper
 def group_influence(
     gradients: ArrayLike,
     target: ArrayLike,

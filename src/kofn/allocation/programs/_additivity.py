@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["MeasuredAdditivity", "additivity"]
 
@@ -42,6 +43,7 @@ class MeasuredAdditivity:
         return f"curves {verdict} (rank correlation {self.tau:.2f}, at least {self.low:.2f})"
 
 
+@helper
 def additivity(curves: ArrayLike, choices: ArrayLike, losses: ArrayLike, *, seed: int = 0) -> MeasuredAdditivity:
     """Tell from a few joint measurements whether losses of items, measured one by one, add up.
 

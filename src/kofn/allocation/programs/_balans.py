@@ -15,6 +15,7 @@ from kofn.allocation.programs._neighborhoods import NEIGHBORHOODS, OF_BINARIES, 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -29,6 +30,7 @@ _LONGEST = 1e6
 _ROUNDING = 1e-9
 
 
+@helper
 def balans(
     c: ArrayLike,
     A: Any,
@@ -115,18 +117,21 @@ def balans(
     rng = np.random.default_rng(checks.entropy(seed))
     with Control(**limits) as control:
         point = None if start is None else _kept(model, start)
-        relaxed, bound = _relaxed(model, point, each)
+        relaxed, bound = _relaxed(model, point, each, control)
         if point is None:
             point, bound = _first(model, each, bound, control)
         best, current = point, point
         best_value = value = begun = model.value(point)
         path, earlier = [value], [point]
         for step in range(iterations):
-            if control.stopped() or _meets(best_value, bound):
+            if control.stopped() or _meets(model, best, bound):
                 break
             arm = chooser.draw(rng)
             neighborhood, share = NEIGHBORHOODS[names[arm]]
-            found_point = neighborhood(Search(model, current, relaxed, earlier, rng, each), share)
+            found_point = neighborhood(
+                Search(model, current, current if relaxed is None else relaxed, earlier, rng, _in_time(each, control)),
+                share,
+            )
             reached = math.inf if found_point is None else model.value(found_point)
             chooser.learn(arm, reached < value - _ROUNDING * abs(value))
             if found_point is not None and _accepted(reached, value, annealed * (1 - step / iterations), rng):
@@ -135,8 +140,8 @@ def balans(
             if value < best_value:
                 best, best_value = current, value
             path.append(best_value)
-        stopped = len(path) <= iterations and not _meets(best_value, bound)
-    status = "optimal" if _meets(best_value, bound) else "stopped" if stopped else "heuristic"
+        stopped = len(path) <= iterations and not _meets(model, best, bound)
+    status = "optimal" if _meets(model, best, bound) else "stopped" if stopped else "heuristic"
     return Allocation(
         n=model.n,
         amounts=best.astype(np.int64) if model.whole.all() else best,
@@ -180,11 +185,13 @@ def _kept(model: Program, start: ArrayLike) -> Floats:
     return point
 
 
-def _relaxed(model: Program, point: Floats | None, each: dict[str, Any]) -> tuple[Floats, float]:
+def _relaxed(
+    model: Program, point: Floats | None, each: dict[str, Any], control: Control
+) -> tuple[Floats | None, float]:
     """The optimum of the relaxation and its cost; where a point that is given keeps the program to tolerances only, and
-    the solver knows of none, that point without a bound."""
+    the solver knows of none, that point without a bound; None where the time ended before."""
     try:
-        return model.relaxed(each["seconds"])
+        return model.relaxed(_in_time(each, control)["seconds"], control.left())
     except InfeasibleError:
         if point is None:
             raise
@@ -195,7 +202,7 @@ def _first(model: Program, each: dict[str, Any], bound: float, control: Control)
     """A point of the program, and the best bound that is known."""
     seconds = each["seconds"]
     while True:
-        point, proven = model.solved(seconds=seconds)
+        point, proven = model.solved(seconds=min(seconds, control.left()))
         bound = max(bound, proven)
         if point is not None:
             return point, bound
@@ -209,8 +216,15 @@ def _first(model: Program, each: dict[str, Any], bound: float, control: Control)
         seconds *= 4
 
 
-def _meets(value: float, bound: float) -> bool:
-    return value <= bound + _ROUNDING * max(1.0, abs(value))
+def _meets(model: Program, point: Floats, bound: float) -> bool:
+    """Whether a point costs no more than the bound, but for the rounding of what its variables cost."""
+    terms = model.c * point
+    return math.fsum(terms.tolist()) <= bound + _ROUNDING * math.fsum(np.abs(terms).tolist())
+
+
+def _in_time(each: dict[str, Any], control: Control) -> dict[str, Any]:
+    """The limits of a call of the solver, which ends with the time of the whole."""
+    return {**each, "seconds": min(each["seconds"], control.left())}
 
 
 def _accepted(reached: float, value: float, warmth: float, rng: np.random.Generator) -> bool:

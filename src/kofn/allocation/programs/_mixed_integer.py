@@ -12,13 +12,16 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.integer_programs import milp
 
 # How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
 _FEASIBLE, _WHOLE = 1e-6, 1e-5
 # What HiGHS says of a program that no point keeps, and of one it refuses to read; and what it can tell apart.
-_INFEASIBLE, _REFUSED, _UNDECIDED = 2, "Model error", 4
+_INFEASIBLE, _REFUSED, _UNDECIDED, _OUT_OF_TIME = 2, "Model error", 4, 1
 # It reads no coefficient from here on, and takes limits from here on for none.
 _LARGE_ENTRY, _LARGE_LIMIT = 1e15, 1e20
+# Entries of a row up to here, beside its largest of 1 to 2, it reads as 0.
+_SMALL_ENTRY = 1e-9
 NO_WHOLE_POINT = "A: no whole point within bounds keeps all rows, though fractions do; widen bounds or rows"
 
 
@@ -43,6 +46,11 @@ class Program:
     most: Floats
     whole: Mask
     calls: list[int] = field(default_factory=lambda: [0])
+    row_unit: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row_unit", _row_units(self.A))
+        self._refuse_unread()
 
     @property
     def n(self) -> int:
@@ -65,24 +73,29 @@ class Program:
             return None
         point = np.clip(point, self.least, self.most)
         rows = self.A @ point
-        slack = _FEASIBLE * (1 + abs(self.A) @ np.abs(point))
+        slack = _FEASIBLE * (self.row_unit + abs(self.A) @ np.abs(point))
         return point if (rows >= self.low - slack).all() and (rows <= self.high + slack).all() else None
 
-    def relaxed(self, seconds: float = math.inf) -> tuple[Floats, float]:
-        """The optimum of the linear relaxation, and its cost, which no point of the program is below.
+    def relaxed(self, seconds: float = math.inf, within: float = math.inf) -> tuple[Floats | None, float]:
+        """The optimum of the linear relaxation, and its cost, which no point of the program is below: None and minus
+        infinity where the time was too short for it.
 
         Args:
             seconds: limit of the search for any point, where the relaxation has no least cost.
+            within: limit of the relaxation itself.
 
         Raises:
             InfeasibleError: no point keeps even the relaxation; or it has no least cost, and no whole point.
             InputError: the relaxation has no least cost, or HiGHS refuses the program.
         """
         fractions = np.zeros(self.n)
-        answer = self._solve(self.c, fractions)
+        limit = _within(within)
+        answer = self._solve(self.c, fractions, options=limit)
         none = _is_infeasible(answer)
         if answer.status == _UNDECIDED:
-            none = _is_infeasible(self._solve(fractions, fractions))
+            none = _is_infeasible(self._solve(fractions, fractions, options=limit))
+        if answer.status == _OUT_OF_TIME:
+            return None, -math.inf
         if none:
             raise InfeasibleError("A: no values within bounds keep all rows, not even fractions; widen bounds or rows")
         if _REFUSED in answer.message:
@@ -119,19 +132,18 @@ class Program:
             nodes: limit of branch and bound.
         """
         minimised = self.c if costs is None else costs
-        options: dict[str, Any] = {} if nodes is None else {"node_limit": nodes}
-        if math.isfinite(seconds):
-            options["time_limit"] = max(seconds, 1e-3)
-        rows = [(self.A, self.low, self.high)]
+        options: dict[str, Any] = _within(seconds) | ({} if nodes is None else {"node_limit": nodes})
+        rows = [(self.A, self.low, self.high, self.row_unit)]
         if extra is not None:
-            rows.append((extra[0][None], np.array([-np.inf]), np.array([extra[1]])))
+            row = extra[0][None]
+            rows.append((row, np.array([-np.inf]), np.array([extra[1]]), _row_units(row)))
         if free is None or around is None:
             answer = self._solve(minimised, self.whole, rows=rows, options=options)
             return (None if answer.x is None else self.rounded(answer.x)), _bound(answer)
         if not free.any():
             return around, self.value(around)
         kept = np.where(free, 0.0, around)
-        part = [(_columns(A, free), low - A @ kept, high - A @ kept) for A, low, high in rows]
+        part = [(_columns(A, free), low - A @ kept, high - A @ kept, unit) for A, low, high, unit in rows]
         answer = self._solve(
             minimised[free], self.whole[free], rows=part, bounds=(self.least[free], self.most[free]), options=options
         )
@@ -142,23 +154,82 @@ class Program:
         return self.rounded(point), _bound(answer)
 
     def _solve(self, c: Floats, whole: Any, *, rows: Any = None, bounds: Any = None, options: Any = None) -> Any:
-        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.optimize import Bounds, LinearConstraint
 
         self.calls[0] += 1
         given: Any = options or {}
         least, most = (self.least, self.most) if bounds is None else bounds
-        limits = [(self.A, self.low, self.high)] if rows is None else rows
-        return milp(
-            c,
+        limits = [(self.A, self.low, self.high, self.row_unit)] if rows is None else rows
+        # The solver's tolerances are those of numbers around 1: what is all smaller is enlarged, by powers of 2.
+        unit = _unit(np.abs(c).max(initial=0.0))
+        answer: Any = milp(
+            c / unit,
             integrality=np.asarray(whole, np.int64),
             bounds=Bounds(least, most),
-            constraints=[LinearConstraint(A, low, high) for A, low, high in limits if A.shape[0]],
+            constraints=[
+                LinearConstraint(_divided(A, row_unit), low / row_unit, high / row_unit)
+                for A, low, high, row_unit in limits
+                if A.shape[0]
+            ],
             options=given,
         )
+        for name in ("fun", "mip_dual_bound"):
+            if answer.get(name) is not None:
+                answer[name] *= unit
+        return answer
+
+    def _refuse_unread(self) -> None:
+        """Refuse entries and limits that the solver would leave out beside the largest entry of their row.
+
+        Raises:
+            InputError: there is one.
+        """
+        shares = abs(_divided(self.A, self.row_unit)).tocoo()
+        reach = np.maximum(np.abs(self.least), np.abs(self.most))[shares.col]
+        with np.errstate(invalid="ignore"):
+            lost = (shares.data > 0) & (shares.data <= _SMALL_ENTRY) & (shares.data * reach > _FEASIBLE)
+        if lost.any():
+            row, column = int(shares.row[lost.argmax()]), int(shares.col[lost.argmax()])
+            raise InputError(
+                f"A at row {row}, column {column} is {self.A[row, column]:g}, which the solver reads as 0 beside the "
+                f"row's largest entry; measure variable {column} in larger units, or bound it"
+            )
+        for name, side, open_end in (("low", self.low, -math.inf), ("high", self.high, math.inf)):
+            far = (np.abs(side / self.row_unit) >= _LARGE_LIMIT) & (side != open_end)
+            if far.any():
+                row = int(far.argmax())
+                raise InputError(
+                    f"{name} at row {row} is {side[row]:g}, too far from the row's entries for the solver, of at most "
+                    f"{2 * self.row_unit[row]:g}; give {open_end:g} for no limit, or enlarge the entries"
+                )
 
 
 def _columns(A: Any, free: Mask) -> Any:
     return A[:, free] if isinstance(A, np.ndarray) else A[:, np.flatnonzero(free)]
+
+
+def _unit(size: float) -> float:
+    """The power of 2 that is just not above a size below 1; 1 for others, and for 0."""
+    return math.ldexp(1.0, max(math.frexp(size)[1] - 1, -1021)) if 0 < size < 1 else 1.0
+
+
+def _row_units(A: Any) -> Floats:
+    """(rows,) what each row is divided by before it is solved."""
+    largest = abs(A).max(axis=1)
+    dense = largest.toarray() if checks.is_sparse(largest) else np.asarray(largest)
+    return np.array([_unit(size) for size in dense.ravel().tolist()])
+
+
+def _divided(A: Any, row_unit: Floats) -> Any:
+    from scipy.sparse import csc_array
+
+    rows = csc_array(A)
+    return csc_array((rows.data / row_unit[rows.indices], rows.indices, rows.indptr), shape=rows.shape)
+
+
+def _within(seconds: float) -> dict[str, Any]:
+    """The solver's option for a limit of time."""
+    return {"time_limit": max(seconds, 1e-3)} if math.isfinite(seconds) else {}
 
 
 def _is_infeasible(answer: Any) -> bool:
@@ -185,7 +256,11 @@ def program(c: Any, A: Any, low: Any, high: Any, bounds: Any, integrality: Any) 
     costs = checks.vector(c, "c").astype(np.float64)
     n = len(costs)
     # One limit may come as its row alone.
-    table = A if checks.is_sparse(A) else checks.matrix(A if np.ndim(A) != 1 else [A], "A")
+    table = A if checks.is_sparse(A) else checks.as_array(A, "A")
+    if table.ndim == 1:
+        table = table.reshape(1, -1)
+    if not checks.is_sparse(table):
+        table = checks.matrix(table, "A")
     if table.shape[1] != n:
         raise InputError(f"A has {table.shape[1]} columns, c has {n} values; give one column for each variable")
     rows = csc_array(table, dtype=np.float64)
@@ -277,6 +352,6 @@ def _ordered(low: Floats, high: Floats, name: str, other: str) -> None:
 
 def _which_whole(integrality: Any, n: int) -> Mask:
     whole = checks.as_array(integrality, "integrality")
-    if whole.ndim > 1 or whole.size not in (1, n) or not np.isin(whole, (0, 1)).all():
+    if whole.dtype.kind not in "biuf" or whole.ndim > 1 or whole.size not in (1, n) or not np.isin(whole, (0, 1)).all():
         raise InputError(f"integrality: give 1 for whole numbers and 0 for others, once or for each of {n} variables")
     return np.broadcast_to(whole.astype(bool), (n,)).copy()

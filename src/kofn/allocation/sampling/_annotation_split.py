@@ -15,6 +15,7 @@ from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["annotation_split"]
@@ -34,6 +35,7 @@ _SPLITS, _AGREED = 1001, 0.9
 _LOGS = 40.0
 
 
+@helper
 def annotation_split(
     demonstrations: ArrayLike,
     pairs: ArrayLike,

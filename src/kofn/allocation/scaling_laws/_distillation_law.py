@@ -15,6 +15,7 @@ from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["DistillationLaw", "SupervisedLaw", "fit_distillation_law", "fit_supervised_law"]
@@ -254,6 +255,7 @@ class _Distilled:
         return log_sum(log_teacher, above)
 
 
+@helper
 def fit_supervised_law(
     parameters: ArrayLike, tokens: ArrayLike, losses: ArrayLike, *, resamples: int = 40, seed: int = 0
 ) -> SupervisedLaw:
@@ -312,6 +314,7 @@ def fit_supervised_law(
     return SupervisedLaw(fit, dict(zip(_SUPERVISED, values, strict=True)))
 
 
+@helper
 def fit_distillation_law(
     parameters: ArrayLike,
     tokens: ArrayLike,

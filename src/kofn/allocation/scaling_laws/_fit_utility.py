@@ -14,6 +14,7 @@ from kofn.allocation._levels import sizes_and_levels
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["Utility", "fit_utility"]
 
@@ -83,6 +84,7 @@ def _ends(samples: float, size: float) -> Floats:
     return ends
 
 
+@helper
 def fit_utility(
     curves: ArrayLike,
     *,

@@ -12,6 +12,7 @@ from kofn.allocation._levels import sizes_and_levels
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["LearningCurves", "fit_learning_curves"]
 
@@ -52,6 +53,7 @@ class LearningCurves:
         return out
 
 
+@helper
 def fit_learning_curves(curves: ArrayLike, *, levels: ArrayLike, floor: bool = True) -> LearningCurves:
     """Fit power laws to the groups' measured errors by least squares, no more of them than the points tell apart.
 

@@ -15,6 +15,7 @@ from kofn.allocation.scaling_laws._separation import Separation
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["MoELaw", "fit_moe_law"]
@@ -198,6 +199,7 @@ class _Form:
         return dict(zip(_NAMES, values, strict=True))
 
 
+@helper
 def fit_moe_law(
     active: ArrayLike,
     tokens: ArrayLike,

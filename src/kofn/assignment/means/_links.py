@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kofn.assignment.routing._flows import transport
 from kofn.core.arrays import Floats, Ints, Labels
 from kofn.core.checks import FailureError, InfeasibleError, InputError, item_key, shown
+from kofn.core.integer_programs import milp
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
 _SEARCH_SECONDS = 60.0
@@ -366,7 +367,7 @@ class Seating:
 
     def _search(self, scores: Floats, price: Floats, linked: Ints) -> Labels:
         """Assign the linked units by an integer program, which also proves infeasibility."""
-        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.optimize import Bounds, LinearConstraint
         from scipy.sparse import csr_array
 
         units, k, many = self.units, self.k, len(linked)

@@ -11,11 +11,13 @@ from kofn.assignment.routing._scores import capacities
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Labels
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Assignment
 
 __all__ = ["place"]
 
 
+@helper
 def place(
     plan: Assignment,
     X: Any = None,

@@ -15,6 +15,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
+from kofn.core.integer_programs import milp
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
 from kofn.core.registry import method
@@ -309,7 +310,7 @@ def _solve(
 
 def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | None, float, bool]:
     """The best placement of these entries, a bound below all of them, and whether it is proven."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint
 
     left = deadline - time.monotonic()
     # Once the time is up, the first placement found will do.

@@ -11,6 +11,7 @@ from kofn.assignment.silhouettes._silhouette import DEFAULT_MEMORY, nothing
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Assignment
 
 __all__ = ["medoid_silhouette"]
@@ -19,6 +20,7 @@ __all__ = ["medoid_silhouette"]
 _PAIRS_AT_ONCE = 2**22
 
 
+@helper
 def medoid_silhouette(
     groups: Any,
     X: Any = None,

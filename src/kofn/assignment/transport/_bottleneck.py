@@ -11,6 +11,7 @@ from kofn.assignment.transport._codes import Code, Merges, bits
 from kofn.assignment.transport._joint import joint_plan, majorised, margin_totals
 from kofn.assignment.transport._minimum_entropy_coupling import minimum_entropy_coupling
 from kofn.core import checks
+from kofn.core.helpers import helper
 from kofn.core.plans import Assignment
 
 __all__ = ["bottleneck_coupling", "bottleneck_encoder"]
@@ -24,6 +25,7 @@ class Bottleneck(NamedTuple):
     decoder: Assignment
 
 
+@helper
 def bottleneck_encoder(weights: Any, rate: float, *, mixed: bool = True) -> Assignment:
     """Information-bottleneck encoder: a code of entropy at most `rate` bits with high I(X;T), by greedy merging.
 
@@ -101,6 +103,7 @@ def bottleneck_encoder(weights: Any, rate: float, *, mixed: bool = True) -> Assi
     )
 
 
+@helper
 def bottleneck_coupling(margins: Any, rate: float, *, mixed: bool = True) -> Bottleneck:
     """Couple X with Y through a code of at most `rate` bits: lossy compression with a prescribed output distribution.
 

@@ -9,6 +9,7 @@ from typing import Any
 from kofn.assignment.transport._codes import bits
 from kofn.assignment.transport._joint import joint_plan, majorised, margin_totals
 from kofn.core import checks
+from kofn.core.helpers import helper
 from kofn.core.plans import Assignment
 
 __all__ = ["minimum_entropy_coupling"]
@@ -18,6 +19,7 @@ __all__ = ["minimum_entropy_coupling"]
 GREEDY_BITS = math.log2(math.e) / math.e
 
 
+@helper
 def minimum_entropy_coupling(margins: Any) -> Assignment:
     """Minimum-entropy coupling of two distributions, by greedy pairing of the largest masses.
 

@@ -20,10 +20,9 @@ from kofn.core.arrays import Array
 from kofn.engines.machine_code import address, compiled, converts_float16, loop
 
 BFLOAT16, FLOAT16 = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16)
-_SEGMENT = 2048  # sums that are looked through again where one of them is half-way
+_SEGMENT = 2048  # words of a sum that stay in the fastest cache
 
-_PARTS = """
-declare double @llvm.fabs.f64(double)
+PARTS = """
 declare i64 @llvm.umin.i64(i64, i64)
 
 ; A bfloat16, given by its bits, in float32.
@@ -82,91 +81,6 @@ _SQUARE_DISTANCE = """
   %square = fmul double %long, %long
   %carried = fadd reassoc double %before, %square
 """
-# A bfloat16 and an update in float64, added and rounded to float32.
-_ADD = """
-  %from = getelementptr i16, ptr %words, i64 %i
-  %word = load i16, ptr %from
-  %number = call float @wide(i16 %word)
-  %long = fpext float %number to double
-  %added = getelementptr double, ptr %update, i64 %i
-  %change = load double, ptr %added
-  %total = fadd double %long, %change
-  %single = fptrunc double %total to float
-  %bits = bitcast float %single to i32
-  %lower = and i32 %bits, 65535
-  %halfway = icmp eq i32 %lower, 32768
-  %upper = lshr i32 %bits, 16
-  %odd = and i32 %upper, 1
-  %to = getelementptr i16, ptr %out, i64 %i
-"""
-# Bit 0 of what is carried: some float32 lies half-way between two bfloat16. Bit 1: some sum is infinite or NaN.
-_ROUND = """
-  %half = add i32 %odd, 32767
-  %sum = add i32 %bits, %half
-  %near = lshr i32 %sum, 16
-  %short = trunc i32 %near to i16
-  store i16 %short, ptr %to
-  %exponent = and i32 %near, 32640
-  %endless = icmp eq i32 %exponent, 32640
-  %beyond = select i1 %endless, i32 2, i32 0
-  %between = zext i1 %halfway to i32
-  %flag = or i32 %beyond, %between
-  %carried = or i32 %before, %flag
-"""
-# Where the float32 lies half-way, the float64 sum may not, and it decides.
-_SETTLE = """
-  %exact = call double @llvm.fabs.f64(double %total)
-  %through = fpext float %single to double
-  %rounded = call double @llvm.fabs.f64(double %through)
-  %farther = fcmp ogt double %exact, %rounded
-  %tied = fcmp oeq double %exact, %rounded
-  %isodd = icmp ne i32 %odd, 0
-  %even = and i1 %tied, %isodd
-  %up = or i1 %farther, %even
-  %step = zext i1 %up to i32
-  %settled = add i32 %upper, %step
-  %short = trunc i32 %settled to i16
-  %present = load i16, ptr %to
-  %kept = select i1 %halfway, i16 %short, i16 %present
-  store i16 %kept, ptr %to
-  %exponent = and i16 %kept, 32640
-  %endless = icmp eq i16 %exponent, 32640
-  %beyond = select i1 %endless, i32 2, i32 0
-  %carried = or i32 %before, %beyond
-"""
-_ADD_ROUNDED = """
-define i1 @add_rounded(ptr noalias %words, ptr noalias %update, ptr noalias %out, i64 %n) {
-start:
-  %none = icmp eq i64 %n, 0
-  br i1 %none, label %end, label %loop
-loop:
-  %i = phi i64 [ 0, %start ], [ %stop, %after ]
-  %before = phi i32 [ 0, %start ], [ %flags, %after ]
-  %left = sub i64 %n, %i
-  %length = call i64 @llvm.umin.i64(i64 %left, i64 SEGMENT)
-  %from = getelementptr i16, ptr %words, i64 %i
-  %added = getelementptr double, ptr %update, i64 %i
-  %to = getelementptr i16, ptr %out, i64 %i
-  %flag = call i32 @round(ptr %from, ptr %added, ptr %to, i64 %length)
-  %between = and i32 %flag, 1
-  %clear = icmp eq i32 %between, 0
-  br i1 %clear, label %after, label %again
-again:
-  %anew = call i32 @settle(ptr %from, ptr %added, ptr %to, i64 %length)
-  br label %after
-after:
-  %known = phi i32 [ %flag, %loop ], [ %anew, %again ]
-  %flags = or i32 %before, %known
-  %stop = add nuw nsw i64 %i, %length
-  %last = icmp eq i64 %stop, %n
-  br i1 %last, label %end, label %loop
-end:
-  %all = phi i32 [ 0, %start ], [ %flags, %after ]
-  %beyond = and i32 %all, 2
-  %finite = icmp eq i32 %beyond, 0
-  ret i1 %finite
-}
-""".replace("SEGMENT", str(_SEGMENT))
 _CONVERSIONS = {
     BFLOAT16: ("i16", "call float @wide(i16 %word)", "call i16 @narrow(float %number)"),
     FLOAT16: ("half", "fpext half %word to float", "fptrunc float %number to half"),
@@ -285,14 +199,6 @@ class HalfLoops:
         """The sum of squared differences: these in float32, their squares in float64."""
         return float(self.functions["square_distance"](address(row), address(other), len(row)))
 
-    def add_rounded(self, words: Array, update: Array, out: Array) -> bool:
-        """Make `out` the bfloat16 nearest to `words + update` in float64, ties to even; False where one is not finite.
-
-        Sums are rounded by way of float32. Where that lies half-way between two bfloat16, in one entry of 65,536, the
-        float64 sum decides.
-        """
-        return bool(self.functions["add_rounded"](address(words), address(update), address(out), len(words)))
-
 
 def half_loops() -> HalfLoops | None:
     """The loops, compiled by the first call in a tenth of a second; None where they cannot be."""
@@ -311,23 +217,18 @@ def _compiled() -> HalfLoops | None:
         "scale": ("void", "ptr", "float", "ptr", "i64"),
         "add_scaled": ("void", "ptr", "float", "ptr", "i64"),
         "square_distance": ("double", "ptr", "ptr", "i64"),
-        "add_rounded": ("i1", "ptr", "ptr", "ptr", "i64"),
     }
     factor = ("ptr %row", "float %factor", "ptr %sums")
     store, add = (
         "  store float %part, ptr %to\n",
         "  %present = load float, ptr %to\n  %sum = fadd float %present, %part\n",
     )
-    sums = ("ptr %words", "ptr %update", "ptr %out")
     text = [
-        _PARTS,
+        PARTS,
         loop("scale", factor, _SCALE + store),
         loop("add_scaled", factor, _SCALE + add + store.replace("%part", "%sum")),
         loop("square_distance", ("ptr %row", "ptr %other"), _SQUARE_DISTANCE, carried=("double", "0.0")),
-        loop("round", sums, _ADD + _ROUND, carried=("i32", "0"), internal=True),
         loop("clear", ("ptr %sums",), _CLEAR, internal=True),
-        loop("settle", sums, _ADD + _SETTLE, carried=("i32", "0"), internal=True),
-        _ADD_ROUNDED,
     ]
     dtypes = [BFLOAT16, *([FLOAT16] if converts_float16() else [])]
     for dtype in dtypes:

@@ -179,6 +179,8 @@ def open_members(
     differ in their float dtypes; the blend has `dtype`, or the first member's, or the `widest` that a tensor has. With
     a `vocabulary` ("union", "base", "first") the rows of embeddings are matched by token.
     """
+    if not len(members):
+        raise InputError("members are empty; give at least one")
     opened, kinds = zip(*(_open(member, f"member {position}") for position, member in enumerate(members)), strict=True)
     labels = [label for label, _ in opened]
     mappings = [tensors for _, tensors in opened]

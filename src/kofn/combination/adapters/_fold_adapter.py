@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from kofn.combination._sweep.half_loops import HalfLoops, half_loops
+from kofn.combination._sweep.low_rank_loops import LowRankLoops, low_rank_loops
 from kofn.combination._sweep.members import ArrayTensor, Pool, open_members
 from kofn.combination._sweep.merge import settings_of
 from kofn.combination._sweep.tied import say_untied
@@ -27,6 +27,7 @@ from kofn.combination.adapters._fold_tables import Folding, array_of
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.engines.threads import cores
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions, first_config, untied
@@ -41,6 +42,7 @@ _COMPILED = 1 << 25  # changed elements from which the compiled loops save more 
 _TASK = 16  # blocks handed to a thread at a time
 
 
+@helper
 def fold_adapter(
     base: Any,
     adapter: Any,
@@ -96,6 +98,7 @@ def fold_adapter(
     return fold_adapters(base, [adapter], weights=[weight], only=only, skip=skip, dtype=dtype, out=out)
 
 
+@helper
 def fold_adapters(
     base: Any,
     adapters: Sequence[Any],
@@ -184,7 +187,7 @@ class Fold:
         """Elements of a row of a tensor, as rows are folded."""
         return max(1, math.prod(self._rows_as(name)[1:]))
 
-    def block(self, name: str, rows: slice, scratch: Scratch, loops: HalfLoops | None = None) -> Array:
+    def block(self, name: str, rows: slice, scratch: Scratch, loops: LowRankLoops | None = None) -> Array:
         """Folded rows of a tensor, flat, in scratch memory; rows that the base lacks begin as zeros."""
         value = self.tensors[name]
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
@@ -250,7 +253,7 @@ class Fold:
         local = threading.local()
         changed = sum(math.prod(self.specs[name].shape) for name in self.folding.changes)
         copied = [name for name in self.specs if self._is_copied(name)]
-        loops: HalfLoops | None = None
+        loops: LowRankLoops | None = None
 
         def work(task: tuple[str, list[slice]]) -> None:
             name, blocks = task
@@ -267,7 +270,7 @@ class Fold:
             with threadpool_limits(1, "blas"):
                 copying = pool.map(work, itertools.chain.from_iterable(map(self._tasks, copied)))
                 if changed > _COMPILED:  # compiled while what is only copied is under way
-                    loops = half_loops()
+                    loops = low_rank_loops()
                 folding = pool.map(work, self._in_turns(writer, frozenset(copied)))
                 for _ in itertools.chain(copying, folding):
                     pass
@@ -324,6 +327,9 @@ def open_fold(
     source: Any = Checkpoint.open(base) if isinstance(base, str | os.PathLike) else base
     if not isinstance(source, Mapping):
         raise InputError(f"base is {type(base).__name__}; give a checkpoint's path or a mapping name -> array")
+    odd = next((name for name in source if not isinstance(name, str)), None)
+    if odd is not None:
+        raise InputError(f"base: {checks.shown(odd)} is no name of a tensor; give a mapping name -> array")
     _refuse_packed(source)
     left_out = left_out_of(members, only, skip)
     members, unread = without_unread(members, source)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.half_loops import BFLOAT16, HalfLoops
+from kofn.combination._sweep.half_loops import BFLOAT16
+from kofn.combination._sweep.low_rank_loops import SCRATCH, Factors, LowRankLoops
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 
-_BLOCK = 1 << 17  # elements: the float64 sums of a block stay in a core's own cache
+_BLOCK = 1 << 18  # elements: a block of half-precision weights stays in a core's own cache, before and after
+_LOW = 64  # ranks up to this are added by loops of their own, which of larger ones would take most sums twice
 _INFINITE = np.uint16(0x7F80)  # the exponent of infinities and NaN in bfloat16
 _HALFWAY = np.uint32(0x8000 << 16)  # the lower half, moved up, of a float32 that lies between two bfloat16
 
@@ -26,17 +28,28 @@ class Scratch:
         self._held: dict[str, NDArray[np.uint8]] = {}
         self._changes: Sequence[Change] = ()
         self._factors: dict[int, tuple[Floats, Floats]] = {}
+        self._product: Factors | None = None
 
     def begin(self, changes: Sequence[Change]) -> None:
         """Turn to the tensor with these changes; factors of another are let go."""
         if self._changes is not changes:
-            self._changes, self._factors = changes, {}
+            self._changes, self._factors, self._product = changes, {}, None
 
     def factors(self, change: LowRank) -> tuple[Floats, Floats]:
         """The factors of one of the tensor's changes, computed once."""
         if id(change) not in self._factors:
             self._factors[id(change)] = change.factors()
         return self._factors[id(change)]
+
+    def product(self, changes: Sequence[Change]) -> Factors | None:
+        """The factors of the tensor's changes together, None where changes are not of low rank, or not all rows'."""
+        if self._product is None:
+            parts = [change for change in changes if isinstance(change, LowRank) and change.span is None]
+            ranks = [self.factors(change)[0].shape[1] for change in parts]
+            if not parts or len(parts) < len(changes) or sum(ranks) > _LOW:
+                return None
+            self._product = Factors.of([self.factors(change) for change in parts])
+        return self._product
 
     def array(self, name: str, shape: Sequence[int], dtype: Any) -> Array:
         """An array of any content; the next call with the same name gives the same memory again."""
@@ -191,7 +204,7 @@ def fold_rows(
     changes: Sequence[Change],
     scratch: Scratch,
     dtype: np.dtype[Any] | None = None,
-    loops: HalfLoops | None = None,
+    loops: LowRankLoops | None = None,
 ) -> Array:
     """The folded values (flat, in scratch memory) of some rows, in `dtype` (default the tensor's own).
 
@@ -200,17 +213,18 @@ def fold_rows(
     columns = prod(shape[1:])
     values = read(rows.start * columns, rows.stop * columns)
     dtype = values.dtype if dtype is None else dtype
-    wide = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
     scratch.begin(changes)
+    additive = all(change.additive for change in changes)
     with np.errstate(over="ignore", invalid="ignore"):
-        if all(change.additive for change in changes):
-            _add_up(wide, changes, rows, scratch)
-            if loops is not None and values.dtype == dtype == BFLOAT16:
-                folded = scratch.array("narrow", values.shape, dtype)
-                if loops.add_rounded(values, wide.reshape(-1), folded):
-                    return folded
+        if additive and loops is not None and values.dtype == dtype == BFLOAT16:
+            folded = _added_in_loops(values, columns, changes, rows, scratch, loops)
+            if folded is not None:
+                return folded
+        if additive:
+            wide = _added_up(changes, rows, columns, scratch)
             wide += values.reshape(wide.shape)
         else:
+            wide = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
             np.copyto(wide, values.reshape(wide.shape), casting="unsafe")
             for change in changes:
                 change.apply(wide, rows, scratch)
@@ -222,8 +236,22 @@ def fold_rows(
     return folded
 
 
-def _add_up(wide: Floats, changes: Sequence[Change], rows: slice, scratch: Scratch) -> None:
-    """Make `wide` what the changes add to these rows."""
+def _added_in_loops(
+    values: Array, columns: int, changes: Sequence[Change], rows: slice, scratch: Scratch, loops: LowRankLoops
+) -> Array | None:
+    """The folded values by the compiled loops, None where one is not finite."""
+    folded = scratch.array("narrow", values.shape, values.dtype)
+    product = scratch.product(changes)
+    if product is not None:
+        finite = loops.fold(values, product, rows, folded, scratch.array("part", (SCRATCH,), np.uint8))
+    else:
+        finite = loops.add_rounded(values, _added_up(changes, rows, columns, scratch).reshape(-1), folded)
+    return folded if finite else None
+
+
+def _added_up(changes: Sequence[Change], rows: slice, columns: int, scratch: Scratch) -> Floats:
+    """What the changes add to these rows."""
+    wide: Floats = scratch.array("sums", (rows.stop - rows.start, columns), np.float64)
     first, *others = changes or (None,)
     if isinstance(first, LowRank) and first.span is None:
         left, right = scratch.factors(first)
@@ -233,6 +261,7 @@ def _add_up(wide: Floats, changes: Sequence[Change], rows: slice, scratch: Scrat
         wide[...] = 0.0
     for change in others:
         change.apply(wide, rows, scratch)
+    return wide
 
 
 def rounded(wide: Floats, dtype: np.dtype[Any], scratch: Scratch) -> Array:

@@ -6,8 +6,10 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "cross_layer_fusion": "_cross_layer_fusion",
     "layerwise_barriers": "_layerwise_mean",
     "layerwise_mean": "_layerwise_mean",
+    "match_layers": "_cross_layer_fusion",
     "ot_fusion": "_ot_fusion",
     "permute": "_permute",
     "singular_alignment": "_singular_alignment",

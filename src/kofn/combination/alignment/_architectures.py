@@ -1,8 +1,8 @@
 """Groups of units: the axes that may be permuted together without changing a network's function.
 
-A group is a set of hidden units (neurons, channels, attention heads, residual stream dimensions) with all the axes that
-index them. Chains of linear, convolutional and norm layers are read from the shapes; Llama and GPT-style blocks
-are tables of tensor names; anything else is declared.
+A group is a set of hidden units (neurons, channels, attention heads, residual stream dimensions, recurrent states) with
+all the axes that index them. Chains of linear, convolutional, recurrent and norm layers are read from the shapes; Llama
+and GPT-style blocks are tables of tensor names; anything else is declared.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from kofn.combination.alignment._block_tables import FIXED, TABLES, Row
 from kofn.core import checks
 from kofn.core.checks import InputError, regular
 
@@ -26,10 +24,17 @@ _DECLARE = (
     "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
     "and {} for the same text in the group's name and in its tensors"
 )
+CHAINS = ("mlp", "cnn", "rnn")
+BUILT_IN = (*CHAINS, *TABLES)
+# A group may index both sides of a tensor, as recurrent states do.
+_SIDES = 2
 # Names that indicate branches, which the shapes of a state dict do not show.
 _BRANCHED = re.compile(r"shortcut|downsample|skip|resid|layer\d+\.\d+\.|block|attn|attention|lstm|gru|rnn|embed")
 _STATISTICS = ("running_mean", "running_var")
 _COUNTERS = ("num_batches_tracked",)
+# The tensors of a recurrent layer as torch names them, the layer's number last.
+_CELL = re.compile(r"((?:weight|bias)_(?:ih|hh))_l(\d+)")
+_CELL_PARTS = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ class Group:
 class Layer:
     """A layer of a plain chain."""
 
-    kind: str  # "linear", "conv" or "norm"
+    kind: str  # "linear", "conv", "recurrent" or "norm"
     weight: str
     bias: str | None
 
@@ -96,6 +101,12 @@ class Graph:
         """Whether no tensor is indexed by two groups, so that each group can be matched independently."""
         return all(len(places) == 1 for places in self.on.values())
 
+    @property
+    def tied(self) -> frozenset[str]:
+        """The groups that index a tensor on two axes, as a recurrent state does; their matching is quadratic."""
+        named = ([group.name for group, _ in places] for places in self.on.values())
+        return frozenset(name for names in named for name in names if names.count(name) > 1)
+
 
 def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mapping[str, Any] | None = None) -> Graph:
     """The groups of a network with these tensors.
@@ -112,7 +123,7 @@ def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mappi
     name = checks.choice(architecture, "architecture", ("auto", *BUILT_IN))
     if name == "auto":
         name = _guess(shapes)
-    if name in ("mlp", "cnn"):
+    if name in CHAINS:
         return _chain(shapes, name)
     return _table(shapes, name, counts)
 
@@ -135,12 +146,15 @@ def _guess(shapes: Shapes) -> str:
     if fused := [name for name in names if name.endswith("attn.c_attn.weight")]:
         rows, columns = shapes[fused[0]]
         return "nanogpt" if rows > columns else "gpt2"
-    odd = next((name for name in names if _BRANCHED.search(name)), None)
+    cells = {name for name in names if _CELL.fullmatch(name.rpartition(".")[2])}
+    odd = next((name for name in names if name not in cells and _BRANCHED.search(name)), None)
     if odd is not None:
         raise InputError(
             f"the architecture of the members is not known: tensor {odd!r} tells of branches, which names and shapes "
             f'do not show; {_DECLARE}, or architecture="cnn" if the layers really follow one another'
         )
+    if cells:
+        return "rnn"
     return "cnn" if any(len(shape) > 2 for shape in shapes.values()) else "mlp"
 
 
@@ -148,11 +162,8 @@ def _guess(shapes: Shapes) -> str:
 
 
 def _chain(shapes: Shapes, name: str) -> Graph:
-    """Layers that follow one another: linear, convolutional, and norms between them."""
-    layers: dict[str, dict[str, str]] = {}
-    for tensor in shapes:
-        stem, _, part = tensor.rpartition(".")
-        layers.setdefault(stem, {})[part] = tensor
+    """Layers that follow one another: linear, convolutional, recurrent, and norms between them."""
+    layers = _by_stem(shapes)
     stems = {re.sub(r"\d+", "#", stem) for stem in layers}
     order = list(layers)
     if len(stems) == 1:
@@ -164,8 +175,9 @@ def _chain(shapes: Shapes, name: str) -> Graph:
     width, spatial = 0, False
     for stem in order:
         parts = layers[stem]
-        weight = parts.get("weight")
-        known = {"weight", "bias", *_STATISTICS, *_COUNTERS}
+        cell = "weight_hh" in parts
+        weight = parts.get("weight_ih" if cell else "weight")
+        known = _CELL_PARTS if cell else ("weight", "bias", *_STATISTICS, *_COUNTERS)
         if (odd := next((part for part in parts if part not in known), None)) is not None or weight is None:
             raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {_DECLARE}")
         shape = shapes[weight]
@@ -191,12 +203,41 @@ def _chain(shapes: Shapes, name: str) -> Graph:
                     f"the layers do not follow one another: {_DECLARE}"
                 )
             groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
-        axes = [Axis(tensor, 0) for _, tensor in _of_units(parts)]
-        width, spatial = shape[0], len(shape) > 2
-        chain.append(Layer("linear" if len(shape) == 2 else "conv", weight, parts.get("bias")))
+        axes, width = (
+            _cell_axes(parts, shapes) if cell else ([Axis(tensor, 0) for _, tensor in _of_units(parts)], shape[0])
+        )
+        spatial = len(shape) > 2
+        kind = "recurrent" if cell else "conv" if spatial else "linear"
+        chain.append(Layer(kind, weight, parts.get("bias")))
     if not groups:
         raise InputError(f"there is no hidden layer to align: the members are one layer, {order[0]!r}")
     return Graph(name, tuple(groups), tuple(chain))
+
+
+def _by_stem(shapes: Shapes) -> dict[str, dict[str, str]]:
+    """The tensors of each layer, by what stands after the last dot of their names; recurrent layers are told apart."""
+    layers: dict[str, dict[str, str]] = {}
+    for tensor in shapes:
+        stem, _, part = tensor.rpartition(".")
+        if cell := _CELL.fullmatch(part):
+            stem, part = f"{stem}.l{cell[2]}".removeprefix("."), cell[1]
+        layers.setdefault(stem, {})[part] = tensor
+    return layers
+
+
+def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], int]:
+    """The axes of a recurrent layer's states, once for each gate, and their number.
+
+    The recurrent weight reads the states that it computes, so that they index both of its sides.
+    """
+    rows, hidden = shapes[parts["weight_hh"]]
+    if rows % hidden or shapes[parts["weight_ih"]][0] != rows:
+        raise InputError(
+            f"tensor {parts['weight_hh']!r} has shape {(rows, hidden)} and {parts['weight_ih']!r} "
+            f"{shapes[parts['weight_ih']]}, which is no recurrent layer; {_DECLARE}"
+        )
+    axes = [Axis(parts[part], 0, rows // hidden) for part in _CELL_PARTS if part in parts]
+    return [*axes, Axis(parts["weight_hh"], 1, incoming=False)], hidden
 
 
 def _of_units(parts: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -205,87 +246,9 @@ def _of_units(parts: Mapping[str, str]) -> list[tuple[str, str]]:
 
 def stem_of(axes: Sequence[Axis]) -> str:
     """The name of a group: that of the layer that computes it."""
-    return axes[0].tensor.rpartition(".")[0]
-
-
-# --- blocks by table
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    pattern: str
-    axis: int
-    sections: int = 1
-    fine: bool = False
-    incoming: bool | None = None
-
-    @property
-    def computes(self) -> bool:
-        return self.axis == 0 if self.incoming is None else self.incoming
-
-
-def _both(stem: str, axis: int, **known: Any) -> list[_Row]:
-    """A layer's outputs: its weight's axis, and its bias."""
-    return [_Row(f"{stem}.weight", axis, incoming=True, **known), _Row(f"{stem}.bias", 0, incoming=True, **known)]
-
-
-_LLAMA: dict[str, list[_Row]] = {
-    "residual": [
-        _Row("*embed_tokens.weight", 1, incoming=True),
-        _Row("*layers.{*}.*layernorm.weight", 0),
-        *(_Row(f"*layers.{{*}}.self_attn.{part}_proj.weight", 1) for part in "qkv"),
-        *_both("*layers.{*}.self_attn.o_proj", 0),
-        *(_Row(f"*layers.{{*}}.mlp.{part}_proj.weight", 1) for part in ("gate", "up")),
-        *_both("*layers.{*}.mlp.down_proj", 0),
-        _Row("model.norm.weight", 0),
-        _Row("norm.weight", 0),
-        _Row("lm_head.weight", 1),
-    ],
-    "layers.{}.mlp": [
-        *_both("*layers.{}.mlp.gate_proj", 0),
-        *_both("*layers.{}.mlp.up_proj", 0),
-        _Row("*layers.{}.mlp.down_proj.weight", 1),
-    ],
-    "layers.{}.heads": [
-        *_both("*layers.{}.self_attn.q_proj", 0, fine=True),
-        *_both("*layers.{}.self_attn.k_proj", 0),
-        *_both("*layers.{}.self_attn.v_proj", 0),
-        _Row("*layers.{}.self_attn.o_proj.weight", 1, fine=True),
-    ],
-}
-
-
-def _gpt(out: int) -> dict[str, list[_Row]]:
-    """GPT-2's blocks; `out` is the axis of a weight's outputs: 1 as published, 0 where the layers are linear ones."""
-    into = 1 - out
-    return {
-        "residual": [
-            _Row("*wte.weight", 1, incoming=True),
-            _Row("*wpe.weight", 1, incoming=True),
-            *(row for norm in ("ln_1", "ln_2") for row in _both(f"*h.{{*}}.{norm}", 0)),
-            _Row("*h.{*}.attn.c_attn.weight", into, incoming=False),
-            *_both("*h.{*}.attn.c_proj", out),
-            _Row("*h.{*}.mlp.c_fc.weight", into, incoming=False),
-            *_both("*h.{*}.mlp.c_proj", out),
-            *_both("*ln_f", 0),
-            _Row("lm_head.weight", 1),
-        ],
-        "h.{}.mlp": [*_both("*h.{}.mlp.c_fc", out), _Row("*h.{}.mlp.c_proj.weight", into, incoming=False)],
-        "h.{}.heads": [
-            *_both("*h.{}.attn.c_attn", out, sections=3),
-            _Row("*h.{}.attn.c_proj.weight", into, incoming=False),
-        ],
-    }
-
-
-_TABLES: dict[str, dict[str, list[_Row]]] = {"llama": _LLAMA, "gpt2": _gpt(1), "nanogpt": _gpt(0)}
-# Tensors without permutable axes.
-_FIXED = {
-    "llama": ("*rotary_emb.inv_freq", "*self_attn.q_norm.weight", "*self_attn.k_norm.weight", "lm_head.bias"),
-    "gpt2": ("*attn.bias", "*attn.masked_bias"),
-    "nanogpt": ("*attn.bias", "*attn.masked_bias"),
-}
-BUILT_IN = ("mlp", "cnn", *_TABLES)
+    stem, _, part = axes[0].tensor.rpartition(".")
+    cell = _CELL.fullmatch(part)
+    return f"{stem}.l{cell[2]}".removeprefix(".") if cell else stem
 
 
 def _heads(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -307,7 +270,7 @@ def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
     groups: list[Group] = []
     covered: set[str] = set()
     left: list[str] = []
-    for template, rows in _TABLES[name].items():
+    for template, rows in TABLES[name].items():
         for label, axes in _instances(shapes, template, rows).items():
             covered |= {axis.tensor for axis in axes}
             if not template.endswith("heads"):
@@ -316,7 +279,7 @@ def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
                 left.append(label)
             else:
                 groups.append(_group(shapes, label, axes, heads[1], heads[0] // heads[1]))
-    fixed = [_regex(pattern) for pattern in _FIXED[name]]
+    fixed = [_regex(pattern) for pattern in FIXED[name]]
     if heads is not None and name == "llama":
         _refuse_norm_over_heads(shapes, heads)
     odd = next(
@@ -340,7 +303,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
     return re.compile(text.replace(re.escape("*"), ".*"))
 
 
-def _instances(shapes: Shapes, template: str, rows: Sequence[_Row]) -> dict[str, list[Axis]]:
+def _instances(shapes: Shapes, template: str, rows: Sequence[Row]) -> dict[str, list[Axis]]:
     """The groups of a template by name: a single one, or one for each match of `{}`."""
     groups: dict[str, list[Axis]] = {}
     for row in rows:
@@ -403,37 +366,20 @@ def _declared(shapes: Shapes, architecture: Mapping[str, Any]) -> Graph:
     graph = Graph("declared", tuple(groups))
     for tensor, places in graph.on.items():
         where = [(axis.axis % len(shapes[tensor])) for _, axis in places]
-        if len({id(group) for group, _ in places}) < len(places) or len(set(where)) < len(where):
+        indexing = [group.name for group, _ in places]
+        if max(map(indexing.count, indexing)) > _SIDES or len(set(where)) < len(where):
             raise InputError(
-                f"tensor {tensor!r} has one group on two axes, or two groups on one axis; "
+                f"tensor {tensor!r} has one group on three axes, or two groups on one axis; "
                 "permutations of such a tensor cannot be matched one group at a time"
             )
     return graph
 
 
-def _declared_row(template: Any, entry: Any) -> _Row:
+def _declared_row(template: Any, entry: Any) -> Row:
     row = tuple(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else ()
     right = len(row) in (2, 3) and isinstance(row[0], str) and all(isinstance(n, int) for n in row[1:])
     if not right or (len(row) == 3 and row[2] < 1):
         raise InputError(
             f"architecture: group {template!r} holds {entry!r}; give (tensor, axis), or (tensor, axis, sections)"
         )
-    return _Row(*row)
-
-
-# --- where units lie
-
-
-def positions(length: int, group: Group, axis: Axis, order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The entries of an axis, in the order that the group's units take."""
-    if group.inner > 1 and not axis.fine:
-        order = order[:: group.inner] // group.inner
-    return np.arange(length).reshape(axis.sections, len(order), -1)[:, order].reshape(-1)
-
-
-def by_unit(array: NDArray[Any], group: Group, axis: Axis) -> NDArray[Any]:
-    """(units, rest): the tensor's entries grouped by unit."""
-    count = group.width if axis.fine else group.units
-    first = np.moveaxis(array, axis.axis, 0)
-    apart = first.reshape(axis.sections, count, first.shape[0] // (axis.sections * count), -1)
-    return apart.swapaxes(0, 1).reshape(count, -1)
+    return Row(*row)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kofn.combination.alignment._architectures import Axis, Graph, Group, by_unit
+from kofn.combination.alignment._architectures import Axis, Graph, Group
 from kofn.combination.alignment._matching import forward, solve
-from kofn.combination.alignment._units import Orders, moved
+from kofn.combination.alignment._units import Orders, by_unit, moved
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.engines.network_simplex import cheapest_plan

@@ -20,6 +20,7 @@ from kofn.combination.alignment._units import named, place_of, to_front, whole
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.core.words import Progress
@@ -124,6 +125,7 @@ class Barrier:
     bulge: float
 
 
+@helper
 def layerwise_barriers(
     a: State,
     b: State,
@@ -164,7 +166,10 @@ def layerwise_barriers(
         for name in pool.first:
             groups.setdefault(name.rpartition(".")[0] or name, []).append(name)
     else:
-        asked = {name: [pattern] if isinstance(pattern, str) else list(pattern) for name, pattern in layers.items()}
+        asked = {
+            name: checks.option(f"layers[{name!r}]", [given] if isinstance(given, str) else given, "Sequence[str]")
+            for name, given in layers.items()
+        }
         groups = {
             n: [t for t in pool.first if any(fnmatchcase(t, r) for r in patterns)] for n, patterns in asked.items()
         }

@@ -1,4 +1,4 @@
-"""Match the units of two networks by linear assignments, group by group, in alternation."""
+"""Match the units of two networks by assignments, group by group, in alternation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kofn.combination.alignment._architectures import Axis, Graph, Group, by_unit
-from kofn.combination.alignment._units import ordered
-from kofn.core.arrays import Array, Ints
+from kofn.combination.alignment._architectures import Axis, Graph, Group
+from kofn.combination.alignment._units import by_pair, by_unit, ordered
+from kofn.core.arrays import Array, Floats, Ints
 
 # Most bytes of weight products cached between sweeps.
 _KEPT = 1 << 30
+# Most steps of the relaxed matching of a group that indexes both sides of a tensor, and the least gain of a step.
+_STEPS, _GAIN = 30, 1e-6
 
 
 @dataclass
@@ -34,7 +36,9 @@ def identity(graph: Graph) -> dict[str, Ints]:
 def match(ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph, initial: str, most: int) -> Match:
     """Coordinate descent: match each group given the others, until no permutation changes.
 
-    Maximising the inner product of matched weights minimises the squared distance, since permutations keep norms.
+    Maximising the inner product of matched weights minimises the squared distance, since permutations keep norms. A
+    group that indexes both sides of a tensor, as recurrent states do, has a quadratic problem, which is relaxed; its
+    answer is taken where it is better.
     """
     work = _Products(ours, theirs, graph)
     result = Match(identity(graph))
@@ -54,11 +58,16 @@ def match(ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph, 
             if group.name not in fresh:
                 continue
             fresh.discard(group.name)
-            coarse, fine = work.of(group, group.axes, result.orders)
-            order, gain, slack = solve(coarse, fine, group)
-            result.assignments += 1
             old = result.orders[group.name]
-            if gain - worth(coarse, fine, group, old) > slack:
+            if group.name in graph.tied:
+                order, better, assignments = work.tied(group, result.orders)
+                result.assignments += assignments
+            else:
+                coarse, fine = work.of(group, group.axes, result.orders)
+                order, gain, slack = solve(coarse, fine, group)
+                result.assignments += 1
+                better = gain - worth(coarse, fine, group, old) > slack
+            if better:
                 result.orders[group.name] = order
                 work.changed(group)
                 moved = True
@@ -94,6 +103,24 @@ class _Products:
                 else:
                     coarse = coarse + part
         return coarse, fine
+
+    def tied(self, group: Group, orders: Mapping[str, Ints]) -> tuple[Ints, bool, int]:
+        """A permutation of a group that indexes tensors on two axes, whether it is better, and assignments solved."""
+        pairs: dict[str, list[Axis]] = {}
+        for axis in group.axes:
+            pairs.setdefault(axis.tensor, []).append(axis)
+        single = [axes[0] for axes in pairs.values() if len(axes) == 1]
+        linear = self.of(group, single, orders)[0].astype(np.float64)
+        both = []
+        for rows, columns in (axes for axes in pairs.values() if len(axes) > 1 and axes[0].matched):
+            b = self.theirs[rows.tensor]
+            for other, axis in self.graph.on[rows.tensor]:
+                if other is not group:
+                    b = ordered(b, other, axis, orders[other.name])
+            cells = (by_pair(array, group, rows, columns) for array in (self.ours[rows.tensor], b))
+            a, b = (np.ascontiguousarray(np.moveaxis(array.astype(np.float64), 2, 0)) for array in cells)
+            both.append((a, b))
+        return relaxed(linear, both, orders[group.name])
 
     def _part(self, group: Group, axis: Axis, orders: Mapping[str, Ints]) -> Array:
         others = self.graph.others(axis)
@@ -139,6 +166,53 @@ def forward(graph: Graph, tensors: Mapping[str, Array]) -> list[tuple[Group, lis
         out.append(best[1:])
         done.add(best[1].name)
     return out
+
+
+def relaxed(linear: Floats, both: Sequence[tuple[Floats, Floats]], old: Ints) -> tuple[Ints, bool, int]:
+    """Match units by products of single entries and of pairs, by Frank and Wolfe's steps over doubly stochastic tables.
+
+    Args:
+        linear: (n, n) what matching unit i with j brings by itself.
+        both: tables (rest, n, n) of each network; units i and k matched with j and l bring sum a[:, i, k] b[:, j, l].
+        old: the permutation to begin from, and to beat.
+
+    Returns:
+        The permutation nearest to where the steps end, or `old`; whether it is better; assignments solved.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    n = len(linear)
+
+    def products(table: Floats) -> Floats:
+        """Slope of the pairs' part at a table: sum over rest of a D b' + a' D b."""
+        total = np.zeros((n, n))
+        for a, b in both:
+            total += (a @ table @ b.swapaxes(1, 2) + a.swapaxes(1, 2) @ table @ b).sum(axis=0)
+        return total
+
+    def value(order: Ints) -> float:
+        pairs = sum(float((a * b[:, order[:, None], order]).sum()) for a, b in both)
+        return float(linear[np.arange(n), order].sum()) + pairs
+
+    table, solved = np.eye(n)[old], 0
+    pulled = products(table)
+    for _ in range(_STEPS):
+        slope = linear + pulled
+        towards = np.eye(n)[linear_sum_assignment(slope, maximize=True)[1]]
+        solved += 1
+        gain = float((slope * (towards - table)).sum())
+        if gain <= _GAIN * float(np.abs(slope).max()):
+            break
+        ahead = products(towards)
+        # The objective is quadratic along the step; half the slopes' products are its pairs' part.
+        bend = float(((ahead - pulled) * (towards - table)).sum()) / 2
+        step = 1.0 if bend >= 0 else min(1.0, -gain / (2 * bend))
+        table, pulled = table + step * (towards - table), pulled + step * (ahead - pulled)
+    order = linear_sum_assignment(table, maximize=True)[1].astype(np.int64)
+    now, before = value(order), value(old)
+    slack = 8 * np.finfo(np.float64).eps * n * max(abs(now), abs(before))
+    better = now - before > slack
+    return (order if better else old), better, solved + 1
 
 
 def solve(coarse: Array, fine: Array | None, group: Group) -> tuple[Ints, float, float]:

@@ -14,10 +14,12 @@ from kofn.combination.alignment._matching import identity
 from kofn.combination.alignment._units import named, rearranged, shapes_of
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["permute"]
 
 
+@helper
 def permute(
     state: State, transforms: Mapping[str, Any], *, architecture: Any = "auto", heads: Any = None
 ) -> dict[str, Any]:

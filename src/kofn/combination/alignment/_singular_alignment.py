@@ -15,10 +15,12 @@ from kofn.combination.alignment._units import named, rearranged, shapes_of, whol
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["singular_alignment"]
 
 
+@helper
 def singular_alignment(
     a: State, b: State, *, transforms: Mapping[str, Any] | None = None, top: float = 0.0, **structure: Any
 ) -> float:

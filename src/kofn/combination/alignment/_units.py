@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import REAL, Pool, Tensor, tensor_label
-from kofn.combination.alignment._architectures import Axis, Graph, Group, positions
+from kofn.combination.alignment._architectures import Axis, Graph, Group
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks import InputError
@@ -75,6 +75,32 @@ def floats(member: Mapping[str, Tensor], names: Iterable[str], label: str) -> di
             )
         out[name] = array
     return out
+
+
+def positions(length: int, group: Group, axis: Axis, order: Ints) -> Ints:
+    """The entries of an axis, in the order that the group's units take."""
+    if group.inner > 1 and not axis.fine:
+        order = order[:: group.inner] // group.inner
+    out: Ints = np.arange(length).reshape(axis.sections, len(order), -1)[:, order].reshape(-1)
+    return out
+
+
+def by_unit(array: NDArray[Any], group: Group, axis: Axis) -> NDArray[Any]:
+    """(units, rest): the tensor's entries grouped by unit."""
+    count = group.width if axis.fine else group.units
+    first = np.moveaxis(array, axis.axis, 0)
+    apart = first.reshape(axis.sections, count, first.shape[0] // (axis.sections * count), -1)
+    return apart.swapaxes(0, 1).reshape(count, -1)
+
+
+def by_pair(array: NDArray[Any], group: Group, rows: Axis, columns: Axis) -> NDArray[Any]:
+    """(units, units, rest): the entries of a tensor that the group indexes on two axes, by the pair of units."""
+    front = np.moveaxis(array, (rows.axis, columns.axis), (0, 1))
+    n = group.units
+    cells = front.reshape(
+        rows.sections, n, -1, columns.sections, n, front.shape[1] // (columns.sections * n), *front.shape[2:]
+    )
+    return np.moveaxis(cells, (1, 4), (0, 1)).reshape(n, n, -1)
 
 
 def ordered(array: NDArray[Any], group: Group, axis: Axis, order: Ints) -> NDArray[Any]:

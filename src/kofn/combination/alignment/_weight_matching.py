@@ -37,7 +37,8 @@ from kofn.core.words import Progress
     draws=Draw(kinds={"members": "networks"}),
     cost="O(m sum of width x weights) a sweep and one linear assignment a group; memory the members, in float32",
     exact="each group's best order given the others; of all where no tensor holds two; a permuted copy bit for bit",
-    paper=("ainsworth2023", 109),
+    paper=("ainsworth2023", 109, 192),
+    aliases=("git re-basin", "recurrent policies", "FLEET-MERGE"),
 )
 def weight_matching(
     members: Sequence[Any],
@@ -56,18 +57,20 @@ def weight_matching(
     Permuting a layer's units together with the weights that read them does not change a network's function, so two
     trained networks rarely share an order and their plain average is mostly useless. Each group of units is matched to
     the reference's by a linear assignment over all its weights, given the permutations of the other groups, in
-    alternation until none changes; then the members are averaged.
+    alternation until none changes; then the members are averaged. The states of a recurrent layer (RNN, GRU, LSTM) have
+    one permutation on both sides of the recurrent weight and in every gate, which is found by a relaxation.
 
     Args:
         members: m mappings name -> array (NumPy or torch), or paths of `*.safetensors` files or folders, of one
             architecture.
         weights: (m,) relative weights of the average, uniform by default.
         architecture: the groups of units. "auto" reads plain chains of linear, convolutional and norm layers
-            ("mlp", "cnn") from the shapes, in the order of the mapping, and knows "llama", "gpt2" and "nanogpt" blocks
-            by their names. Everything else is declared: `{group: [(tensor, axis), ...]}`, where `*` in a tensor's name
-            is any text and `{}` the same text in the group's name and in the tensor's. In an entry
-            `(tensor, axis, s)` the axis repeats the units s times; `{"axes": [...], "units": u}` declares a group of u
-            units of several entries each. Tensors that no group names stay in place.
+            ("mlp", "cnn") and of recurrent ones by torch's names ("rnn": `weight_ih_l0` and so on) from the shapes, in
+            the order of the mapping, and knows "llama", "gpt2" and "nanogpt" blocks by their names. Everything else is
+            declared: `{group: [(tensor, axis), ...]}`, where `*` in a tensor's name is any text and `{}` the same text
+            in the group's name and in the tensor's. In an entry `(tensor, axis, s)` the axis repeats the units s times
+            (as gates do); a group may index two axes of a tensor, as recurrent states do; `{"axes": [...], "units": u}`
+            declares a group of u units of several entries each. Tensors that no group names stay in place.
         heads: attention heads, or (query heads, key/value heads), which move whole, and query heads among those that
             share a key; read from `config.json` beside a checkpoint. Without, heads stay in place (`info["left"]`).
         reference: the member whose order of units the result has.
@@ -81,7 +84,8 @@ def weight_matching(
         A Blend. `transforms` {group: (m, width)}: the order in which each member's units stand in the result, so that
         `weight[order]` is the aligned tensor; `weights`, `form` and `spread` as those of the mean of the aligned
         members; `value` is the summed squared distance of the aligned members to the reference, "optimal" where no
-        tensor holds two groups, else a local optimum. `info`: `sweeps` and `converged` by member, `assignments`,
+        tensor holds two groups, else a local optimum, or "heuristic" where a group indexes both sides of a tensor: its
+        order is no worse than the one before it. `info`: `sweeps` and `converged` by member, `assignments`,
         `distance_before` and `distance_after` (L2 to the reference), `left` groups that were not moved.
 
     Raises:
@@ -104,6 +108,7 @@ def weight_matching(
 
     References:
         Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin: merging models modulo permutation symmetries (ICLR).
+        Wang et al. 2024, Robot fleet learning via policy merging (ICLR).
         Ito, Yamada & Kumagai 2025, Analysis of linear mode connectivity via permutation-based weight matching (ICLR).
     """
     initial = checks.choice(initial, "initial", ("layers", "identity"))
@@ -154,7 +159,7 @@ def weight_matching(
         transforms={group.name: np.array([plan[group.name] for plan in plans]) for group in graph.groups},
         value=value,
         bound=value if exact else None,
-        status="optimal" if exact else "local" if all(converged) else "heuristic",
+        status="optimal" if exact else "local" if all(converged) and not graph.tied else "heuristic",
         objective="matched_distance",
         info={
             "sum_of": "ordered_networks",

@@ -6,6 +6,8 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "balanced_mean": "_balanced_mean",
+    "balancing_temperatures": "_balanced_mean",
     "fisher_merging": "_fisher_merging",
     "merge_means": "_weighted_mean",
     "slerp": "_slerp",

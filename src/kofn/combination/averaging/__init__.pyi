@@ -4,8 +4,17 @@ from typing import Any, Literal, Unpack
 from numpy.typing import ArrayLike
 from kofn.combination._sweep.files import FilesAndDevice, FilesAndThreads
 from kofn.core.plans import Blend
+from kofn.combination.averaging._balanced_mean import balancing_temperatures as balancing_temperatures
 from kofn.combination.averaging._weighted_mean import merge_means as merge_means
 
+def balanced_mean(
+    members: Iterable[Any],
+    *,
+    weights: ArrayLike | None = ...,
+    temperatures: Sequence[Any],
+    head: Any,
+    **files: Unpack[FilesAndThreads],
+) -> Blend: ...
 def fisher_merging(
     members: Iterable[Any],
     *,

@@ -17,6 +17,7 @@ from kofn.combination.rules import Block, Rule, Span, merge_rule
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 
 __all__ = ["merge_means", "weighted_mean"]
 
@@ -178,6 +179,7 @@ class WeightedMean(Rule):
 weighted_mean = WeightedMean.method
 
 
+@helper
 def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
     """Merge the statistics of several means: `statistic["sum"] / statistic["weight"]` is the common weighted mean.
 
@@ -190,8 +192,7 @@ def merge_means(*statistics: Mapping[str, Any]) -> dict[str, Any]:
     >>> merged["sum"] / merged["weight"]
     array([3.])
     """
-    if not statistics:
-        raise InputError("statistics are empty; give at least one")
+    checks.statistics(statistics, ("sum", "weight"), "weighted_mean")
     first = statistics[0]
     weight = math.fsum(float(item["weight"]) for item in statistics)
     if isinstance(first["sum"], Mapping):

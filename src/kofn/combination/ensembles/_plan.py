@@ -12,6 +12,7 @@ from kofn.combination.ensembles._task import Task, mean_of_known, read_rows
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend, Selection
 
 __all__ = ["blend_predictions"]
@@ -71,6 +72,7 @@ def distances(task: Task, blend: Floats) -> Floats:
     return out
 
 
+@helper
 def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None, *, X: Any = None) -> Floats:
     """The blend of other rows: the same members' predictions under the plan's weights.
 

@@ -204,7 +204,8 @@ def mean_of_known(predictions: Sequence[Array], known: Mask | None, weights: Flo
 def read_rows(members: Sequence[Any]) -> tuple[list[Array], Mask | None, bool]:
     """Predictions of rows whose answers are not known: (n, c) arrays, which of them there are, and whether they came
     as vectors."""
-    n = len(checks.as_array(members[0], name_of(0))) if len(members) else 0
+    first = checks.as_array(members[0], name_of(0)) if len(members) else np.empty(0)
+    n = len(first) if first.ndim else 0
     predictions, flat = _read_members(members, n, of=name_of(0) if len(members) else "")
     return predictions, _known(predictions, some_silent=True), flat
 

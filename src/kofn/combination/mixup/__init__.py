@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "Mixed": "_mix_pairs",
+    "mix_networks": "_mix_networks",
     "mix_pairs": "_mix_pairs",
     "mixup_gains": "_gains",
     "mixup_loss": "_mix_pairs",

@@ -11,6 +11,7 @@ from kofn.combination.mixup._pairs import mean_of, read_ratio
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["mixup_gains", "pair_chances"]
 
@@ -19,6 +20,7 @@ METRICS = ("mean_recall", "worst_recall", "g_mean", "h_mean")
 _LEAST = 1e-7
 
 
+@helper
 def mixup_gains(
     confusion: Any,
     prototypes: Any,
@@ -111,6 +113,7 @@ def mixup_gains(
     return out
 
 
+@helper
 def pair_chances(gains: Any, *, s: float = 10.0) -> Floats:
     """Chances with which pairs of classes are drawn, by their gains: the softmax of s times the gains.
 

@@ -12,6 +12,7 @@ from kofn.combination.mixup._pairs import Rows, draw_pairs, draw_ratios, read_ra
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["Mixed", "mix_pairs", "mixup_loss"]
 
@@ -63,6 +64,7 @@ class Mixed:
         return _mixed(array, self)
 
 
+@helper
 def mix_pairs(
     X: Any,
     y: Any,
@@ -151,6 +153,7 @@ def mix_pairs(
     return Mixed(**(vars(drawn) | {"X": _mixed(array, drawn)}))
 
 
+@helper
 def mixup_loss(logits: Any, labels: Any, weights: Any = None) -> float:
     """Cross-entropy of logits against mixed labels, the weighted mean over rows.
 

@@ -11,6 +11,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.checks import InputError, shown
+from kofn.core.helpers import helper
 
 __all__ = ["pair_marginal"]
 
@@ -19,6 +20,7 @@ LAWS = ("beta", "uniform")
 _SUMS_TO = 1e-6
 
 
+@helper
 def pair_marginal(
     y: Any,
     *,

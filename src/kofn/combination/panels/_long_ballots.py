@@ -11,10 +11,12 @@ from kofn.combination.rankings import group_ballots
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError, nearest, shown
+from kofn.core.helpers import helper
 
 __all__ = ["long_ballots"]
 
 
+@helper
 def long_ballots(
     system: Any,
     judge: Any,
@@ -112,8 +114,9 @@ def _numbered(value: Any, name: str) -> tuple[Array, Ints]:
 
 def _scores(value: Any) -> Floats:
     array = checks.as_array(value, "score")
-    if array.dtype == object:
-        array = np.array([np.nan if cell is None else cell for cell in array.tolist()])
+    if array.dtype == object and array.ndim == 1:
+        with checks.reading("score", value):
+            array = np.array([np.nan if cell is None else cell for cell in array.tolist()])
     scores = checks.as_float(array, "score").astype(np.float64)
     if scores.ndim != 1 or not len(scores):
         raise InputError(f"score has shape {scores.shape}; give one a row, shape (rows,)")

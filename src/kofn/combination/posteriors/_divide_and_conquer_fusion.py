@@ -11,9 +11,9 @@ import numpy as np
 from kofn.combination.posteriors._densities import Density, GaussianDensity, Product, read_densities
 from kofn.combination.posteriors._draws import Shards, fit_draws, product_plan, read_shards
 from kofn.combination.posteriors._paths import LAYER, log_weights, phi, upper_bound
-from kofn.combination.posteriors._sizes import kish, normalised
+from kofn.combination.posteriors._sizes import kish, normalised, systematic
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats
 from kofn.core.checks import FailureError
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
@@ -185,7 +185,7 @@ def _merged(nodes: Sequence[Node], count: int, rng: np.random.Generator, record:
     precisions: list[Floats] = [np.asarray(np.linalg.inv(metric)) for metric in metrics]
     shared = np.linalg.inv(np.sum(precisions, axis=0))
     factor = np.linalg.cholesky(shared)
-    x = np.array([node.x[rng.permutation(_resampled(node.weights, count, rng))] for node in nodes])
+    x = np.array([node.x[rng.permutation(systematic(node.weights, count, rng))] for node in nodes])
     squares = _scatter(x, _centre(x, precisions, shared), precisions)
     total = _time(squares)
     logs = -squares / (2 * total)
@@ -198,7 +198,7 @@ def _merged(nodes: Sequence[Node], count: int, rng: np.random.Generator, record:
     now, steps, ancestors = 0.0, 0, np.arange(count)
     while now < total:
         if kish(logs) < _RESAMPLED:
-            rows = _resampled(normalised(logs), count, rng)
+            rows = systematic(normalised(logs), count, rng)
             x, logs, ancestors = x[:, rows], np.zeros(count), ancestors[rows]
         left = total - now
         step = _step(nodes, x, logs, left, transforms) if steps < _MOST_STEPS else left
@@ -276,10 +276,3 @@ def _points_of(
         for shard, (node, transform) in enumerate(zip(nodes, transforms, strict=True))
     ]
     return float(step * (weights @ (np.sum(bounds, axis=0) - drift))) / len(nodes)
-
-
-def _resampled(weights: Floats, count: int, rng: np.random.Generator) -> Ints:
-    """(count,) rows by systematic resampling: each about count times its weight."""
-    positions = (rng.random() + np.arange(count)) / count
-    out: Ints = np.minimum(np.searchsorted(np.cumsum(weights), positions), len(weights) - 1)
-    return out

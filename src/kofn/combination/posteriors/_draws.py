@@ -258,7 +258,7 @@ def worth(shards: Shards, sizes: Floats) -> float:
     return float((np.diag(total) / np.diag(error)).min())
 
 
-def _few(shards: Shards, sizes: Floats) -> list[str]:
+def few_draws(shards: Shards, sizes: Floats) -> list[str]:
     """A warning that names the members whose draws are worth too few to know their means and covariances by."""
     least = max(_FEW, _FEW_EACH * shards.d)
     short = np.flatnonzero(sizes < least).tolist()
@@ -301,7 +301,7 @@ def product_plan(
             "lies between the values; if these are counts, classes or flags, leave them out, or sample what they "
             "depend on (a rate, a probability)"
         )
-    warnings += _few(shards, sizes)
+    warnings += few_draws(shards, sizes)
     if most < _FEW:
         warnings.append(
             f"the chain changed its choice of draws only {most:.3g} times, so that the draws lie around few of the "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, Ints
 
 
 def effective_size(draws: Floats, weights: Floats | None = None) -> float:
@@ -57,4 +57,11 @@ def normalised(log_weights: Floats) -> Floats:
     """Weights that sum to 1."""
     raw = np.exp(log_weights - log_weights.max())
     out: Floats = raw / raw.sum()
+    return out
+
+
+def systematic(weights: Floats, count: int, rng: np.random.Generator) -> Ints:
+    """(count,) rows by systematic resampling: each about count times its weight."""
+    positions = (rng.random() + np.arange(count)) / count
+    out: Ints = np.minimum(np.searchsorted(np.cumsum(weights), positions), len(weights) - 1)
     return out

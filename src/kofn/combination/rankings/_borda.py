@@ -20,6 +20,7 @@ from kofn.combination.rankings._pairs import ballots_of, tie_groups
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -169,6 +170,7 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
     )
 
 
+@helper
 def merge_points(*statistics: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Merge the statistics of several panels of judges who rated the same alternatives.
 
@@ -180,8 +182,7 @@ def merge_points(*statistics: Mapping[str, Any]) -> dict[str, NDArray[np.float64
     >>> points_of(merge_points(*(part.statistic for part in parts))).round(3).tolist()
     [0.333, 0.667, 0.5]
     """
-    if not statistics:
-        raise InputError("statistics are empty; give at least one")
+    checks.statistics(statistics, ("earned", "heard"), "borda")
     sizes = [len(item["earned"]) for item in statistics]
     if len(set(sizes)) > 1:
         odd = next(position for position, size in enumerate(sizes) if size != sizes[0])

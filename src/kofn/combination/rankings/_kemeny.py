@@ -16,6 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.integer_programs import milp
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -228,7 +229,7 @@ class _LinearOrdering:
 
 def _by_programmes(inner: Floats, order: Ints, least: float, control: Control) -> tuple[Ints, float]:
     """The best order found, and a bound, by linear programmes whose violated inequalities are added in turn."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.optimize import Bounds, LinearConstraint
 
     whole = bool((inner == np.rint(inner)).all()) and float(inner.max()) <= _WHOLE
     unit = 1.0 if whole else float(inner.max())

@@ -15,6 +15,7 @@ from kofn.combination.rankings._pairs import ballots_of, preferences
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 
 __all__ = ["RuleComparison", "compare_rules", "group_ballots", "winning_weights"]
@@ -71,6 +72,7 @@ class RuleComparison(NamedTuple):
     without: list[list[int] | None]
 
 
+@helper
 def compare_rules(
     rankings: Any,
     *,
@@ -104,7 +106,8 @@ def compare_rules(
         ([0], [0], [[0, 1, 2], [1], [0]])
     """
     checks.choice(method, "method", [*SCORINGS, *_fitted()])
-    columns = [str(name) for name in getattr(rankings, "columns", ())]
+    with checks.reading("rankings", rankings):
+        columns = [str(name) for name in getattr(rankings, "columns", ())]
     table = checks.rankings(rankings)
     if columns and lower is not None:
         lower = _judges(lower, columns, table.shape[1], "lower").tolist()
@@ -216,6 +219,7 @@ def _without(
     return out
 
 
+@helper
 def group_ballots(
     rankings: Any,
     groups: Mapping[str, Sequence[int] | Sequence[str]],
@@ -286,7 +290,8 @@ def group_ballots(
 
 def _judges(named: Any, columns: Sequence[str], m: int, argument: str) -> Ints:
     """Column numbers of judges, who are told by number or by name."""
-    names = [named] if isinstance(named, str) else list(named)
+    with checks.reading(argument, named, "judges by number or by name"):
+        names = [named] if isinstance(named, str) else list(named)
     if not names:
         raise InputError(f"{argument} is empty; name at least one judge")
     for name in names:
@@ -297,6 +302,7 @@ def _judges(named: Any, columns: Sequence[str], m: int, argument: str) -> Ints:
     return np.array([columns.index(name) if isinstance(name, str) else int(name) for name in names])
 
 
+@helper
 def winning_weights(
     rankings: Any,
     item: int,

@@ -26,6 +26,7 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, shown
 from kofn.core.checks.winners import sides_of, winner_words
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 
 __all__ = ["Votes", "count_votes", "vote_ballots", "win_ballots", "win_strengths"]
@@ -52,6 +53,7 @@ class Votes(NamedTuple):
     against_itself: int
 
 
+@helper
 def vote_ballots(first: Any, second: Any, winner: Any, *, count: Any = None) -> dict[str, Any]:
     """Count votes, one a row, into ballots that `kofn.combine` takes.
 
@@ -85,6 +87,7 @@ def vote_ballots(first: Any, second: Any, winner: Any, *, count: Any = None) -> 
     return win_ballots(votes.wins, votes.ties, ids=votes.names)
 
 
+@helper
 def win_ballots(wins: Any, ties: ArrayLike | None = None, *, ids: Sequence[Any] | None = None) -> dict[str, Any]:
     """Turn a table of wins into ballots that `kofn.combine` takes: a judge for each pair and outcome, weighted by it.
 
@@ -128,6 +131,7 @@ def win_ballots(wins: Any, ties: ArrayLike | None = None, *, ids: Sequence[Any] 
     return {"rankings": rankings, "weights": weights} | ({"ids": named} if named else {})
 
 
+@helper
 def win_strengths(
     wins: Any,
     ties: ArrayLike | None = None,
@@ -177,7 +181,8 @@ def win_strengths(
     plan = ranked(fit, heard, n, ends)
     parts = [heard[label].tolist() for label in _parts(inner)]
     votes = {"votes": float(table.sum() + tied.sum() / 2), "ties": float(tied.sum() / 2), "parts": parts}
-    keys = np.asarray(named) if named else None
+    with checks.reading("ids", ids):
+        keys = np.asarray(named) if named else None
     options = {"prior": prior, "resamples": resamples}
     info = plan.info | votes
     return dataclasses.replace(
@@ -216,8 +221,9 @@ def _redrawn(table: Floats, tied: Floats, heard: Any, fit: Fit, prior: float, re
 
 def _tables(wins: Any, ties: ArrayLike | None, ids: Sequence[Any] | None) -> tuple[list[Any], Floats, Floats]:
     """What the rows are called, and the tables of wins and ties."""
-    columns = [str(name) for name in getattr(wins, "columns", ())]
-    index = list(getattr(wins, "index", ())) if columns else []
+    with checks.reading("wins", wins):
+        columns = [str(name) for name in getattr(wins, "columns", ())]
+        index = list(getattr(wins, "index", ())) if columns else []
     named = list(ids) if ids is not None else index if {str(name) for name in index} == set(columns) else columns
     rows = [str(name) for name in named]
     alike = bool(columns) and sorted(rows) == sorted(columns) and len(set(columns)) == len(columns)
@@ -245,6 +251,7 @@ def _counts(value: Any, name: str, order: Sequence[int] | None = None) -> Floats
     return array
 
 
+@helper
 def count_votes(
     first: Any, second: Any, winner: Any, count: Any = None, *, sided: Mapping[str, int] | None = None
 ) -> Votes:
@@ -274,6 +281,11 @@ def count_votes(
     index = {name: position for position, name in enumerate(names)}
     wins, ties = np.zeros((len(names), len(names))), np.zeros((len(names), len(names)))
     outcomes = list(counted.select("first", "second", "winner").iter_rows())
+    lacking = next((won for _left, _right, won in outcomes if sided is not None and won not in sided), None)
+    if lacking is not None:
+        raise InputError(
+            f"sided has no {shown(lacking)}, which winner holds; say which side wins there, or 0 for neither"
+        )
     sides = sides_of(outcomes, called) if sided is None else [sided[won] for _left, _right, won in outcomes]
     for side, (left, right, won, count, row) in zip(sides, counted.iter_rows(), strict=True):
         i, j = index[left], index[right]
@@ -307,8 +319,10 @@ def _texts(value: Any, name: str) -> Any:
     """A column as text, null where it is missing."""
     import polars as pl
 
-    column: Array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    with checks.reading(name, value):
+        column: Array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     if column.ndim != 1 or not len(column):
         raise InputError(f"{name} has shape {column.shape}; give one a vote, shape (votes,)")
-    missing = np.array([cell is None or cell != cell for cell in column.tolist()])
-    return pl.Series(name, [None if gone else str(cell) for cell, gone in zip(column.tolist(), missing, strict=True)])
+    with checks.reading(name, value):
+        cells = [None if cell is None or cell != cell else str(cell) for cell in column.tolist()]
+    return pl.Series(name, cells, pl.String)

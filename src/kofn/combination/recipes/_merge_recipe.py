@@ -18,12 +18,14 @@ from kofn.combination.recipes._settings import part_settings
 from kofn.combination.rules import Rule
 from kofn.core import checks
 from kofn.core.checks import InputError, nearest
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.io.tensor_writer import hidden_folder
 
 __all__ = ["merge_recipe"]
 
 
+@helper
 def merge_recipe(
     recipe: Recipe | Mapping[str, Any] | str | os.PathLike[str], **files: Unpack[FilesAndThreads]
 ) -> Blend:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.members import float_dtype
-from kofn.combination.recipes._mergekit_methods import METHODS, NOT_DONE, settings_of
+from kofn.combination.recipes._mergekit_methods import METHODS, settings_of
 from kofn.combination.recipes._mergekit_settings import Input, Lookup, Settings
 from kofn.combination.recipes._mergekit_tokens import chat_template_of, read_tokens_of
 from kofn.combination.recipes._recipe import Adapted, Part, Recipe, Relayered, folder_of, located, refuse_unknown
@@ -42,7 +42,6 @@ _KEYS = (
 _REFUSED = {
     "modules": "write the parts of the model as recipes of their own",
 }
-_DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
 _IGNORED = "mergekit ignores it; take it out"
 
 
@@ -82,8 +81,6 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None, made: Mapping
             raise InputError(f"{key} is not read; {remedy}")
     method = content["merge_method"]
     if not isinstance(method, str) or method not in METHODS:
-        if isinstance(method, str) and method in NOT_DONE:
-            raise InputError(f"merge_method {method!r} is not done here; {NOT_DONE[method]}")
         near = nearest(str(method), METHODS)
         raise InputError(f"merge_method {method!r} is not read{near}; {', '.join(METHODS)} are")
     parameters = _mapping(content.get("parameters"), "parameters")
@@ -247,7 +244,8 @@ class _Reading:
 
     def notes(self) -> tuple[str, ...]:
         """What is said of the recipe as a whole."""
-        return (_DRAWN,) if METHODS[self.method].drawn else ()
+        note = METHODS[self.method].note
+        return (note,) if note else ()
 
     def parts(self, names: Sequence[str]) -> tuple[Part, ...]:
         """The tensors that are blended alike, together."""

@@ -9,12 +9,14 @@ from kofn.combination.recipes import _mergekit_rules as elementwise
 from kofn.combination.recipes import _mergekit_spheres as spheres
 from kofn.combination.recipes._mergekit_settings import REQUIRED, Lookup, flag, number, whole
 from kofn.combination.rules import Rule
+from kofn.combination.task_vectors._arcee_fusion import ArceeFusion
 
-# Methods that are refused, and what to write instead.
-NOT_DONE = {
-    "arcee_fusion": "which entries it takes hangs on differences below the rounding of its sums, so that no other "
-    "program gives its numbers; ties with a density below 1 keeps the largest changes",
-}
+# What is said of a recipe of methods that do not give mergekit's figures to the last place.
+DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
+ROUNDED = (
+    "which entries are taken is decided by sums in float64; mergekit's are in the dtype that the models are read "
+    "in, whose rounding is as large as what they measure, so that it takes some others (with dtype: float64 the same)"
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Method:
     """How a method reads its settings.
 
     `base` says that the base is no member, `optional_base` that it is none where one is named; `pads` that a model of
-    weight zero changes nothing. `drawn` methods drop entries by chance.
+    weight zero changes nothing. `note` is what is said of the recipe as a whole.
     """
 
     make: Callable[[Lookup], Rule]
@@ -30,7 +32,7 @@ class Method:
     optional_base: bool = False
     weighs: bool = True
     pads: bool = False
-    drawn: bool = False
+    note: str = ""
 
 
 def _task_vectors(
@@ -48,7 +50,7 @@ def _task_vectors(
             epsilons=setting.each("epsilon", number, 0.15) if sparsify == "ranks" else (),
         )
 
-    return Method(make, base=True, pads=True, drawn=sparsify in ("random", "ranks"))
+    return Method(make, base=True, pads=True, note=DRAWN if sparsify in ("random", "ranks") else "")
 
 
 def _linear(setting: Lookup) -> Rule:
@@ -86,6 +88,10 @@ def _sce(setting: Lookup) -> Rule:
     return elementwise.Sce(select_topk=setting.shared("select_topk", number, 1.0))
 
 
+def _arcee_fusion(_setting: Lookup) -> Rule:
+    return ArceeFusion()
+
+
 def _passthrough(setting: Lookup) -> Rule:
     return elementwise.Passthrough(scale=setting.each("scale", number, None)[0])
 
@@ -113,6 +119,7 @@ METHODS: dict[str, Method] = {
     "sce": Method(_sce, base=True, weighs=False),
     "ram": Method(_ram, base=True, weighs=False),
     "ramplus_tl": Method(_ram_plus, base=True, weighs=False),
+    "arcee_fusion": Method(_arcee_fusion, base=True, weighs=False, note=ROUNDED),
     "passthrough": Method(_passthrough, weighs=False),
     "task_arithmetic": _task_vectors(),
     "ties": _task_vectors("magnitude", by_sign=True, divide=True),

@@ -12,10 +12,12 @@ from kofn.combination._sweep.members import HALF, REAL
 from kofn.combination.recipes._merge_recipe import bind_parts, open_recipe
 from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._recipe import Recipe
+from kofn.core.helpers import helper
 
 __all__ = ["preview_merge"]
 
 
+@helper
 def preview_merge(
     members: Sequence[Any] | Recipe,
     *,

@@ -13,6 +13,7 @@ from kofn.combination.recipes._mergekit_several import read_several
 from kofn.combination.recipes._recipe import COPY, Part, Recipe, check_options, located, refuse_unknown
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["read_recipe"]
 
@@ -20,6 +21,7 @@ _KEYS = ("members", "base", "method", "weights", "options", "tensors")
 _PART_KEYS = ("match", "method", "weights", "options")
 
 
+@helper
 def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
     """Read a recipe from a TOML or YAML file (kofn's or mergekit's), or from its content.
 

@@ -6,6 +6,7 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
+    "arcee_fusion": "_arcee_fusion",
     "dare": "_dare",
     "layer_changes": "_layer_swap",
     "layer_swap": "_layer_swap",

@@ -8,6 +8,12 @@ from kofn.combination.task_vectors._layer_swap import layer_changes as layer_cha
 from kofn.combination.task_vectors._layer_swap import layer_swap as layer_swap
 from kofn.combination.task_vectors._layer_swap import measures_by_layer as measures_by_layer
 
+def arcee_fusion(
+    members: Iterable[Any],
+    *,
+    base: Any,
+    **files: Unpack[FilesAndThreads],
+) -> Blend: ...
 def dare(
     members: Iterable[Any],
     *,

@@ -18,6 +18,7 @@ from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -99,6 +100,11 @@ def layer_swap(
 
 def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
     """The number of each tensor's layer, and how many there are: -1 before the first layer, their number after it."""
+    odd = next((name for name in names if not isinstance(name, str)), None)
+    if odd is not None or not names:
+        raise InputError(
+            f"members: {checks.shown(odd)} is no name of a tensor; give tensors by name, as layers.3.weight"
+        )
     matches = {name: _LAYER.search(name) for name in names}
     given = {name: int(match[1] or match[2]) for name, match in matches.items() if match}
     if not given:
@@ -114,6 +120,7 @@ def layers_of(names: Sequence[str]) -> tuple[dict[str, int], int]:
     return numbers, depth
 
 
+@helper
 def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
     """(m, layers) each fine-tune's share of change per layer, by the mean absolute change of its entries.
 
@@ -129,6 +136,7 @@ def layer_changes(members: Sequence[Any], base: Any) -> NDArray[np.float64]:
     return _changes(pool, *layers_of(list(pool.first)))
 
 
+@helper
 def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Aggregate the figures that `measure=True` stores in `info["measures"]` by layer.
 

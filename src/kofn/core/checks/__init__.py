@@ -80,6 +80,7 @@ from kofn.core.checks.quotas import written as written
 from kofn.core.checks.reading import collected as collected
 from kofn.core.checks.reading import in_callers_code as in_callers_code
 from kofn.core.checks.reading import reading as reading
+from kofn.core.checks.reading import statistics as statistics
 from kofn.core.checks.votes import VoteColumns as VoteColumns
 from kofn.core.checks.votes import compared_pair as compared_pair
 from kofn.core.checks.votes import counted_by as counted_by

@@ -194,7 +194,8 @@ def capacity(value: Any, name: str = "capacity") -> Array | int:
 
 def margins(value: Any, name: str = "margins") -> tuple[Array, Array]:
     """(row totals, column totals): two finite vectors >= 0 in float64 whose sums agree, and are not 0."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
+    known = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if isinstance(value, str | bytes | Mapping) or not known or len(value) != 2:
         raise InputError(f"{name}={type(value).__name__}: give two vectors, (row totals, column totals)")
     sides = []
     slack = 1e-9

@@ -45,6 +45,8 @@ def explained(name: str, known: Mapping[str, Any]) -> Iterator[None]:
 
 def _is_extreme(value: Any) -> bool:
     """Whether it holds numbers other than 0 whose squares overflow or vanish."""
+    if isinstance(value, int) and abs(value) >= 2**1023:
+        return True
     if isinstance(value, float | int):
         size: Any = np.array([float(abs(value))])
     elif isinstance(value, np.ndarray) and value.dtype.kind == "f":

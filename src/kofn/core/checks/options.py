@@ -98,6 +98,8 @@ def _kind(node: ast.expr) -> Kind | None:
     text = ast.unparse(node)
     if text in _KINDS:
         return _KINDS[text]
+    if text.startswith("Callable["):
+        return _KINDS["Callable"]
     if known := _literals(text):
         return _one_of(known), f"one of {', '.join(map(str, known))}"
     if not isinstance(node, ast.Subscript):
@@ -185,6 +187,7 @@ _KINDS: dict[str, Kind] = {
     "str": (lambda value: isinstance(value, str), "a text"),
     "Path": (_is_path, "a path"),
     "os.PathLike[str]": (_is_path, "a path"),
+    "PathLike[str]": (_is_path, "a path"),
     "Callable": (callable, "a callable"),
     "Hashable": (_is_label, "a label: a text, a number or a date"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,22 @@ def in_callers_code(error: BaseException) -> bool:
         frames.append(step.tb_frame.f_globals.get("__name__", "").partition(".")[0])
         step = step.tb_next
     return any(name not in _OURS and name not in sys.stdlib_module_names for name in frames)
+
+
+def statistics(values: Sequence[Mapping[str, Any]], entries: Sequence[str], method: str) -> None:
+    """Refuse what is no `Blend.statistic` of a method: none at all, and one that lacks an entry.
+
+    >>> statistics([{"sum": 3.0}], ("sum", "weight"), "weighted_mean")
+    Traceback (most recent call last):
+    ...
+    kofn.core.checks.errors.InputError: statistics[0] has no 'weight'; give the statistic of a blend by weighted_mean
+    """
+    if not values:
+        raise InputError("statistics are empty; give at least one")
+    for index, statistic in enumerate(values):
+        for entry in entries:
+            if entry not in statistic:
+                raise InputError(f"statistics[{index}] has no {entry!r}; give the statistic of a blend by {method}")
 
 
 @contextmanager

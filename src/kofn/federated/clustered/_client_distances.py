@@ -9,10 +9,12 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["client_distances"]
 
 
+@helper
 def client_distances(
     X: Any, *, groups: Any, y: Any = None, classifier: Any = None, folds: int = 2, seed: int = 0
 ) -> tuple[Floats, Ints, list[Any]]:
@@ -70,7 +72,7 @@ def client_distances(
         few = int(counts.argmin())
         raise InputError(f"groups: client {names.tolist()[few]!r} has {counts[few]} rows, folds={n_folds}; lower folds")
     if classifier is not None and not hasattr(classifier, "fit"):
-        raise InputError(f"classifier={classifier!r}: give a scikit-learn classifier")
+        raise InputError(f"classifier={checks.shown(classifier)}: give a scikit-learn classifier")
     rows = X
     if y is not None:
         labels = checks.groups(y, "y")

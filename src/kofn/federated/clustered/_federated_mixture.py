@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +17,14 @@ from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Progress
+from kofn.engines.base import Engine
+from kofn.engines.opening import opened
 from kofn.federated.clustered._mixture import FederatedMixture
 
 
 @method(
     "assign",
+    traits=("distributed",),
     draws=Draw(log_value=True),
     cost="O(n k d^2) a round; memory O(n k predictors + k d^2)",
     exact="the rounds are those of EM on the pooled rows; the penalised likelihood never falls; a local maximum of it",
@@ -33,6 +39,7 @@ def federated_mixture(
     seed: int | None = None,
     time_limit: float | None = None,
     progress: Progress = None,
+    engine: Any = None,
     task: str = "classes",
     predictors: int | None = None,
     shrink: float = 1.0,
@@ -55,6 +62,8 @@ def federated_mixture(
         seed: of the k-means that it begins with.
         time_limit: seconds.
         progress: True shows how far the work is; a callable is told each step.
+        engine: where the clients' sums are made, client by client: "local" (threads), "ray", "ray://HOST:PORT", or an
+            engine; by default here, one after another. The answer is the same.
         task: what y is, "classes" or "amounts".
         predictors: models of y, each of which may go with each Gaussian; None gives every Gaussian one of its own.
         shrink: each covariance is held by this many pseudo-rows of the pooled spread (> 0).
@@ -105,10 +114,14 @@ def federated_mixture(
     options: dict[str, Any] = {"task": kind, "predictors": predictors, "shrink": shrink, "ridge": ridge, "pull": pull}
     labels = checks.vector(y, "y").astype(np.float64) if kind == "amounts" else y
     runs: list[tuple[FederatedMixture, list[float], bool]] = []
-    with Control(time_limit=time_limit, progress=progress, total=repeats, title="restarts of the mixture") as control:
+    clients = _Clients(np.asarray(X), labels, rows_of, names)
+    with (
+        _rounds(engine, clients) as asked,
+        Control(time_limit=time_limit, progress=progress, total=repeats, title="restarts of the mixture") as control,
+    ):
         for restart in range(repeats):
             model = FederatedMixture(k, seed=_turned(seed, restart), **options)
-            runs.append((model, *_fit(model, X, labels, names, rows_of, rounds, tol, control)))
+            runs.append((model, *_fit(model, asked, rounds, tol, control)))
             control.step(restart + 1)
             if control.stopped():
                 break
@@ -144,33 +157,73 @@ def _turned(seed: int | None, restart: int) -> int:
     return int(np.random.SeedSequence([checks.entropy(seed), restart]).generate_state(1)[0])
 
 
+@dataclass(frozen=True)
+class _Clients:
+    """The rows of each client, and what it is called."""
+
+    X: Floats
+    y: Any
+    rows: list[Ints]
+    names: list[Any]
+
+    def of(self, client: int) -> tuple[Floats, Any]:
+        """The rows and labels of one client, by its number."""
+        rows = self.rows[client]
+        return self.X[rows], None if self.y is None else self.y[rows]
+
+
+def client_sketch(client: int, clients: _Clients, model: FederatedMixture) -> dict[str, Any]:
+    """What one client sends at the start."""
+    return model.sketch(*clients.of(client))
+
+
+def client_statistics(client: int, clients: _Clients, model: FederatedMixture) -> dict[str, Any]:
+    """What one client sends in a round."""
+    return model.statistics(*clients.of(client), client=clients.names[client])
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """Where the clients work: on an engine that shares their rows, or here."""
+
+    clients: _Clients
+    handle: Any
+    engine: Engine | None
+
+    def ask(self, work: Callable[[int, _Clients, FederatedMixture], Any], model: FederatedMixture) -> Iterator[Any]:
+        """What each client sends, in their order."""
+        numbers = range(len(self.clients.names))
+        if self.engine is None:
+            return (work(client, self.clients, model) for client in numbers)
+        return self.engine.map(work, numbers, shared=(self.handle, self.engine.share(model)))
+
+
+@contextmanager
+def _rounds(engine: Any, clients: _Clients) -> Iterator[_Rounds]:
+    """Where the clients work, while linear algebra takes one thread there and here, so that sums have the same bits."""
+    if engine is None:
+        yield _Rounds(clients, clients, None)
+        return
+    from threadpoolctl import threadpool_limits
+
+    with opened(engine) as ran, threadpool_limits(1):
+        yield _Rounds(clients, ran.share(clients), ran)
+
+
 def _fit(
-    fitted: FederatedMixture,
-    X: Floats,
-    y: Any,
-    names: list[Any],
-    rows_of: list[Ints],
-    rounds: int,
-    tol: float,
-    control: Control,
+    fitted: FederatedMixture, clients: _Rounds, rounds: int, tol: float, control: Control
 ) -> tuple[list[float], bool]:
     """Run rounds until the objective stops growing; returns the objective of every round and whether it converged.
 
     The parameters kept are those at which the last objective was evaluated.
     """
-    answers = [None if y is None else y[rows] for rows in rows_of]
-    fitted.begin(
-        {client: fitted.sketch(X[rows], answer) for client, rows, answer in zip(names, rows_of, answers, strict=True)}
-    )
+    fitted.begin(dict(zip(clients.clients.names, clients.ask(client_sketch, fitted), strict=True)))
     trace: list[float] = []
     while True:
         before = fitted.state_dict()
-        fitted.tell(
-            fitted.statistics(X[rows], answer, client=client)
-            for client, rows, answer in zip(names, rows_of, answers, strict=True)
-        )
+        fitted.tell(clients.ask(client_statistics, fitted))
         trace.append(fitted.objective)
-        settled = len(trace) > 1 and trace[-1] - trace[-2] <= tol * len(X)
+        settled = len(trace) > 1 and trace[-1] - trace[-2] <= tol * len(clients.clients.X)
         if settled or len(trace) > rounds or control.stopped():
             fitted.load_state_dict(before | {"log_likelihood": fitted.log_likelihood, "objective": fitted.objective})
             return trace, settled

@@ -16,24 +16,14 @@ from kofn.laws.inputs import Draw, Drawer, laid_out, seeded
 from kofn.laws.words import Recount
 
 
-def _rows(member: Any) -> Floats:
+def as_rows(member: Any) -> Floats:
     array = np.asarray(member, np.float64)
     return array[:, None] if array.ndim == 1 else array
 
 
-def _described(case: Case) -> None:
-    """Moments, interval and effective size are those of the draws; the members' shares sum to one; units follow."""
-    plan, draws = case.plan, _rows(case.plan.result)
-    weights = plan.info.get("draw_weights")
-    shares = [1 / len(draws)] * len(draws) if weights is None else weights.tolist()
-    if min(shares) < 0 or abs(math.fsum(shares) - 1) > 1e-9:
-        raise broken(case, "recount", f"the draws' weights sum to {math.fsum(shares)!r}")
-    if not 0 < plan.info["ess"] <= len(draws) * (1 + 1e-9):
-        raise broken(case, "recount", f"{len(draws)} draws are worth {plan.info['ess']!r}")
-    if plan.info["ess"] > max(1.0, *plan.info["member_ess"].tolist()) * (1 + 1e-9):
-        raise broken(case, "recount", f"the draws are worth {plan.info['ess']!r}, more than those of any member")
-    if abs(math.fsum(plan.weights.tolist()) - 1) > 1e-9:
-        raise broken(case, "recount", f"the members' parts sum to {math.fsum(plan.weights.tolist())!r}")
+def described(case: Case, draws: Floats, shares: list[float]) -> None:
+    """Mean, standard deviation and interval of each parameter are those of the weighted draws."""
+    plan = case.plan
     for column, values in enumerate(draws.T.tolist()):
         size = max(map(abs, values))
         mean = math.fsum(share * value for share, value in zip(shares, values, strict=True))
@@ -47,26 +37,42 @@ def _described(case: Case) -> None:
         inside = math.fsum(share for share, value in zip(shares, values, strict=True) if low <= value <= high)
         if inside < 0.95 - 2 * max(shares) - 1e-9:
             raise broken(case, "recount", f"the interval from {low!r} to {high!r} holds {inside!r} of the draws")
+
+
+def _described(case: Case) -> None:
+    """Moments, interval and effective size are those of the draws; the members' shares sum to one; units follow."""
+    plan, draws = case.plan, as_rows(case.plan.result)
+    weights = plan.info.get("draw_weights")
+    shares = [1 / len(draws)] * len(draws) if weights is None else weights.tolist()
+    if min(shares) < 0 or abs(math.fsum(shares) - 1) > 1e-9:
+        raise broken(case, "recount", f"the draws' weights sum to {math.fsum(shares)!r}")
+    if not 0 < plan.info["ess"] <= len(draws) * (1 + 1e-9):
+        raise broken(case, "recount", f"{len(draws)} draws are worth {plan.info['ess']!r}")
+    if plan.info["ess"] > max(1.0, *plan.info["member_ess"].tolist()) * (1 + 1e-9):
+        raise broken(case, "recount", f"the draws are worth {plan.info['ess']!r}, more than those of any member")
+    if abs(math.fsum(plan.weights.tolist()) - 1) > 1e-9:
+        raise broken(case, "recount", f"the members' parts sum to {math.fsum(plan.weights.tolist())!r}")
+    described(case, draws, shares)
     if "densities" not in case.options:
         doubled = case.again(members=[2 * np.asarray(member) for member in case.words["members"]])
-        if not np.allclose(_rows(doubled.result), 2 * draws, rtol=1e-9, atol=1e-9 * float(np.abs(draws).max())):
+        if not np.allclose(as_rows(doubled.result), 2 * draws, rtol=1e-9, atol=1e-9 * float(np.abs(draws).max())):
             raise broken(case, "recount", "twice the members do not give twice the draws")
 
 
 def _averaged(case: Case) -> bool:
     """Copies of a member give the copy, and a shift of all members shifts the draws."""
     first = case.words["members"][0]
-    copies = _rows(case.again(members=[first] * case.plan.n).result)
-    size = float(np.abs(_rows(first)).max())
-    if copies.shape != _rows(first).shape or (np.abs(copies - _rows(first)) > 1e-9 * size).any():
+    copies = as_rows(case.again(members=[first] * case.plan.n).result)
+    size = float(np.abs(as_rows(first)).max())
+    if copies.shape != as_rows(first).shape or (np.abs(copies - as_rows(first)) > 1e-9 * size).any():
         raise broken(case, "blend", "copies of a member do not give the copy")
     moved = case.again(members=[np.asarray(member, np.float64) + 3 * size for member in case.words["members"]])
-    if (np.abs(_rows(moved.result) - _rows(case.plan.result) - 3 * size) > 1e-8 * size).any():
+    if (np.abs(as_rows(moved.result) - as_rows(case.plan.result) - 3 * size) > 1e-8 * size).any():
         raise broken(case, "blend", "members that are moved do not move the draws as far")
     return case.plan.n > 1
 
 
-def _draw_members(draw: Draw, words: dict[str, Any], d: int) -> list[tuple[Floats, Floats]]:
+def draw_members(draw: Draw, words: dict[str, Any], d: int) -> list[tuple[Floats, Floats]]:
     """Draws of Gaussians that overlap, in unequal numbers; their means and covariances."""
     rng, fits = seeded(draw), []
     scale = draw(st.sampled_from((1.0, 1e-3, 1e6)))
@@ -85,14 +91,14 @@ def _draw_members(draw: Draw, words: dict[str, Any], d: int) -> list[tuple[Float
 def _draw_plain(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """How draws are weighted."""
     words: dict[str, Any] = given  # type: ignore[assignment]
-    _draw_members(draw, words, draw(st.integers(1, 3)))
+    draw_members(draw, words, draw(st.integers(1, 3)))
     options["precision"] = draw(st.sampled_from(("full", "diagonal", "uniform")))
 
 
 def _draw_count(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """How many draws are made."""
     words: dict[str, Any] = given  # type: ignore[assignment]
-    _draw_members(draw, words, draw(st.integers(1, 3)))
+    draw_members(draw, words, draw(st.integers(1, 3)))
     options["draws"] = draw(st.sampled_from((None, 4, 33)))
 
 
@@ -107,7 +113,7 @@ def _draw_densities(draw: Draw, given: Mapping[str, Any], options: dict[str, Any
     """The densities that the members are drawn from."""
     words: dict[str, Any] = given  # type: ignore[assignment]
     d = draw(st.integers(1, 2))
-    options["densities"] = [GaussianDensity(*fit) for fit in _draw_members(draw, words, d)]
+    options["densities"] = [GaussianDensity(*fit) for fit in draw_members(draw, words, d)]
     options["draws"] = draw(st.integers(20, 40))
     options["branching"] = draw(st.integers(2, 4))
 

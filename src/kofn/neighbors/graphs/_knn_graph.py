@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.runtime import Control
 from kofn.engines.threads import cores, spread
 from kofn.neighbors.graphs._boundary import Boundary, lengths_to
@@ -70,6 +71,7 @@ class KnnGraph:
         return csr_array((self.distances.ravel(), entries, indptr), shape=(n, n))
 
 
+@helper
 def knn_graph(
     X: Any,
     n_neighbors: int = 32,

@@ -91,7 +91,7 @@ def adaptive_merge(
         Averaging to Automation (arXiv 2410.08371), and the authors' code.
     """
     models = list(models)
-    _refuse_different(models)
+    refuse_different(models)
     m = len(models)
     if len(batches) != m:
         raise InputError(f"batches has {len(batches)} collections for {m} models; give one a model")
@@ -236,7 +236,7 @@ def _divergence(ahead: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     return functional.kl_div(ahead, wanted, reduction="batchmean", log_target=True)
 
 
-def _refuse_different(models: Sequence[torch.nn.Module]) -> None:
+def refuse_different(models: Sequence[torch.nn.Module]) -> None:
     if not models or not all(isinstance(model, torch.nn.Module) for model in models):
         raise InputError("models: give torch modules, one or more")
     first: Mapping[str, Tensor] = models[0].state_dict()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Assignment
 from kofn.core.stepper import Event, Example, Stepper, stepper
 
@@ -197,6 +198,7 @@ class StochasticBalance(Stepper[Assignment]):
         )
 
 
+@helper
 def matching_bound(chances: Any, weights: Any = None) -> float:
     """Upper bound on the expected value of any algorithm, even one that knows all arrivals beforehand: the matching LP.
 

@@ -105,7 +105,7 @@ def farthest_first(
     else:
         if metric != "cosine":
             refuse_extremes(X)
-        cover = _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
+        cover = cover_of(X, metric, most, n_threads)
     # What picks drawn at random reach takes up to a pass over X for each of them: too long once the time is up.
     cheap = X.size * most <= _SOON
     picks: list[int] = []
@@ -153,15 +153,20 @@ def farthest_first(
 def _bound(constraints: Constraints, gains: list[float], radius: float, metric: str) -> float | None:
     if radius == 0:
         return 0.0
-    return None if constraints.budget is not None else _least_radius(gains, radius, metric)
+    return None if constraints.budget is not None else least_radius(gains, radius, metric)
 
 
-def _least_radius(gains: list[float], radius: float, metric: str) -> float:
+def least_radius(gains: list[float], radius: float, metric: str) -> float:
     """No k items can cover the pool closer than this: the picks and the farthest item are k + 1 items this far
     apart."""
     apart: Floats = np.append(np.array(gains[1:]), radius)
     # Squared distances and 1 - cos (half a squared chord) double the distance when it is quadrupled.
     return float(apart.min()) / (2 if metric == "euclidean" else 4)
+
+
+def cover_of(X: NDArray[Any], metric: str, most: int, n_threads: int | None) -> _Plain | LazyCover:
+    """What knows the farthest of dense rows, for so many picks at the most; the same answers either way."""
+    return _Plain(X, metric) if X.size * most <= _SMALL else LazyCover(X, metric, cores(n_threads))
 
 
 class _Cover(Protocol):
@@ -212,6 +217,13 @@ class _Plain:
 
     def radius(self) -> float:
         return float(self.nearest.max())
+
+    def place_points(self, points: NDArray[Any]) -> None:
+        """Commit picks that need not be rows."""
+        self.picked = self.picked or len(points) > 0
+        self.evals += len(self.X) * len(points)
+        for point in points:
+            np.minimum(self.nearest, distances_to(self.X, point, self.metric), out=self.nearest)
 
 
 class _Sparse(_Plain):

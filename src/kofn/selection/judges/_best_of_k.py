@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["best_of_k"]
 
 
+@helper
 def best_of_k(scores: ArrayLike, k: int | Sequence[int]) -> Any:
     """Estimate the expected best score among k samples from n >= k samples: pass@k and eff@k.
 

@@ -12,6 +12,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -142,6 +143,7 @@ def anchored_subpool(
     )
 
 
+@helper
 def subpool_index(
     X: ArrayLike, *, metric: Literal["cosine", "euclidean", "sqeuclidean"] = "cosine", n_threads: int | None = None
 ) -> Any:

@@ -14,6 +14,7 @@ from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -40,6 +41,7 @@ class Annotators:
     labels: Ints
 
 
+@helper
 def annotator_accuracy(
     labels: ArrayLike,
     *,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["uncertainty"]
 
@@ -19,6 +20,7 @@ KINDS = get_args(Kind)
 _SUM_TOLERANCE = 1e-3
 
 
+@helper
 def uncertainty(probabilities: Any, X: ArrayLike | None = None, *, kind: Kind = "entropy") -> Floats:
     """Rate how unsure a classifier is of each row: the acquisition scores of active learning.
 

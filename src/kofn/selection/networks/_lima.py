@@ -13,6 +13,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Mask, directions
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -164,6 +165,7 @@ class _Search:
         return self.ask(masks).tolist()
 
 
+@helper
 def attribution_score(
     predict: Callable[[Any], Any],
     x: ArrayLike,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, load_arrays, regular
 from kofn.core.pools import Fragment
 from kofn.engines.base import Engine
 from kofn.io.atomic import atomic_path
@@ -27,13 +27,16 @@ class Kept:
     Args:
         folder: made where it does not exist; None keeps nothing.
         settings: what the results depend on. A folder that was begun with other settings is refused.
+        method: whose results they are; each has a folder of its own in there.
 
     Raises:
         InputError: the folder is of another run, or cannot be written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None, settings: Mapping[str, Any]) -> None:
-        self.folder = None if folder is None else _folder_in(folder)
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, settings: Mapping[str, Any], method: str = "two_round_greedy"
+    ) -> None:
+        self.folder = None if folder is None else _folder_in(folder, method)
         self.reused = 0
         if self.folder is None:
             return
@@ -95,16 +98,16 @@ def seed_begun(arguments: Mapping[str, Any]) -> int | None:
     return int(seed) if isinstance(seed, str) and seed.isdecimal() else None
 
 
-def _folder_in(work: str | os.PathLike[str]) -> Path:
+def _folder_in(work: str | os.PathLike[str], method: str = "two_round_greedy") -> Path:
     """Where the results are: others may keep files of their own beside them."""
-    return Path(work) / "two_round_greedy"
+    return Path(work) / method
 
 
 def _read_settings(path: Path) -> dict[str, Any] | None:
     """What a run was begun with; None where that cannot be read."""
     try:
-        begun = json.loads(path.read_text())
-    except (OSError, ValueError):
+        begun = json.loads(regular(path).read_text())
+    except (InputError, OSError, ValueError):
         return None
     return begun if isinstance(begun, dict) else None
 
@@ -118,8 +121,17 @@ def _write(path: Path, result: Any) -> None:
 def _read(path: Path, kind: type[R]) -> R | None:
     """The result in a file; None where there is none that can be read."""
     try:
-        with np.load(path, allow_pickle=False) as parts:
-            values = {item.name: parts[item.name] for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        parts = load_arrays(path)
+        values = {item.name: parts[item.name] for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    except (InputError, LookupError):
         return None
     return kind(**{name: value if value.ndim else value.item() for name, value in values.items()})
+
+
+def digest_of_arrays(*arrays: Any) -> str:
+    """A digest of arrays, of which each may be None."""
+    state = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        part = b"" if array is None else np.ascontiguousarray(array).tobytes()
+        state.update(len(part).to_bytes(8, "little") + part)
+    return state.hexdigest()

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.pools import as_pool
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
@@ -82,6 +83,7 @@ class CellDuplicates(NamedTuple):
     info: dict[str, Any]
 
 
+@helper
 def near_duplicates_by_cells(
     X: Any,
     threshold: float = 0.95,

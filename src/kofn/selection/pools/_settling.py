@@ -32,6 +32,8 @@ from kofn.selection.training_data._near_vectors import (
 
 # Centres whose distances to rows are looked at together, and how much further a row may visit for rounding.
 _BLOCK, _ROUNDING = 2_048, 1e-4
+# Rows that a sample is compared with at once, at least.
+_TOGETHER = 8_192
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class CellRows:
     """The rows of one cell, the most preferred first.
 
     Attributes:
-        cell: its number.
+        cell: its number, -1 for rows of several.
         rows: theirs.
         vectors: theirs.
         forced: how many of the first must stay.
@@ -109,6 +111,8 @@ def _visits(X: Array, cell: int, ask: Ask) -> tuple[NDArray[np.int32], int]:
     centres = ask.centres
     if len(centres) == 1:
         return visits, cut
+    from kofn.selection.pools import _visit_kernels
+
     reach = reach_of(ask.threshold, ask.metric) * (1 + _ROUNDING) + _ROUNDING
     nearness, empty = nearness_of(X, ask.threshold, ask.metric, ask.spread)
     apart = np.linalg.norm(centres - centres[cell], axis=1)
@@ -117,22 +121,13 @@ def _visits(X: Array, cell: int, ask: Ask) -> tuple[NDArray[np.int32], int]:
     # What two products of a row of length 1 may be off by, as a distance.
     slack = 2 * rounding_of(X.shape[1]) * float(np.sqrt(squares.max()) / apart.min())
     for low in range(0, len(X), _BLOCK):
-        block = np.arange(low, min(low + _BLOCK, len(X)))
+        block = slice(low, min(low + _BLOCK, len(X)))
         rows = nearness.rows(block)
-        within = reach + slack * np.linalg.norm(rows, axis=1)[:, None]
-        beyond = rows.astype(np.float32) @ centres.T
-        np.subtract(squares / 2, beyond, out=beyond)
-        beyond -= beyond[:, [cell]]
-        beyond /= apart
-        beyond[:, cell] = np.inf
-        beyond[empty[block]] = np.inf
-        count = min(ask.probes, len(centres) - 1)
-        nearest = np.argpartition(beyond, count - 1, axis=1)[:, :count] if count else np.empty((len(block), 0), int)
-        margin = np.take_along_axis(beyond, nearest, axis=1)
-        order = np.argsort(margin, axis=1, kind="stable")
-        nearest, margin = np.take_along_axis(nearest, order, axis=1), np.take_along_axis(margin, order, axis=1)
-        visits[block, :count] = np.where(margin <= within, nearest, -1)
-        cut += int(((beyond <= within).sum(axis=1) > count).sum())
+        within = reach + slack * np.linalg.norm(rows, axis=1)
+        # A row of zeros has no direction and is near no other cell.
+        within[empty[block]] = -np.inf
+        products = rows.astype(np.float32) @ centres.T
+        cut += _visit_kernels.visits(products, squares / 2, apart, within, cell, visits[block])
     return visits, cut
 
 
@@ -307,16 +302,28 @@ def near_sample(item: CellRows, sample: Sample, ask: Ask) -> Pairs:
 
 
 def kept_rows(file: CellFile, kept: Mask) -> Iterator[CellRows]:
-    """The rows that stay, cell by cell."""
+    """The rows that stay, a few cells at a time."""
+    runs, count = [], 0
     for cell in np.flatnonzero(file.sizes).tolist():
         rows = file.rows_of(cell)
-        rows = rows[kept[rows]]
-        if len(rows):
-            yield CellRows(cell, rows, file.vectors(rows), 0)
+        runs.append(rows[kept[rows]])
+        count += len(runs[-1])
+        if count >= _TOGETHER:
+            yield _read_together(file, runs)
+            runs, count = [], 0
+    if count:
+        yield _read_together(file, runs)
+
+
+def _read_together(file: CellFile, runs: list[Ints]) -> CellRows:
+    rows = np.concatenate(runs)
+    return CellRows(-1, rows, file.vectors(rows), 0)
 
 
 def most_missed(looked: int, missed: int, doubt: float = 0.05) -> float:
     """The share of rows that is missed at the most, with a doubt, where so many of those looked at were (exact)."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    return 1.0 if missed >= looked else float(beta.ppf(1 - doubt, missed + 1, looked - missed)) if looked else math.nan
+    if not looked:
+        return math.nan
+    return 1.0 if missed >= looked else float(betaincinv(missed + 1, looked - missed, 1 - doubt))

@@ -16,6 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.stepper import Example, Share, Stepper, new_keys, stepper
@@ -466,6 +467,7 @@ def sieve_streaming(
     return plan if rows is None else dataclasses.replace(plan, info={**plan.info, "reference": rows})
 
 
+@helper
 def stream_file(
     path: str | PathLike[str],
     *,

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.selection.training_data._equal_rows import as_frame, equal_rows
 from kofn.selection.training_data._near_texts import near_texts
 from kofn.selection.training_data._near_vectors import near_vectors, refuse_metric
@@ -18,6 +19,7 @@ from kofn.selection.training_data._preference import Duplicates, Preference
 __all__ = ["near_duplicates"]
 
 
+@helper
 def near_duplicates(
     X: ArrayLike | None = None,
     threshold: float = 0.95,

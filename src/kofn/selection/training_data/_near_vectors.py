@@ -13,6 +13,7 @@ from kofn.core.checks import InputError
 
 _ROWS, _KEPT = 1024, 2048  # a tile of products is 8 MiB: it stays in cache between the product and the comparison
 _SAMPLE = 2048
+_FEW = 4  # so many pairs a row, all looked at together, cost less than one row after the other
 _DENSE = 1 / 1000  # a pair on its own costs as much as a thousand inside a matrix product
 _SAME = 1e-9  # cosines closer than this count as equal: the rounding of a float64 sum near 1.0
 
@@ -217,8 +218,18 @@ def _within(
     nearness: Nearness, rows: Array, candidates: Array, of: NDArray[np.int64], d: int, forced: int
 ) -> NDArray[np.bool_]:
     """Drop near-duplicates inside one block, one kept row after the other; which of the rows stay."""
-    candidates = np.triu(candidates, 1)
     open_ = np.ones(len(rows), bool)
+    # Most blocks have few pairs, which are all looked at together; the diagonal is among the candidates.
+    if np.count_nonzero(candidates) <= (1 + 2 * _FEW) * len(rows):
+        i, j = _candidates(candidates, True)
+        ahead = (i < j) & (rows[j] >= forced)
+        i, j = i[ahead], j[ahead]
+        near = nearness.exact(rows[i], rows[j], d) >= nearness.least
+        for first, second in zip(i[near].tolist(), j[near].tolist(), strict=True):
+            if open_[first] and open_[second]:
+                of[rows[second]], open_[second] = rows[first], False
+        return open_
+    candidates = np.triu(candidates, 1)
     for i in np.flatnonzero(candidates.any(axis=1)):
         if not open_[i]:
             continue

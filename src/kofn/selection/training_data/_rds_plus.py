@@ -12,6 +12,7 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Ints, directions
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.objectives._sparse_rows import directions as sparse_directions
@@ -213,6 +214,7 @@ def _highest(rows: Any, queries: Any) -> NDArray[np.float64]:
     return out
 
 
+@helper
 def position_weighted_mean(hidden: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Pool the hidden states of a causal language model into one embedding a text, later tokens weighing more.
 
@@ -239,11 +241,13 @@ def position_weighted_mean(hidden: ArrayLike, mask: ArrayLike | None = None) -> 
         >>> position_weighted_mean([[[3.0], [6.0], [9.0]]], mask=[[1, 1, 0]]).tolist()
         [[5.0]]
     """
-    states = np.asarray(hidden)
+    states = checks.as_array(hidden, "hidden")
     if states.ndim != 3:
         raise InputError(f"hidden has shape {states.shape}; give (texts, tokens, d)")
     states = states.astype(np.result_type(states.dtype, np.float32), copy=False)
-    is_token = np.ones(states.shape[:2], bool) if mask is None else np.asarray(mask) != 0
+    is_token = (
+        np.ones(states.shape[:2], bool) if mask is None else checks.as_float(checks.as_array(mask, "mask"), "mask") != 0
+    )
     if is_token.shape != states.shape[:2]:
         raise InputError(f"mask has shape {is_token.shape}, hidden {states.shape}; give one value a token")
     position = np.cumsum(is_token, axis=1) * is_token

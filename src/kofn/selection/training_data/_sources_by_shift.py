@@ -15,6 +15,7 @@ from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.constraints import total
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 
@@ -188,6 +189,7 @@ def _add_in_turn(
     return added[:best], ratings
 
 
+@helper
 def shift_scores(
     X: ArrayLike,
     *,

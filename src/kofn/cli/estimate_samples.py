@@ -1,0 +1,125 @@
+"""Samples of a pool, of which the seconds of a call on the whole are told: their rows, and constraints that shrink."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kofn.cli.estimate_costs import OF_PAIRS
+from kofn.core import dispatch
+from kofn.core.checks import option
+from kofn.core.plans import Plan
+from kofn.core.registry import Entry
+from kofn.core.signatures import annotation_text
+from kofn.verbs import allocate, assign, select
+
+# Rows of a sample to a pick: most of a pool is not picked, nor should be of its samples.
+_ROWS_A_PICK = 4
+# Words with one row an item; `SQUARE` have one column an item too.
+ROWS = ("X", "scores", "curves", "y", "costs", "weights", "groups")
+SQUARE = ("similarity", "distances")
+
+
+def fewer_of(k: Any, size: int) -> Any:
+    """How many picks or groups a sample is asked for, where the pool is asked for k."""
+    return min(k, max(1, size // _ROWS_A_PICK))
+
+
+def times_fewer(verb: str, call: Mapping[str, Any], size: int) -> float:
+    """How many times as many picks or groups the pool is asked for as a sample, each taken to last as long."""
+    k = call.get("k")
+    return 1.0 if verb not in ("select", "assign") or k is None else k / fewer_of(k, size)
+
+
+def run_sample(
+    verb: str,
+    method: str,
+    options: Mapping[str, Any],
+    call: Mapping[str, Any],
+    n: int,
+    seen: int,
+    size: int,
+    *,
+    every_pick: bool = False,
+) -> Plan:
+    """The plan of `size` of the rows seen, of a pool of n, under constraints that shrink with it.
+
+    Of a search over pairs the picks shrink too, unless `every_pick` is asked for.
+    """
+    rows = np.sort(np.random.default_rng(0).choice(seen, size, replace=False))
+    small = {word: value for word, value in call.items() if word not in ("include", "exclude", "start", "ids")}
+    small["progress"] = False
+    share = size / n
+    if "quotas" in small and share < 1:
+        # Minima that the pool can meet may be more than a sample holds; they do not change the time.
+        del small["quotas"], small["groups"]
+    for word in ROWS:
+        if word in small and not isinstance(small[word], Mapping):
+            small[word] = small[word][rows]
+    for word in SQUARE:
+        if word in small:
+            small[word] = small[word][rows][:, rows]
+    if "rankings" in small:
+        small["rankings"] = small["rankings"][rows]
+    if verb == "select" and "k" in small:
+        fewer = method in OF_PAIRS and not every_pick
+        small["k"] = max(1, math.ceil(small["k"] * share)) if fewer else fewer_of(small["k"], size)
+    larger = times_fewer(verb, small, size) if verb == "assign" else 1.0
+    if larger > 1:
+        # Fewer groups, each with its share of what all of them hold.
+        small["k"] = fewer_of(small["k"], size)
+    if "capacity" in small:
+        small["capacity"] = _shrunk(small["capacity"], share * larger, small.get("k") if larger > 1 else None)
+    if verb == "allocate" and "budget" in small:
+        small["budget"] = small["budget"] * share
+    options = _of_sample(options, rows, share * larger, share)
+    entry = dispatch.methods_of(verb).get(method)
+    if small.keys() >= {"scores", "capacity"} and verb == "assign" and (entry is None or "overflow" in entry.options):
+        # A sample's own overflow tells nothing of the pool's.
+        options.setdefault("overflow", "drop")
+    verbs: dict[str, Callable[..., Any]] = {"select": select, "assign": assign, "allocate": allocate}
+    plan: Plan = verbs[verb](method=method, options=options, **small)
+    return plan
+
+
+def checked_options(entry: Entry, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The method's options as it reads them."""
+    parameters = entry.load().__kofn__.signature.parameters  # type: ignore[attr-defined]
+    return {
+        name: option(name, value, annotation_text(parameters[name])) if name in parameters else value
+        for name, value in options.items()
+    }
+
+
+def _shrunk(capacity: Any, share: float, bins: int | None) -> Any:
+    """A share of a capacity, rounded up; of capacities by bin, where a sample has fewer bins, those of the first."""
+    shrunk = np.ceil(np.asarray(capacity) * share).astype(np.int64)
+    if not shrunk.ndim:
+        return int(shrunk)
+    if bins is None or bins >= len(shrunk):
+        return shrunk
+    # All of them hold what they would together.
+    return np.maximum(shrunk[:bins], -(-int(shrunk.sum()) // len(shrunk)))
+
+
+def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: float, share: float) -> dict[str, Any]:
+    """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima, also of a bin."""
+    small = dict(options)
+    if "sizes" in small:
+        small["sizes"] = np.asarray(small["sizes"])[rows]
+    if "min_size" in small:
+        least = np.minimum(
+            small["min_size"], np.maximum(1, (np.asarray(small["min_size"]) * of_a_bin).astype(np.int64))
+        )
+        small["min_size"] = least if least.ndim else int(least)
+    if "reference" in small:
+        small["reference"] = min(small["reference"], len(rows))
+    for name in ("must_link", "cannot_link"):
+        if name in small:
+            pairs = small[name][np.isin(small[name], rows).all(axis=1)]
+            small[name] = np.searchsorted(rows, pairs)
+    return small

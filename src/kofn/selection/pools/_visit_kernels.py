@@ -1,0 +1,55 @@
+"""Compiled loop that finds the cells which a row may be near a row of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba as nb
+import numpy as np
+
+from kofn.core.compiled import OUTER
+
+_F4, _F8, _I8 = nb.float32, nb.float64, nb.int64
+
+
+def _read(kind: Any, dimensions: int) -> Any:
+    """An array that is only read."""
+    return nb.types.Array(kind, dimensions, "C", readonly=True)
+
+
+@nb.njit(
+    _I8(
+        *(_read(_F4, 2), _read(_F4, 1), _read(_F4, 1), _read(_F8, 1)),
+        *(_I8, nb.types.Array(nb.int32, 2, "C")),
+    ),
+    **OUTER,
+)
+def visits(products, halves, apart, within, cell, out):
+    """out[i] = the columns j that are nearest beyond the plane between the centres `cell` and j, the nearest first.
+
+    Of each row x, `products` has x.c_j and `halves` |c_j|^2 / 2; `apart` is |c_j - c_cell|. What is more than within[i]
+    beyond counts as none (-1), as do fewer than `out` has room for. Equal ones stand by column. Returns of how many
+    rows more are within.
+    """
+    n, m = products.shape
+    room, more = out.shape[1], 0
+    best = np.empty(room + 1, np.float32)
+    for i in range(n):
+        own, count, taken = halves[cell] - products[i, cell], 0, 0
+        for j in range(m):
+            beyond = (halves[j] - products[i, j] - own) / apart[j]
+            if not beyond <= within[i] or j == cell:
+                continue
+            count += 1
+            if taken == room and (room == 0 or beyond >= best[room - 1]):
+                continue
+            place = taken if taken < room else room - 1
+            while place > 0 and beyond < best[place - 1]:
+                best[place], out[i, place] = best[place - 1], out[i, place - 1]
+                place -= 1
+            best[place], out[i, place] = beyond, j
+            taken = min(taken + 1, room)
+        for place in range(taken, room):
+            out[i, place] = -1
+        more += count > room
+    return more
