@@ -98,6 +98,7 @@ MAKERS: dict[str, Make] = {
     "capacity": lambda n, rng: n,
     "k": lambda n, rng: max(2, n // 20),
     "assign k": lambda n, rng: BINS,
+    "combine k": lambda n, rng: MEMBERS // 2,
     "budget": lambda n, rng: LEVELS * n / 3.0,
     "evolved_mean budget": lambda n, rng: 10**6,
     "rollout_knapsack budget": lambda n, rng: 8.0 * n,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kofn.core import checks, dispatch, registry, vocabulary
+from kofn.core.helpers import helper
 from kofn.core.vocabulary import VOCABULARY
 from kofn.engines.opening import opened
 from kofn.verbs import LEAD, Method, run_verb
@@ -32,6 +33,7 @@ class _Problem:
     objective: Any
 
 
+@helper
 def compare(
     verb: str,
     X: Any = None,

@@ -75,6 +75,13 @@ def test_columns_of_a_dict_may_be_arrays_and_tensors() -> None:
     assert table.take([2, 0])["t"].to_list() == ["c", "a"]
 
 
+class NoSequence:
+    """What has a length and no items."""
+
+    def __len__(self) -> int:
+        return 2
+
+
 @pytest.mark.parametrize(
     ("frame", "column", "fault"),
     [
@@ -83,6 +90,7 @@ def test_columns_of_a_dict_may_be_arrays_and_tensors() -> None:
         ({"a": [[1.0], "x"]}, "a", "several kinds, list .first at row 0. and str .first at row 1."),
         ({"a": np.zeros((2, 2, 2))}, "a", r"shape \(2, 2, 2\); give \(n,\) or \(n, d\)"),
         ({"a": sparse.eye(3, format="csr")}, "a", "is a sparse matrix; give it alone as X"),
+        ({"a": NoSequence()}, "a", "give a list of values, one a row"),
     ],
 )
 def test_columns_that_no_table_holds_are_named(frame: Any, column: str, fault: str) -> None:
@@ -96,6 +104,8 @@ def test_columns_that_no_table_holds_are_named(frame: Any, column: str, fault: s
         ({"a": [1, 2], "b": [1]}, "X column 'b' has 1 values and 'a' has 2"),
         ({"a": "text"}, "X column 'a' is a str; give one value a row"),
         ({"a": 3}, "X column 'a' is a int"),
+        ({"a": {"b": 1}}, "X column 'a' is a dict; give one value a row"),
+        ({"a": {1, 2}}, "X column 'a' is a set; give one value a row"),
         ({"a": []}, "X is empty: it has no rows"),
         (pl.DataFrame(), "X has no columns"),
     ],

@@ -21,6 +21,31 @@ from kofn.selection.streams import _examples
 COUNTER = itertools.count()
 
 
+class Braggart(Stepper[Selection]):
+    """Calls its plan optimal, and its draws tell no optimum to hold that against."""
+
+    state: ClassVar = {"numbers": "items"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers = np.empty(0)
+
+    def insert(self, ids: Any, X: Any) -> None:
+        self._numbers = np.concatenate([self._numbers, np.asarray(X)[:, 0]])
+
+    def _plan(self) -> Selection:
+        n = len(self._numbers)
+        return Selection(
+            n=n,
+            indices=np.arange(min(n, 1)),
+            gains=self._numbers[:1],
+            value=float(self._numbers[:1].sum()),
+            bound=float(self._numbers[:1].sum()),
+            status="optimal",
+            ids=np.array([f"item {i}" for i in range(n)], object),
+        )
+
+
 class Highest(Stepper[Selection]):
     """Keep the k highest numbers of a pool."""
 
@@ -227,6 +252,10 @@ def unjudged(rng: np.random.Generator) -> Example:
     return Example(lambda seed: Boundless(2, seed=seed), rows=lambda rng, m: rng.random((m, 1)))
 
 
+def unjudged_optimum(rng: np.random.Generator) -> Example:
+    return Example(lambda _seed: Braggart(), rows=lambda rng, m: rng.random((m, 1)))
+
+
 VIOLATORS = {
     "promise": (Lowest, Ghosts, Boaster, Lowballer, Silent),
     "resume": (Forgetful, Shared),
@@ -254,6 +283,10 @@ def test_each_law_catches_its_violators_and_nothing_else(name: str) -> None:
 
 def test_a_promise_that_cannot_be_judged_is_no_promise() -> None:
     assert caught(registered(Boundless, draws=unjudged), "promise")
+
+
+def test_an_optimum_that_cannot_be_judged_is_none() -> None:
+    assert caught(registered(Braggart, draws=unjudged_optimum, events=("insert",)), "promise")
 
 
 def test_an_exact_stepper_that_asks_is_judged_by_the_optimum_of_its_events() -> None:

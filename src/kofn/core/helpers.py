@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from kofn.core import checks, vocabulary
 from kofn.core.checks import InputError
@@ -30,6 +31,10 @@ def helper(function: F) -> F:
         ...     return 2 * count
         >>> doubled(3.0)
         6
+        >>> doubled(3, seed=-1)
+        Traceback (most recent call last):
+        ...
+        kofn.core.checks.errors.InputError: seed=-1: give a whole number >= 0 or a numpy Generator
         >>> doubled("three")
         Traceback (most recent call last):
         ...
@@ -41,8 +46,9 @@ def helper(function: F) -> F:
         signature = _signature(function)
         try:
             bound = signature.bind(*arguments, **options)
-        except TypeError as error:
-            raise TypeError(f"{function.__name__}() {error}") from None
+        except TypeError:
+            # Too few arguments, or a word that it does not know: the function says so itself.
+            return function(*arguments, **options)
         for name, value in bound.arguments.items():
             parameter = signature.parameters[name]
             annotation, classes = annotation_text(parameter), _classes(function)
@@ -62,8 +68,17 @@ def helper(function: F) -> F:
 @functools.cache
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(function)
-    bundled = any("Unpack[" in annotation_text(parameter) for parameter in signature.parameters.values())
-    return expand(function)[0] if bundled else signature
+    rest = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.VAR_KEYWORD]
+    if all("Unpack[" in annotation_text(parameter) for parameter in rest):
+        signature = expand(function)[0]
+    names: Mapping[str, Any] = getattr(function, "__globals__", {})
+    called = {name for name in names if get_origin(names[name]) is Callable}
+    return signature.replace(
+        parameters=[
+            parameter.replace(annotation="Callable") if annotation_text(parameter) in called else parameter
+            for parameter in signature.parameters.values()
+        ]
+    )
 
 
 @functools.cache
@@ -80,6 +95,17 @@ def _classes(function: Callable[..., Any]) -> Mapping[str, type]:
     }
 
 
+@functools.cache
+def _alternatives(annotation: str) -> tuple[str, ...]:
+    """The alternatives of an annotation, as they are written; those within brackets stay together."""
+    node: ast.expr = ast.parse(annotation, mode="eval").body
+    kinds = []
+    while isinstance(node, ast.BinOp):
+        kinds.append(ast.unparse(node.right))
+        node = node.left
+    return (ast.unparse(node), *reversed(kinds))
+
+
 def _read(name: str, value: Any, annotation: str, classes: Mapping[str, type]) -> Any:
     """The value as the function takes it.
 
@@ -88,9 +114,11 @@ def _read(name: str, value: Any, annotation: str, classes: Mapping[str, type]) -
     """
     if value is None and annotation.endswith(" | None"):
         return None
-    if name in vocabulary.SETTINGS:
-        return vocabulary.argument(name, value)
-    kinds = annotation.split(" | ")
+    if name in vocabulary.SETTINGS and "Literal[" not in annotation:
+        checked = vocabulary.argument(name, value)
+        # A text, such as "2GB", stays as it was typed, for what the function says of it.
+        return value if isinstance(value, str) else checked
+    kinds = _alternatives(annotation)
     wanted = [kind for kind in kinds if kind in classes]
     if any(isinstance(value, classes[kind]) for kind in wanted):
         return value

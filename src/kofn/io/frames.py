@@ -10,7 +10,7 @@ Each is read as a file is, a column at a time and only those that are used, so t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,11 @@ def _opened(frame: Any, kind: str | None) -> tuple[Callable[[list[str]], list[pl
 def _of_columns(columns: Mapping[str, Any]) -> tuple[Callable[[list[str]], list[pl.Series]], list[str], int]:
     lengths = {}
     for name, values in columns.items():
-        if isinstance(values, str | bytes) or not hasattr(values, "__len__") or getattr(values, "shape", None) == ():
+        if (
+            isinstance(values, str | bytes | Mapping | Set)
+            or not hasattr(values, "__len__")
+            or getattr(values, "shape", None) == ()
+        ):
             raise InputError(f"X column {name!r} is a {type(values).__name__}; give one value a row")
         lengths[name] = int(values.shape[0]) if is_sparse(values) else len(values)
     (first, n), *others = lengths.items()
@@ -181,6 +185,8 @@ def _as_series(name: str, values: Any) -> pl.Series:
     if isinstance(values, list | tuple | range):
         return _of_objects(name, list(values))
     array = as_array(values, name)
+    if not array.ndim:
+        raise InputError(f"X column {name!r} is {shown(values)}; give a list of values, one a row")
     if array.dtype.name == "bfloat16" or array.dtype.name.startswith("float8"):
         array = array.astype(np.float32)
     if array.dtype.kind == "O":

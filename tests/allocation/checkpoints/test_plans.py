@@ -161,7 +161,7 @@ def test_a_plan_is_read_back_and_fits_its_checkpoint_only(folder: Path) -> None:
         ({"bits": float("nan")}, InputError, "bits=nan"),
         ({"bits": 3, "widths": [1, 4]}, InputError, "widths=1"),
         ({"bits": 3, "widths": []}, InputError, "widths="),
-        ({"bits": 3, "widths": [2.5]}, InputError, "widths=2.5"),
+        ({"bits": 3, r"widths": [2.5]}, InputError, r"widths\[0\]=2.5"),
         ({"bits": 3, "group_size": 0}, InputError, "group_size=0"),
         ({"bits": 3, "only": "q_prj"}, InputError, "matches no tensor.*did you mean"),
         ({"bits": 3, "tie": "x.*"}, InputError, "tie='x.*' matches no tensor"),
@@ -180,7 +180,7 @@ def test_a_plan_is_read_back_and_fits_its_checkpoint_only(folder: Path) -> None:
         ({"bits": 3, "statistics": dict.fromkeys(NAMES, np.ones(3))}, InputError, r"has shape \(3,\)"),
         ({"bits": 3, "statistics": dict.fromkeys(NAMES, -np.ones(64))}, InputError, "is -1 at 0"),
         ({"bits": 3, "statistics": dict.fromkeys(NAMES, np.full(64, np.nan))}, InputError, "is nan at 0"),
-        ({"bits": 3, "statistics": 7}, InputError, "give a file"),
+        ({"bits": 3, "statistics": 7}, InputError, "statistics=7: give a mapping"),
     ],
 )
 def test_refusals(folder: Path, call: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -212,5 +212,5 @@ def test_runs_that_repeat_others_and_points_that_are_none_are_refused() -> None:
     refused(lambda: law.loss(1e9, np.nan), "tokens holds nan; give finite numbers above 0")
     refused(
         lambda: fit_distillation_law(N, D, N, alone(N, D), supervised=alone(N, D)),
-        "give the law that fit_supervised",
+        "give a SupervisedLaw",
     )

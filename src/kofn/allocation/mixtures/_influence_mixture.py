@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InputError
 from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
@@ -21,17 +22,63 @@ _HALVINGS = 200
 AROUND = ("prior", "last")
 
 
+def _best_by_enumeration(before: InfluenceMixture, influence: Floats) -> float:
+    """The most influence that a mixture can get now, over all choices of the groups that lie on their floors.
+
+    Of each choice the other groups have shares in proportion to centre x exp(influence / T), where T is the root of the
+    divergence: the optimum is one of these points, and all of them keep the program.
+    """
+    centre = before.prior if before.around == "prior" else before.shares
+    floors = np.minimum(before.floor * before.prior, centre)
+    values = [float(centre @ influence)]
+    for held_back in itertools.product((False, True), repeat=before.n) if before.radius else ():
+        free = ~np.array(held_back, bool) & (centre > 0)
+        points = _at_roots(influence, centre, floors, free, before.radius) if free.any() else []
+        values += [float(point @ influence) for point in points if (point >= floors - 1e-13).all()]
+    return max(values)
+
+
+def _at_roots(influence: Floats, centre: Floats, floors: Floats, free: Mask, radius: float) -> list[Floats]:
+    from scipy.optimize import brentq
+
+    def point(logarithm: float) -> Floats:
+        shares = np.where(centre > 0, floors, 0.0)
+        wish = np.log(centre[free]) + influence[free] * math.exp(-logarithm)
+        wish = np.exp(wish - wish.max())
+        shares[free] = wish / wish.sum() * max(1 - float(shares[~free].sum()), 0.0)
+        return shares
+
+    def beyond(logarithm: float) -> float:
+        return divergence(point(logarithm), centre) - radius
+
+    cold, hot = -25.0, 25.0
+    if beyond(cold) > 0 > beyond(hot):
+        return [point(brentq(beyond, cold, hot, xtol=1e-13))]
+    return [point(cold)] if beyond(cold) <= 0 else []
+
+
 def _example(rng: np.random.Generator) -> Example:
     n = int(rng.integers(1, 6))
     prior = rng.choice([0.0, 0.1, 0.5, 1.0], n) + (np.arange(n) == 0)
     radius, floor = float(rng.choice([0.0, 0.05, 0.5, 10.0])), float(rng.choice([0.0, 0.2, 1.0]))
     around = AROUND[rng.integers(2)]
+
+    def make() -> InfluenceMixture:
+        return InfluenceMixture(prior, radius=radius, floor=floor, around=around)
+
+    def optimum(reports: list[Floats]) -> float:
+        before = make()
+        for report in reports[:-1]:
+            before.tell(report)
+        return _best_by_enumeration(before, reports[-1]) if reports else 0.0
+
     return Example(
-        lambda _seed: InfluenceMixture(prior, radius=radius, floor=floor, around=around),
+        lambda _seed: make(),
         event=lambda _mixture, rng: (
             Event("tell", (rng.choice([-1.0, 0.0, 1.0, 2.5], n),)) if rng.random() < 0.8 else Event("ask")
         ),
         refused=((Event("tell", (np.zeros(n + 1),)), f"{n + 1}"),),
+        optimum=lambda events: optimum([event.arguments[0] for event in events if event.name == "tell"]),
     )
 
 

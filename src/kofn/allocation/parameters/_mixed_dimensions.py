@@ -10,11 +10,13 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["mixed_dimensions"]
 
 
+@helper
 def mixed_dimensions(
     counts: ArrayLike,
     *,
@@ -101,7 +103,8 @@ def mixed_dimensions(
 def _blocks(n: int, blocks: int) -> Ints:
     """(n,) the block of each rank, the later ones larger."""
     ends = np.ceil(n * (2.0 ** np.arange(1, blocks + 1) - 1) / (2.0**blocks - 1)).astype(np.int64)
-    return np.searchsorted(ends, np.arange(n), side="right").astype(np.int64)
+    # Few rows leave some blocks without any.
+    return np.unique(np.searchsorted(ends, np.arange(n), side="right"), return_inverse=True)[1].astype(np.int64)
 
 
 def _widest(weight: Floats, width: int, room: float, used: Any) -> Ints:

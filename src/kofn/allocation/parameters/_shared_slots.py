@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 
 __all__ = ["SharedSlots", "shared_slots"]
 
@@ -47,6 +48,7 @@ class SharedSlots:
         return np.bincount(self.slots, minlength=self.budget).astype(np.int64)
 
 
+@helper
 def shared_slots(n: int, budget: int, *, chunk: int | None = None, seed: int = 0) -> SharedSlots:
     """Map n weights to fewer stored ones, evenly, with random signs.
 

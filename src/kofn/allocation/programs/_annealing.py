@@ -13,6 +13,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.compiled import OUTER
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 
 __all__ = ["anneal_qubo"]
@@ -22,6 +23,7 @@ Bits = NDArray[np.int8]
 _HOT, _COLD = math.log(2), math.log(100)
 
 
+@helper
 def anneal_qubo(
     c: ArrayLike, Q: Any = None, *, sweeps: int = 100, reads: int = 10, seed: int = 0, start: ArrayLike | None = None
 ) -> Allocation:
@@ -119,7 +121,7 @@ def annealed(
     return samples, np.asarray(energies, np.float64)
 
 
-@nb.njit([nb.void(nb.float64[::1], nb.float64[:, ::1], nb.float64[:, ::1], nb.int8[::1])], **OUTER)  # type: ignore[untyped-decorator]
+@nb.njit([nb.void(nb.float64[::1], nb.float64[:, ::1], nb.float64[:, ::1], nb.int8[::1])], **OUTER)
 def _sweep(linear: Any, pairs: Any, allowed: Any, bits: Any) -> None:
     """Try every bit in turn, sweep after sweep, in place."""
     n = len(linear)

@@ -15,6 +15,7 @@ from kofn.allocation.programs._mixed_integer import program
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import FailureError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -30,6 +31,7 @@ _PATIENCE = 5
 _WEIGHT, _GROWTH, _SHRINKS = 0.1, 1.5, 0.5
 
 
+@helper
 def lagrangian_qubo(
     c: ArrayLike,
     A: Any,
@@ -99,7 +101,7 @@ def lagrangian_qubo(
     rows = _Rows.of(model.A, model.low, model.high)
     move = _MOVES[checks.choice(update, "update", _UPDATES)]
     rounds = checks.count(iterations, "iterations")
-    counts = {"sweeps": checks.count(sweeps, "sweeps"), "reads": checks.count(reads, "reads")}
+    counts: dict[str, Any] = {"sweeps": checks.count(sweeps, "sweeps"), "reads": checks.count(reads, "reads")}
     rng = np.random.default_rng(checks.entropy(seed))
     search = _Search(linear, pairs, rows, checks.flag(repair, "repair"))
     state = _Prices(np.zeros(len(rows.limit)), np.zeros(len(rows.limit)), _weight(linear, pairs))
@@ -310,7 +312,7 @@ def _ascend(prices: _Prices, search: _Search) -> None:
 
 def _bundle(prices: _Prices, search: _Search) -> None:
     """The best prices of a model of the bound, within reach of where it was best."""
-    from scipy.optimize import linprog
+    from scipy import optimize
 
     if search.rose or len(search.bounds) == 1:
         prices.centre = prices.now.copy()
@@ -326,7 +328,8 @@ def _bundle(prices: _Prices, search: _Search) -> None:
         (None, None),
         *((max(centre - reach, 0.0), centre + reach) for centre in prices.centre.tolist()),
     ]
-    answer = linprog(np.r_[-1.0, np.zeros(rows)], A_ub=table, b_ub=[cost for cost, _ in search.cuts], bounds=ends)
+    solver: Any = optimize.linprog
+    answer = solver(np.r_[-1.0, np.zeros(rows)], A_ub=table, b_ub=[cost for cost, _ in search.cuts], bounds=ends)
     if answer.x is not None:
         prices.now = np.maximum(answer.x[1:], 0)
 

@@ -11,6 +11,7 @@ from kofn.allocation.programs._two_stage import TwoStageProgram
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 
 __all__ = ["LearnedRecourse", "fit_recourse"]
 
@@ -180,6 +181,7 @@ def inputs(x: Any, u: Any) -> Floats:
     return np.concatenate(parts)
 
 
+@helper
 def fit_recourse(stages: TwoStageProgram, *, samples: int = 500, units: int = 16, seed: int = 0) -> LearnedRecourse:
     """Fit a network to second stages solved at drawn x and u.
 

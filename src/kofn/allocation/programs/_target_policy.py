@@ -13,6 +13,7 @@ from kofn.allocation.programs._staged import StagedProgram
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -122,6 +123,7 @@ class TargetPolicy:
         return answer.total + penalty, slopes[::-1]
 
 
+@helper
 def fit_target_policy(
     program: StagedProgram,
     inflows: Any,

@@ -13,6 +13,7 @@ from kofn.allocation.programs._mixed_integer import Program, program
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.integer_programs import milp
 
 __all__ = ["TwoStageProgram", "two_stage_knapsack"]
@@ -173,6 +174,7 @@ class TwoStageProgram:
             u = np.clip(point[1:], 0, 1)
 
 
+@helper
 def two_stage_knapsack(
     values: ArrayLike,
     deviations: ArrayLike,

@@ -13,6 +13,7 @@ from kofn.allocation.programs._two_stage import TwoStageProgram
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -22,6 +23,7 @@ __all__ = ["two_stage_robust"]
 _ROUNDING = 1e-6
 
 
+@helper
 def two_stage_robust(
     stages: TwoStageProgram,
     *,

@@ -365,8 +365,6 @@ def fit_distillation_law(
         >>> plan.info["distil"], bool(plan.amounts.sum() <= 1e20)
         (True, True)
     """
-    if not isinstance(supervised, SupervisedLaw):
-        raise InputError(f"supervised={checks.shown(supervised)}: give the law that fit_supervised_law returns")
     columns, loss = measured({"parameters": parameters, "tokens": tokens, "teacher_loss": teacher_losses}, losses)
     checks.count(resamples, "resamples", least=0)
     differing(columns, ("parameters", "tokens", "teacher_loss"))

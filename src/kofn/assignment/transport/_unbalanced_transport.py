@@ -172,7 +172,9 @@ def _met(value: float, bound: float, size: float, tol: float) -> bool:
 def _penalties(reg_m: Any, usual: float) -> tuple[float, float]:
     """What missing the totals of the rows and of the columns costs."""
     given: Any = usual if reg_m is None else reg_m
-    several = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) and np.ndim(given) > 0
+    several = (
+        given.ndim > 0 if isinstance(given, np.ndarray) else isinstance(given, Sequence) and not isinstance(given, str)
+    )
     pair = tuple(given) if several else (given, given)
     if len(pair) != 2 or not all(checks.is_number(part) and part >= 0 for part in pair):
         raise InputError(

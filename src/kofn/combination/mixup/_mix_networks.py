@@ -14,6 +14,7 @@ from kofn.combination.alignment._units import floats, named, rearranged, shapes_
 from kofn.combination.mixup._mix_pairs import LABELS, Mixed, draw_mixing
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints
+from kofn.core.helpers import helper
 
 __all__ = ["mix_networks"]
 
@@ -23,6 +24,7 @@ _MOST_SWEEPS = 100
 State = dict[str, Any]
 
 
+@helper
 def mix_networks(
     members: Sequence[Any],
     y: Any,

@@ -13,6 +13,7 @@ from kofn.combination.ensembles._task import read_task
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.runtime import Control
 from kofn.core.words import Progress
@@ -23,6 +24,7 @@ _TREES, _DRAWS = 20, 10
 Evaluate = Callable[[int], Any]
 
 
+@helper
 def diverse_search(
     X: Any,
     evaluate: Evaluate,
@@ -125,7 +127,9 @@ def diverse_search(
             share = weight * (1 / (1 + np.exp(-speed * (len(asked) - first + 1))) - 0.5)
             mates = np.zeros(0, np.int64)
             if share > 0:
-                mates = ensemble_selection(predictions, rounds=additions, folds=0, **words).selection.indices
+                selection = ensemble_selection(predictions, rounds=additions, folds=0, **words).selection
+                assert selection is not None
+                mates = selection.indices
             ask(_next(table, np.array(asked), np.array(losses), predictions, mates, share, rng))
             control.step(len(asked))
         stopped = len(asked) < total

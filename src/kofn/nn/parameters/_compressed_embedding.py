@@ -101,9 +101,9 @@ class CompressedEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(..., dim) the rows of these ids."""
         if self.kind == "hash":
-            return self.tables[0](ids % self.length)  # type: ignore[no-any-return]
+            return self.tables[0](ids % self.length)
         if self.kind == "quotient_remainder":
-            return self.tables[0](ids % self.length) * self.tables[1](ids // self.length)  # type: ignore[no-any-return]
+            return self.tables[0](ids % self.length) * self.tables[1](ids // self.length)
         flat = ids.reshape(-1)
         blocks: Any = self.block
         index: Any = self.index

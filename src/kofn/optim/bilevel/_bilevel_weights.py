@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+from kofn.core.helpers import helper
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -18,6 +19,7 @@ from kofn.optim.bilevel._penalty_bilevel import PenaltyBilevel, _positive
 __all__ = ["bilevel_weights"]
 
 
+@helper
 def bilevel_weights(
     X: Any,
     y: ArrayLike,

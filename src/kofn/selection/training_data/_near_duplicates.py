@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ def near_duplicates(
     X: ArrayLike | None = None,
     threshold: float = 0.95,
     *,
-    texts: Sequence[str] | None = None,
+    texts: Iterable[str] | None = None,
     columns: Any = None,
     metric: str = "cosine",
     scores: ArrayLike | None = None,
