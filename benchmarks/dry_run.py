@@ -71,7 +71,7 @@ def pools(folder: Path, share: float) -> None:
     }
     pl.DataFrame(columns).write_parquet(folder / "texts.parquet")
     shape = rows(132_000), 17_700
-    matrix = sparse.random_array(shape, density=34 / shape[1], format="csr", dtype=np.float32, rng=rng)
+    matrix: Any = sparse.random_array(shape, density=34 / shape[1], format="csr", dtype=np.float32, rng=rng)
     sparse.save_npz(folder / "sparse.npz", matrix)
     (folder / "parts").mkdir()
     for part in range(12):
