@@ -59,9 +59,9 @@ def mixed_dimensions(
 
     Examples:
         >>> from kofn.allocation import mixed_dimensions
-        >>> plan = mixed_dimensions([90, 5, 3, 2], budget=150, dim=8, blocks=2)
+        >>> plan = mixed_dimensions([90, 5, 3, 2], budget=125, dim=8, blocks=2)
         >>> plan.amounts.tolist(), plan.used
-        ([8, 8, 2, 2], {'bytes': 144.0})
+        ([2, 2, 1, 1], {'bytes': 120.0})
     """
     given = checks.costs(counts, "counts").astype(np.float64)
     n, width = len(given), checks.count(dim, "dim")
