@@ -66,8 +66,9 @@ class CompressedEmbedding(nn.Module):
         self.length = self._length(min(most, self.rows), budget)
         self.tables.append(_table(self.length, self.dim))
         if self.kind == "quotient_remainder":
-            self.tables.append(_table(-(-self.rows // self.length), self.dim))
-            nn.init.ones_(self.tables[1].weight)
+            quotients = _table(-(-self.rows // self.length), self.dim)
+            nn.init.ones_(quotients.weight)
+            self.tables.append(quotients)
 
     def _length(self, most: int, budget: float) -> int:
         """How many rows the first table has; the second has as many as there are quotients."""
