@@ -106,8 +106,8 @@ def _on_a_line(seed: int, broken: bool) -> dict[str, Any]:
 
 def _front(rng: np.random.Generator) -> Field:
     """A steep step, and a slow wave."""
-    at, steep, wave = rng.uniform(0.2, 0.8), rng.uniform(40, 120), rng.uniform(0.5, 1.5)
-    return lambda x: np.tanh(steep * (x - at)) + 0.2 * np.sin(2 * np.pi * wave * x)
+    middle, steep, wave = rng.uniform(0.2, 0.8), rng.uniform(40, 120), rng.uniform(0.5, 1.5)
+    return lambda x: np.tanh(steep * (x - middle)) + 0.2 * np.sin(2 * np.pi * wave * x)
 
 
 def _steepened(rng: np.random.Generator) -> Field:

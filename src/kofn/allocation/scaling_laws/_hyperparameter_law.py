@@ -130,9 +130,9 @@ def fit_hyperparameter_law(
             '{"rate": rates, "batch": batches}'
         )
     checks.count(resamples, "resamples", least=0)
-    held, settled = _runs(parameters, tokens, hyperparameters, losses)
-    names = [name for name in held if name not in ("parameters", "tokens")]
-    sweeps = sweeps_of(held["parameters"], held["tokens"], {name: held[name] for name in names}, settled)
+    columns, settled = _runs(parameters, tokens, hyperparameters, losses)
+    names = [name for name in columns if name not in ("parameters", "tokens")]
+    sweeps = sweeps_of(columns["parameters"], columns["tokens"], {name: columns[name] for name in names}, settled)
     entropy = checks.entropy(seed)
     fits, coefficients = {}, {}
     for number, name in enumerate(names):
