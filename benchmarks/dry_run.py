@@ -71,7 +71,8 @@ def pools(folder: Path, share: float) -> None:
     }
     pl.DataFrame(columns).write_parquet(folder / "texts.parquet")
     shape = rows(132_000), 17_700
-    sparse.save_npz(folder / "sparse.npz", sparse.random(*shape, 34 / shape[1], "csr", np.float32, rng))
+    matrix: Any = sparse.random_array(shape, density=34 / shape[1], format="csr", dtype=np.float32, rng=rng)
+    sparse.save_npz(folder / "sparse.npz", matrix)
     (folder / "parts").mkdir()
     for part in range(12):
         vectors = rng.standard_normal((rows(50_000), 64), np.float32)

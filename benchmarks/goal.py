@@ -126,13 +126,17 @@ def verdict(rows: list[dict[str, Any]]) -> str:
     below = sum(row["below random"] for row in rows)
     needed = [row["sets needed"] for row in rows if row["goal"] == "open" and row["sets needed"] is not None]
     most = max((row["sets"] for row in rows), default=0)
-    shown = f"{below or 'no'} default{'' if below == 1 else 's'} of {len(rows)} surely below random rows; "
-    shown += f"within half a point of the best contender: {count['met']} shown, {count['missed']} shown not to be."
-    if count["open"]:
-        shown += f" {count['open']} cannot be told from these sets"
+    first = (
+        f"Of {len(rows)} defaults (by kind of data, size of pool and rows a class, without and with `--classes`) "
+        f"{below or 'none'} {'is' if below < 2 else 'are'} surely below random rows, and {count['missed'] or 'none'} "
+        f"{'is' if count['missed'] < 2 else 'are'} shown to be over half a point behind the contender that was best on "
+        "the sets that choose."
+    )
+    second = f"That the default is within half a point of it is shown of {count['met']} and cannot be told of "
+    second += f"{count['open']} by these sets"
     if needed:
-        shown += (
+        second += (
             f": an interval of half a point takes {min(needed):,} to {max(needed):,} judging sets of a kind (median "
             f"{np.median(needed):,.0f}), and there are {most} at the most"
         )
-    return shown + ("." if count["open"] else "")
+    return f"{first} {second}."

@@ -141,7 +141,7 @@ def _copy(source: Path, target: Path, beside: Path | None = None) -> None:
 
 
 def _pass_through(source: Path, target: Path) -> None:
-    """Read every byte and write it as it is, on all cores: what no program that looks at the weights takes less than."""
+    """Read every byte and write it as it is, on all cores: no program that looks at the weights takes less."""
     target.mkdir()
     local = threading.local()
 

@@ -7,8 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kofn.core.checks import InputError
 from kofn.core.pools import ArrayPool, Fragment
+
+
+def numbers() -> Any:
+    """3,000 rows of noise."""
+    return np.random.default_rng(3).normal(size=(3000, 6)).astype(np.float32)
 
 
 class Lethal(ArrayPool):

@@ -11,12 +11,10 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags, check_random_state, get_tags, indexable
 from sklearn.utils.metaestimators import _BaseComposition, available_if
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
     check_is_fitted,
-    column_or_1d,
     validate_data,
 )
 
@@ -26,10 +24,13 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.ensemble_models import (
     answers_of,
+    average_weights,
     check_options,
     check_prefit,
     fitted,
+    groups_of,
     models_of,
+    numbered_classes,
     numbers_of,
     out_of_fold,
     predicted,
@@ -109,19 +110,11 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         classifies = _classifies(self)
         answers = answers_of(y, n, classifies=classifies)
         if classifies:
-            check_classification_targets(answers)
-            self.classes_, answers = np.unique(answers, return_inverse=True)
-            if len(self.classes_) < 2:
-                raise InputError(
-                    f"y has one class ({self.classes_[:1].tolist()[0]!r}); give rows of at least two classes"
-                )
+            self.classes_, answers = numbered_classes(answers)
         weights = None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if groups is not None:
-            groups = column_or_1d(groups, warn=True)
-            if len(groups) != n:
-                raise InputError(f"X has {n} rows, groups has {len(groups)} values; give one a row")
+        groups = groups_of(groups, n)
         features = self._features(X)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         if self.prefit:
@@ -154,7 +147,7 @@ class _Ensemble(_BaseComposition, BaseEstimator):
             **words,
             **self._words(),
         )
-        self.weights_: Floats = _average_weights(self.plan_)
+        self.weights_: Floats = average_weights(self.plan_)
         used = self._used()
         self.estimators_ = {
             name: model if self.prefit else fitted(name, model, X, self._targets(answers), weights)
@@ -403,8 +396,3 @@ class DynamicSelector(_Ensemble):
 
     def _used(self) -> set[str] | None:
         return None if "row_weights" in self.plan_.info else super()._used()
-
-
-def _average_weights(plan: Blend) -> Floats:
-    weights = plan.weights
-    return np.mean(list(weights.values()), axis=0) if isinstance(weights, Mapping) else np.asarray(weights)

@@ -9,10 +9,12 @@ import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_array
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, has_fit_parameter
 
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError, refuse_nonfinite, shown
+from kofn.core.plans import Blend
 
 Model = tuple[str, Any]
 
@@ -98,6 +100,26 @@ def answers_of(y: Any, n: int, *, classifies: bool) -> Array:
         ) from None
 
 
+def groups_of(groups: Any, n: int) -> Array | None:
+    """(n,) the group of each row, where there are groups.
+
+    Raises:
+        InputError: other groups than one a row.
+    """
+    if groups is None:
+        return None
+    labels: Array = column_or_1d(groups, warn=True)
+    if len(labels) != n:
+        raise InputError(f"X has {n} rows, groups has {len(labels)} values; give one a row")
+    return labels
+
+
+def average_weights(plan: Blend) -> Floats:
+    """(m,) the models' weights, the mean over rows where they have weights of their own."""
+    weights = plan.weights
+    return np.mean(list(weights.values()), axis=0) if isinstance(weights, Mapping) else np.asarray(weights)
+
+
 def numbers_of(X: Any, estimator: Any) -> Floats:
     """(n, d) the rows as numbers, all finite.
 
@@ -114,6 +136,19 @@ def numbers_of(X: Any, estimator: Any) -> Floats:
         ) from None
     refuse_nonfinite(features, "X")
     return np.asarray(features)
+
+
+def numbered_classes(answers: Array) -> tuple[Array, Array]:
+    """The classes, sorted, and the number of each row's.
+
+    Raises:
+        InputError: one class alone.
+    """
+    check_classification_targets(answers)
+    classes, numbers = np.unique(answers, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"y has one class ({classes.tolist()[0]!r}); give rows of at least two classes")
+    return classes, numbers
 
 
 def _is_numeric(value: Any) -> bool:
@@ -136,7 +171,8 @@ def check_prefit(name: str, model: Any, X: Any) -> None:
         check_is_fitted(model)
     except Exception as error:
         raise InputError(f"prefit=True, but {name!r} is not fitted ({type(error).__name__}); fit it first") from None
-    shape, width = getattr(X, "shape", ()), getattr(model, "n_features_in_", None)
+    shape: Any = getattr(X, "shape", ())
+    width = getattr(model, "n_features_in_", None)
     if width is not None and len(shape) == 2 and shape[1] != width:
         raise InputError(
             f"prefit=True, but {name!r} was fitted on {width} columns and X has {shape[1]}; give its columns"

@@ -157,3 +157,10 @@ def test_posteriors_of_tasks_give_the_prior_of_the_next(capsys: pytest.CaptureFi
     assert "--weights is not of draws; leave it out" in refused(
         capsys, "combine", "draws_*.csv", "-m", "hierarchical_normal", "--weights", "1,1,1", "-o", "next.csv"
     )
+
+
+def test_what_is_called_from_python_says_what_it_takes(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    text = refused(capsys, "combine", "posterior_*.npz", "-m", "divide_and_conquer_fusion", "-o", "out.npz")
+    assert "called from Python" in text
+    assert "kofn.combine(members=..., densities=..., method='divide_and_conquer_fusion')" in text
+    assert "; densities: the log density of each member" in text

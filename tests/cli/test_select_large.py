@@ -154,6 +154,28 @@ def test_beforehand_the_footers_alone_are_read(
     assert "over the 0.0001 GB that it may hold" in out
 
 
+def test_core_sets_cover_a_pool_that_is_read_in_parts(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pool(folder)
+    asked = ("select", source, "-m", "two_round_farthest_first", "-k", K, "--id", "key", "--exclude", "r0")
+    code, out, err = run(capsys, *asked, "--work", "w", "-o", "picks.parquet", "--report", "r.html")
+    assert code == 0, err
+    assert "read in parts" in out
+    whole = pl.read_parquet("part-*.parquet")
+    plan = kofn.selection.two_round_farthest_first(whole["x"].to_numpy(), k=K, exclude=[0], part_rows=6000)
+    assert plan.value is not None
+    rows = picked("picks.parquet")["key"].str.slice(1).cast(int).to_numpy()
+    assert 0 not in rows
+    X = whole["x"].to_numpy().astype(np.float64)
+    assert np.linalg.norm(X[:, None] - X[rows], axis=2).min(axis=1).max() < 1.3 * plan.value
+    monkeypatch.setattr("kofn.io.beginnings.SMALL", 1000)
+    monkeypatch.setattr("kofn.cli.estimate.SMALL", 1000)
+    told = dict(line.split(None, 1) for line in run(capsys, *asked, *ROOM, "--dry-run")[1].strip().splitlines())
+    assert told["method"] == "two_round_farthest_first"
+    assert "quotas" in refused(capsys, *asked, "--quota", "lang=de:4-", "--work", "v")
+
+
 # Flags that need all vectors at once, and what is said to be the reason.
 NEEDING_ALL: list[list[object]] = [
     ["--budget", 3, "--cost", "weight"],

@@ -42,6 +42,10 @@ def picks(capsys: pytest.CaptureFixture[str], *words: object) -> dict[str, objec
         ("3,5", "--decimal ,"),
         ("1 200", "plain number"),
         ("$12", "plain number"),
+        ("(12)", "plain number"),
+        ("1_200", "plain number"),
+        ("\u22123", "plain number"),
+        ("1\u2019200", "plain number"),
     ],
 )
 def test_one_odd_cell_does_not_make_names_of_numbers(
@@ -290,3 +294,28 @@ def test_a_wide_header_is_read_once(folder: Path, capsys: pytest.CaptureFixture[
     Path("w.csv").write_text("\n".join([",".join(names), *rows]) + "\n")
     out = picks(capsys, "select", "w.csv", "--columns", "gene1,gene2", "-k", "1", "--json")
     assert out["picked"] == 1
+
+
+@pytest.mark.parametrize("spelt", ["({})", "${}", "{}%", "\u2212{}", "1_00{}", "1\u202f00{}"])
+def test_half_a_column_of_odd_spellings_makes_no_names_of_numbers(
+    spelt: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = [spelt.format(row) if row % 2 else f"{row}" for row in range(12)]
+    Path("t.csv").write_text("id,x\n" + "".join(f"{row},{cell}\n" for row, cell in enumerate(cells)))
+    told = refused(capsys, "select", "t.csv", "--columns", "x", "-k", 2)
+    assert f"column 'x' at row 1 is {cells[1]!r} in a column of numbers" in told
+    # Names that hold digits stay names.
+    Path("t.csv").write_text("id,x\n" + "".join(f"{row},s{row % 3} (v{row % 2})\n" for row in range(12)))
+    assert run(capsys, "select", "t.csv", "--columns", "x", "-k", 2)[0] == 0
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".csv.gz"])
+def test_utf_16_without_a_mark_is_refused_with_its_encoding(
+    encoding: str, suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "".join(json.dumps({"id": key, "x": float(x)}) + "\n" for key, x in ROWS) if suffix == ".jsonl" else table()
+    data = text.encode(encoding)
+    Path(f"t{suffix}").write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
+    assert f"say --encoding {encoding}" in refused(capsys, "select", f"t{suffix}", *PICK)
+    assert picks(capsys, "select", f"t{suffix}", *PICK, "--encoding", encoding)["picked"] == 2

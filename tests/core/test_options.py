@@ -8,6 +8,7 @@ from refusals import refused
 
 import kofn
 from kofn.core.checks import InputError, option
+from kofn.selection import near_duplicates
 
 WRONG = {
     "int": ("two", [2], 1.5, True, None, np.ones(2)),
@@ -64,3 +65,12 @@ def test_methods_refuse_before_they_run() -> None:
     refused(lambda: kofn.select(X, k=10**5000), "k=a number of thousands of digits: give a whole number")
     refused(lambda: kofn.select(X, k=2, include={1, "a"}), "include holds")
     refused(lambda: kofn.select(X, k=2, metric=np.ones(3)), "choose one of euclidean")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", ["polars", "pandas"])
+def test_a_column_of_a_frame_is_a_list(kind: str) -> None:
+    module = pytest.importorskip(kind)
+    texts = module.Series(["a b", "a  B", "c d"])
+    assert near_duplicates(texts=texts, threshold=0.9).keep.tolist() == [True, False, True]
+    with pytest.raises(InputError, match="texts"):
+        near_duplicates(texts=module.Series([1, 2, 3]), threshold=0.9)

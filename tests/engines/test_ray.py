@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from ray_pools import Broken, Lethal, Slow, max_of
+from ray_pools import Broken, Lethal, Slow, max_of, numbers
 from refusals import refused
 
 import kofn
-from kofn.core.checks import FailureError
+from claims import discover
+from claims.harness.running import Job, rows_of
+from kofn.core.checks import FailureError, InputError
 from kofn.core.pools import ArrayPool
 from kofn.engines import ray as engine_of_ray
 from kofn.engines.base import Engine
 from kofn.engines.local import Local
 from kofn.engines.ray import Ray
-from kofn.selection import near_duplicates_by_cells, two_round_greedy
+from kofn.federated import federated_mixture
+from kofn.selection import near_duplicates_by_cells, two_round_farthest_first, two_round_greedy
 from kofn.selection.pools import _near_duplicates_by_cells as near
 from kofn.selection.pools import _rounds as rounds
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'kofn[ray]'")
 pytestmark = pytest.mark.ray
 
-X = np.random.default_rng(3).normal(size=(3000, 6)).astype(np.float32)
+X = numbers()
 ASKED: dict[str, Any] = {"k": 7, "seed": 1, "part_rows": 250, "n_reference": 800}
 
 
@@ -76,8 +83,25 @@ def test_picks_are_those_of_this_machine(cluster: Any) -> None:
     assert plan.equals(two_round_greedy(X, engine=Local(1), **ASKED))
     assert plan.info["engine"]["tasks"] >= 12
     assert plan.info["engine"]["workers"] == 2
+    cores = two_round_farthest_first(X, k=7, part_rows=250, engine=engine)
+    assert cores.equals(two_round_farthest_first(X, k=7, part_rows=250))
     engine.close()
     assert ray.is_initialized(), "what the user started goes on"
+
+
+def test_runs_clients_and_claims_are_those_of_this_machine(cluster: Any) -> None:
+    words: dict[str, Any] = {
+        "k": [2, 4],
+        "methods": ["lazy_greedy", "random_sample", lambda X, k: range(k)],
+        "seeds": 2,
+    }
+    here, there = (kofn.compare("select", X[:200], engine=engine, **words) for engine in (None, "ray"))
+    assert here.drop("seconds").equals(there.drop("seconds"))
+    clients = {"groups": np.repeat(["a", "b", "c"], [100, 150, 50]), "k": 3, "seed": 1, "max_iter": 4}
+    assert federated_mixture(X[:300], engine="ray", **clients).equals(federated_mixture(X[:300], **clients))
+    job = Job(discover()[1003], None, 0, "small", False)._replace(record={"outcome": "not-run"})
+    (told,) = rows_of([job], "ray", None)
+    assert (told["paper"], told["recorded"]) == (1003, "not-run")
 
 
 def test_near_duplicates_and_texts_in_parts_are_those_of_this_machine(
@@ -107,14 +131,56 @@ def test_pools_of_files_are_read_on_the_workers(cluster: Any, tmp_path: Path) ->
         plan = two_round_greedy(pool, engine="ray", **ASKED)
         assert plan.info["engine"]["name"] == "ray"
         assert plan.equals(two_round_greedy(pool, engine=Local(1), **ASKED))
+    ways: tuple[Callable[[], Any], ...] = (
+        lambda: two_round_greedy(pool, engine="ray", **ASKED),
+        lambda: two_round_farthest_first(pool, engine="ray", k=7),
+        lambda: near_duplicates_by_cells(pool, engine="ray"),
+    )
+    written = (tmp_path / "1.parquet").read_bytes()
+    (tmp_path / "1.parquet").write_bytes(written[: len(written) // 2])
+    for run in ways:
+        with pytest.raises(InputError, match=r"1\.parquet has changed from [\d,]+ to [\d,]+ bytes"):
+            run()
     (tmp_path / "1.parquet").unlink()
-    refused(lambda: two_round_greedy(pool, engine="ray", **ASKED), "1.parquet")
+    for run in ways:
+        refused(run, "1.parquet")
 
 
 def test_a_worker_that_dies_is_replaced(cluster: Any, tmp_path: Path) -> None:
     plan = two_round_greedy(Lethal(X, 1500, tmp_path), engine="ray", **ASKED)
     assert (tmp_path / "died").exists()
     assert plan.equals(two_round_greedy(ArrayPool(X), **ASKED))
+    (tmp_path / "died").unlink()
+    cores = two_round_farthest_first(Lethal(X, 1500, tmp_path), k=7, part_rows=250, engine="ray")
+    assert (tmp_path / "died").exists()
+    assert cores.equals(two_round_farthest_first(ArrayPool(X), k=7, part_rows=250))
+
+
+def test_a_caller_that_was_killed_goes_on_where_it_was(cluster: Any, tmp_path: Path) -> None:
+    words = {**ASKED, "work": tmp_path / "work"}
+    code = (
+        "import ray, sys\n"
+        "from pathlib import Path\n"
+        "ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
+        "from ray_pools import Slow, numbers\n"
+        "from kofn.selection import two_round_greedy\n"
+        "from kofn.selection.pools import _rounds\n"
+        "_rounds._FRAGMENT_ROWS = 500\n"
+        "pool = Slow(numbers(), 0.5, Path(sys.argv[2]))\n"
+        "asked = dict(k=7, seed=1, part_rows=250, n_reference=800, engine='ray', work=Path(sys.argv[3]))\n"
+        "two_round_greedy(pool, **asked)"
+    )
+    typed = [sys.executable, "-c", code, cluster.address, str(tmp_path), str(words["work"])]
+    caller = subprocess.Popen(typed, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    while caller.poll() is None and len(list(tmp_path.glob("work/*/round1-*.npz"))) < 2:
+        time.sleep(0.02)
+    caller.kill()
+    assert caller.wait() == -9, "it was killed in the middle"
+    again = two_round_greedy(ArrayPool(X), engine="ray", **words)
+    assert again.info["reused"] >= 2
+    whole = two_round_greedy(ArrayPool(X), **ASKED)
+    np.testing.assert_array_equal(again.indices, whole.indices)
+    np.testing.assert_array_equal(again.gains, whole.gains)
 
 
 def test_a_node_that_dies_is_done_without(cluster: Any, tmp_path: Path) -> None:
@@ -154,6 +220,21 @@ def test_other_versions_on_a_node_are_refused(cluster: Any, monkeypatch: pytest.
     own = engine_of_ray._versions()
     monkeypatch.setattr(engine_of_ray, "_versions", lambda: {**own, "numba": "0.1"})
     refused(lambda: two_round_greedy(X, engine="ray", **ASKED), f"has numba {own['numba']}, this machine 0.1")
+
+
+def test_a_node_without_kofn_is_named(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "kofn").mkdir()
+    (tmp_path / "kofn" / "__init__.py").write_text("raise ImportError('none here')")
+    bare = Ray(runtime_env={"env_vars": {"PYTHONPATH": str(tmp_path)}})
+    refused(lambda: two_round_greedy(X, engine=bare, **ASKED), "none here; install kofn on all nodes")
+
+
+def test_what_listens_and_is_no_ray_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **_words: time.sleep(5))
+    monkeypatch.setattr(engine_of_ray, "_PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        refused(lambda: Ray(f"127.0.0.1:{silent.getsockname()[1]}"), "does not answer as Ray does within 0.1 s")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from kofn.combination import DiffusedMixture, feynman_kac_corrector
 
 Floats = NDArray[np.float64]
 TARGETS: dict[str, tuple[float, float]] = {"product": (1.0, 1.0), "geometric": (0.3, 0.7), "annealed": (3.0, 0.0)}
-DRAWS, STEPS, SIZES = 2000, 80, (250, 1000, 4000)
+DRAWS, STEPS, SIZES = 1000, 80, (250, 1000, 4000)
 # Levels of the Langevin baseline and its steps at each: as many scores in all.
 LEVELS, CORRECTIONS, STEP_SIZES = 20, 3, (0.1, 0.3)
 DIRECTIONS = 6

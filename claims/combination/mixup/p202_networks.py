@@ -1,6 +1,6 @@
 """Mixup of networks as data: which frequency a small sine network represents, told from its weights.
 
-Networks of one hidden layer of sines each fit a wave of one of five bands of frequencies, from a start of their own.
+Networks of one hidden layer of sines each fit a wave of one of three bands of frequencies, from a start of their own.
 A classifier that is indifferent to the order of units (a sum over units of a function of each one's weights) learns the
 band from few of them; augmented by noise on weights, by mixup of weights as they are, and by mixup after matching.
 """
@@ -18,9 +18,9 @@ from claims.harness.paired import difference
 from claims.harness.runs import derive
 from kofn.combination import mix_networks
 
-BANDS, UNITS, POINTS = 5, 16, 48
-POOL, TRAIN, VALID = 700, 80, 150
-DRAWS = 8  # mixed or noisy copies of the training networks
+BANDS, UNITS, POINTS = 3, 16, 48
+POOL, TRAIN, VALID = 700, 200, 150
+DRAWS = 3  # mixed or noisy copies of the training networks
 SETTINGS = {"plain": (0.0, 1e-3), "noise": (0.05, 0.2), "unmatched mixup": (0.4, 1.0), "matched mixup": (0.4, 1.0)}
 
 Floats = NDArray[np.float32]
@@ -73,7 +73,7 @@ def _waves(rng: np.random.Generator) -> tuple[list[State], Any]:
     grid = np.linspace(-1, 1, POINTS)
     waves = np.sin(np.pi * frequency[:, None] * grid + rng.uniform(0, 2 * np.pi, POOL)[:, None])
     start = [
-        4 * rng.normal(size=(POOL, 1, UNITS)),
+        1.5 * rng.normal(size=(POOL, 1, UNITS)),
         rng.normal(size=(POOL, 1, UNITS)),
         rng.normal(size=(POOL, UNITS, 1)) / 4,
     ]
@@ -81,14 +81,19 @@ def _waves(rng: np.random.Generator) -> tuple[list[State], Any]:
     w, b, v, c = tensors
     x, wanted = torch.tensor(grid, dtype=torch.float32)[:, None], torch.tensor(waves, dtype=torch.float32)[:, :, None]
     learner = torch.optim.Adam(tensors, lr=2e-2)
-    for _ in range(200):
+    for _ in range(400):
         loss = (torch.sin(x @ w + b) @ v + c - wanted).square().mean(dim=(1, 2)).sum()
         learner.zero_grad()
         loss.backward()
         learner.step()
-    w, b, v, c = (tensor.detach().numpy() for tensor in tensors)
+    into, shift, out, lift = (tensor.detach().numpy() for tensor in tensors)
     return [
-        {"0.weight": w[i].T.copy(), "0.bias": b[i, 0].copy(), "2.weight": v[i].T.copy(), "2.bias": c[i, 0].copy()}
+        {
+            "0.weight": into[i].T.copy(),
+            "0.bias": shift[i, 0].copy(),
+            "2.weight": out[i].T.copy(),
+            "2.bias": lift[i, 0].copy(),
+        }
         for i in range(POOL)
     ], bands
 
@@ -119,7 +124,8 @@ def _accuracies(nets: Sequence[State], bands: Any, seeds: Sequence[int], broken:
                 sets.append(_augmented(few, bands[order], arm, value, seed, broken))
                 decays.append(value if arm == "plain" else 0.0)
     classify = _learnt(sets, decays, seeds[0])
-    table, out = _table(nets), {arm: [] for arm in SETTINGS}
+    table = _table(nets)
+    out: dict[str, list[float]] = {arm: [] for arm in SETTINGS}
     answers = classify(table)
     position = 0
     for seed in seeds:

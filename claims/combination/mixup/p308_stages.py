@@ -7,6 +7,7 @@ one. Boxes are held against the rule of CutMix's authors, and against timm and t
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +52,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
     draws = derive(seed, 5 if scale == "small" else 20)
     rows = digits()
     images = rows.X.reshape(-1, 1, 8, 8)
-    labels = {"labels": "first"} if broken else {}
+    labels: dict[str, Any] = {"labels": "first"} if broken else {}
     apart = [_apart(images, rows.y, word) for word in draws]
     masses = max(_mass_error(images, rows.y, word, labels) for word in draws)
     area = max(_area_error(images, rows.y, word, labels) for word in draws)
@@ -104,13 +105,13 @@ def _apart(images: Any, y: Any, seed: int) -> dict[str, bool]:
     return out
 
 
-def _mass_error(images: Any, y: Any, seed: int, labels: dict[str, str]) -> float:
+def _mass_error(images: Any, y: Any, seed: int, labels: dict[str, Any]) -> float:
     settings = [{}, *(words for _, words in NAMED.values())]
     mixes = [mix_pairs(images, y, seed=seed, **(labels | words)) for words in settings]
     return max(float(np.abs(mixed.labels.sum(axis=1) - 1).max()) for mixed in mixes)
 
 
-def _area_error(images: Any, y: Any, seed: int, labels: dict[str, str]) -> float:
+def _area_error(images: Any, y: Any, seed: int, labels: dict[str, Any]) -> float:
     """Of cut digits: the label's mass on the first row's class less the share of pixels that came from that row."""
     mixed = mix_pairs(images, y, inputs="cut", pairs="cross_class", seed=seed, **labels)
     owner = mixed.mix(np.broadcast_to(np.arange(len(y))[:, None, None, None], (len(y), 1, 8, 8)))
@@ -118,7 +119,7 @@ def _area_error(images: Any, y: Any, seed: int, labels: dict[str, str]) -> float
     return float(np.abs(mixed.labels[np.arange(len(y)), y[mixed.first]] - kept).max())
 
 
-def _loss_error(rows: Labelled, seed: int, labels: dict[str, str]) -> float:
+def _loss_error(rows: Labelled, seed: int, labels: dict[str, Any]) -> float:
     """Of the loss on mixed inputs and on mixed hidden features, against the two labels' losses by their shares."""
     network = Network(steps=50).fit(rows.X, rows.y, rows.classes, seed % 2**31)
     hidden = np.maximum(rows.X @ network.weights[0] + network.biases[0], 0)
@@ -165,8 +166,7 @@ def _authors(seed: int) -> float:
 
 
 def _timm(seed: int) -> float:
-    from timm.data.mixup import cutmix_bbox_and_lam
-
+    cutmix_bbox_and_lam = importlib.import_module("timm.data.mixup").cutmix_bbox_and_lam
     state = np.random.get_state()  # noqa: NPY002, timm draws from the global generator
     np.random.seed(seed % 2**32)  # noqa: NPY002
     try:
@@ -178,12 +178,14 @@ def _timm(seed: int) -> float:
 
 def _torchvision(seed: int) -> float:
     import torch
-    from torchvision.transforms.v2 import CutMix
 
     # Its ratios are drawn anew for each batch; ours are given the same law.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        images, cut = torch.zeros(2, 1, SIDE, SIDE), CutMix(num_classes=2)
+        images, cut = (
+            torch.zeros(2, 1, SIDE, SIDE),
+            importlib.import_module("torchvision.transforms.v2").CutMix(num_classes=2),
+        )
         theirs = [float(cut(images, torch.arange(2))[1][0, 0]) for _ in range(2000)]
     blank = np.zeros((2, SIDE, SIDE), np.float32)
     ours = mix_pairs(blank, [0, 1], inputs="cut", draws=BOXES, seed=seed)

@@ -87,19 +87,19 @@ def _fitted(X: Floats, y: Floats, weights: Floats, mean: Floats, precision: Floa
         off = b - mean
         return float(weights @ (np.logaddexp(0, X @ b) - y * (X @ b)) + off @ precision @ off / 2)
 
-    at = mean.copy()
+    mode = mean.copy()
     for _ in range(100):
-        chances = expit(X @ at)
-        slope = X.T @ (weights * (chances - y)) + precision @ (at - mean)
+        chances = expit(X @ mode)
+        slope = X.T @ (weights * (chances - y)) + precision @ (mode - mean)
         curvature = (X * (weights * chances * (1 - chances))[:, None]).T @ X + precision
         step = np.linalg.solve(curvature, slope)
         if np.abs(step).max() < 1e-8:
             break
         length = 1.0
-        while loss(at - length * step) > loss(at) and length > 1e-6:
+        while loss(mode - length * step) > loss(mode) and length > 1e-6:
             length /= 2
-        at = at - length * step
-    return at, curvature
+        mode = mode - length * step
+    return mode, curvature
 
 
 def _run(seed: int, *, broken: bool) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "DistillationLaw": "scaling_laws._distillation_law",
+    "HyperparameterLaw": "scaling_laws._hyperparameter_law",
     "InfluenceMixture": "mixtures._influence_mixture",
     "LearnedRecourse": "programs._learned_recourse",
     "LearningCurves": "scaling_laws._learning_curves",
@@ -36,6 +37,7 @@ HOMES = {
     "expert_bits": "bits._expert_bits",
     "export_plan": "checkpoints._export_plan",
     "fit_distillation_law": "scaling_laws._distillation_law",
+    "fit_hyperparameter_law": "scaling_laws._hyperparameter_law",
     "fit_learning_curves": "scaling_laws._learning_curves",
     "fit_moe_law": "scaling_laws._moe_law",
     "fit_recourse": "programs._learned_recourse",

@@ -16,6 +16,7 @@ HOMES = {
     "constrained_kmedoids": "means._constrained_kmedoids",
     "dynmsc": "silhouettes._dynmsc",
     "expert_choice": "routing._expert_choice",
+    "expert_skipping": "routing._token_choice",
     "fastclara": "medoids._fastclara",
     "fastclarans": "medoids._fastclarans",
     "fastermsc": "silhouettes._fastermsc",

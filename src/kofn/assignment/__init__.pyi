@@ -9,6 +9,7 @@ from kofn.assignment.means._constrained_kmeans import constrained_kmeans as cons
 from kofn.assignment.means._constrained_kmedoids import constrained_kmedoids as constrained_kmedoids
 from kofn.assignment.silhouettes._dynmsc import dynmsc as dynmsc
 from kofn.assignment.routing._expert_choice import expert_choice as expert_choice
+from kofn.assignment.routing._token_choice import expert_skipping as expert_skipping
 from kofn.assignment.medoids._fastclara import fastclara as fastclara
 from kofn.assignment.medoids._fastclarans import fastclarans as fastclarans
 from kofn.assignment.silhouettes._fastermsc import fastermsc as fastermsc

@@ -146,17 +146,17 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
     if len(random) < 2:
         raise FailureError(f"--time-limit {arguments.time_limit:g} s left no time for two splits; give more")
     table_rows = []
-    for at, k in enumerate(arguments.k):
+    for position, k in enumerate(arguments.k):
         for name in arguments.methods:
-            values = np.array(points[name])[:, at]
+            values = np.array(points[name])[:, position]
             table_rows.append(
                 {
                     "k": k,
                     "method": name,
-                    "random": float(np.mean(np.array(random)[:, at])),
+                    "random": float(np.mean(np.array(random)[:, position])),
                     "points": float(values.mean()),
                     "interval": half_width(values, overlap=test / size, of=len(arguments.methods)),
-                    "beaten": float(np.array(shares[name])[:, at].mean()),
+                    "beaten": float(np.array(shares[name])[:, position].mean()),
                     "seconds": spent[name],
                 }
             )
@@ -214,15 +214,15 @@ def try_split(split: int, lesson: _Lesson) -> _Tried:
     arguments, judges, y = lesson.arguments, lesson.judges, lesson.y
     rng = np.random.default_rng([arguments.seed or 0, split])
     order = rng.permutation(len(y))
-    pool, held = order[: lesson.size], order[lesson.size : lesson.size + lesson.test]
+    pool, judged = order[: lesson.size], order[lesson.size : lesson.size + lesson.test]
     orders = [rng.permutation(lesson.size) for _ in range(DRAWS)]
-    drawn = [np.array([accuracy(judges, pool[order[:k]], held) for order in orders]) for k in arguments.k]
+    drawn = [np.array([accuracy(judges, pool[order[:k]], judged) for order in orders]) for k in arguments.k]
     points, shares, seconds = {}, {}, {}
     for name in arguments.methods:
         began = time.perf_counter()
         picked = [_picks(name, arguments, lesson.X[pool], y[pool], k, split) for k in arguments.k]
         seconds[name] = time.perf_counter() - began
-        reached = [accuracy(judges, pool[chosen], held) for chosen in picked]
+        reached = [accuracy(judges, pool[chosen], judged) for chosen in picked]
         points[name] = np.array([mine - float(d.mean()) for mine, d in zip(reached, drawn, strict=True)])
         shares[name] = np.array([beaten(mine, d) for mine, d in zip(reached, drawn, strict=True)])
     return _Tried(np.array([float(reached.mean()) for reached in drawn]), points, shares, seconds)

@@ -76,7 +76,7 @@ def run_sample(
         small["capacity"] = _shrunk(small["capacity"], share * larger, small.get("k") if larger > 1 else None)
     if verb == "allocate" and "budget" in small:
         small["budget"] = small["budget"] * share
-    options = _of_sample(options, rows, share * larger, share)
+    options = _of_sample(options, rows, share * larger)
     entry = dispatch.methods_of(verb).get(method)
     if small.keys() >= {"scores", "capacity"} and verb == "assign" and (entry is None or "overflow" in entry.options):
         # A sample's own overflow tells nothing of the pool's.
@@ -106,7 +106,7 @@ def _shrunk(capacity: Any, share: float, bins: int | None) -> Any:
     return np.maximum(shrunk[:bins], -(-int(shrunk.sum()) // len(shrunk)))
 
 
-def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: float, share: float) -> dict[str, Any]:
+def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: float) -> dict[str, Any]:
     """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima, also of a bin."""
     small = dict(options)
     if "sizes" in small:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from kofn.core.plans import Selection
 
 METHOD = "two_round_greedy"
+# The methods that read parts, where they are asked for.
+_IN_PARTS = (METHOD, "two_round_farthest_first")
 # Flags by which rows are compared with something else than each other's vectors.
 _OTHER_INPUTS = ("--queries", "--private", "--metric precomputed", "--metric rbf")
 # What the work may hold unless --max-memory says so, and what it holds beside the vectors twice: bytes a row.
@@ -71,7 +73,7 @@ def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) 
     room = _room(arguments)
     fits = _bytes_of_work(table, arguments, n, d, item) <= room
     needing_all = _needing_all(arguments)
-    if arguments.method == METHOD or arguments.in_parts:
+    if arguments.method in _IN_PARTS or arguments.in_parts:
         return needing_all not in _OTHER_INPUTS and not (fits and _refusals(arguments))
     if not fits and needing_all:
         _tell_of_memory(needing_all, n, d, item, table, arguments)
@@ -87,7 +89,7 @@ def _needing_all(arguments: SelectArguments) -> str | None:
     }
     if first := next((flag for flag, is_given in others.items() if is_given), None):
         return first
-    if arguments.method not in ("auto", METHOD):
+    if arguments.method not in ("auto", *_IN_PARTS):
         return f"-m {arguments.method}"
     if arguments.objective not in (None, "facility_location"):
         return f"--objective {arguments.objective}"
@@ -139,10 +141,10 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
             f"{refused[0]} needs all vectors at once, and this pool is read in parts; leave {refused[0]} out, or "
             f"{other}raise --max-memory"
         )
-    if arguments.method not in ("auto", METHOD):
+    if arguments.method not in ("auto", *_IN_PARTS):
         raise InputError(
-            f"{' and '.join(asking)}: pools are read in parts by -m {METHOD}, and -m {arguments.method} reads all rows "
-            f"at once; leave {' and '.join(asking)} out"
+            f"{' and '.join(asking)}: pools are read in parts by -m {' and -m '.join(_IN_PARTS)}, and "
+            f"-m {arguments.method} reads all rows at once; leave {' and '.join(asking)} out"
         )
     parts = Parts(
         table,
@@ -156,7 +158,9 @@ def by_parts(table: Table, files: Sequence[str], arguments: SelectArguments) -> 
         progress=arguments.progress,
         work=arguments.work if arguments.text else None,
     )
-    return arguments if arguments.only_dedupes else dataclasses.replace(arguments, method=METHOD), parts
+    if arguments.only_dedupes or arguments.method in _IN_PARTS:
+        return arguments, parts
+    return dataclasses.replace(arguments, method=METHOD), parts
 
 
 def _refuse_asking(arguments: SelectArguments) -> None:
@@ -172,7 +176,7 @@ def _refuse_asking(arguments: SelectArguments) -> None:
         "--model": arguments.model is not None,
     }
     flag = next((flag for flag, is_given in given.items() if is_given), None)
-    if asking and flag and arguments.method in ("auto", METHOD):
+    if asking and flag and arguments.method in ("auto", *_IN_PARTS):
         raise InputError(
             f"{flag} does not go with {asking}, by which the pool is picked part by part; leave {asking} out"
         )
@@ -232,6 +236,10 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     k = arguments.k or 1
     size, speed = rows * d * item, pairs_a_second(d) * threads
     reading = size / (_READ_SPEED * threads) + (rows / _TEXTS_A_SECOND if arguments.text else 0.0)
+    if arguments.method in _IN_PARTS and arguments.method != METHOD:
+        # No two distances of a row are passed over: the most that it can take.
+        most = 2 * reading + rows * 3 * k / speed
+        return _beforehand(arguments.method, rows, d, most, reading, _BASE_BYTES + _PART_BYTES + rows)
     reference = rows_sampled(rows, d, k)
     whole = _bytes_at_once(table, arguments, rows, d, item)
     ways = {
@@ -249,16 +257,19 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
         + ("" if ways[name][1] <= room else f", over the {room / 1e9:,.3g} GB that it may hold (--max-memory)")
         for name in ranked[:2]
     ]
-    entry = methods_of("select")[METHOD]
-    seconds, peak = ways[METHOD]
+    return {**_beforehand(METHOD, rows, d, ways[METHOD][0], reading, ways[METHOD][1]), "cheapest": "; ".join(shown)}
+
+
+def _beforehand(method: str, rows: int, d: int, seconds: float, reading: float, peak: int) -> dict[str, str]:
+    """What a method takes that reads the pool twice."""
+    entry = methods_of("select")[method]
     return {
-        "method": METHOD,
+        "method": method,
         "rows": f"{rows:,} x {d:,}",
         "seconds": f"about {seconds:.2g} ({2 * reading:.2g} of them reading), by the files' layout; nothing was read",
         "bytes": f"about {peak / 1e6:,.0f} MB, and a row group where it is not read by pages",
         "exact": entry.exact,
         "cost": entry.cost,
-        "cheapest": "; ".join(shown),
     }
 
 

@@ -71,6 +71,12 @@ class VerbCommand(click.Command):
         return list(flags.values())
 
 
+def _needed_of(entry: registry.Entry) -> str:
+    """What the options without default are, after the call that names them."""
+    sentences = {name: entry.docs[name].rstrip(".") for name in sorted(entry.needed_options) if name in entry.docs}
+    return "".join(f"; {name}: {sentence}" for name, sentence in sentences.items())
+
+
 class _WithMethod(click.Command):
     """A verb's command grown by the flags of one method, which its help describes."""
 
@@ -84,7 +90,7 @@ class _WithMethod(click.Command):
         if self.entry is not None and self.entry.python_only:
             raise click.UsageError(
                 f"{self.entry.name} is called from Python, as no file holds what it takes or returns: "
-                f"{self.entry.python_call}",
+                f"{self.entry.python_call}{_needed_of(self.entry)}",
                 ctx,
             )
         return rest

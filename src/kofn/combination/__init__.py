@@ -36,7 +36,7 @@ HOMES = {
     "dynamic_ensemble_selection": "dynamic._dynamic_ensemble_selection",
     "ensemble_selection": "ensembles._ensemble_selection",
     "evolved_mean": "soups._evolved_mean",
-    "feynman_kac_corrector": "diffusion._feynman_kac",
+    "feynman_kac_corrector": "diffusion._feynman_kac_corrector",
     "fisher_merging": "averaging._fisher_merging",
     "fold_adapter": "adapters._fold_adapter",
     "fold_adapters": "adapters._fold_adapter",

@@ -29,7 +29,7 @@ from kofn.combination.rankings._dowdall import dowdall as dowdall
 from kofn.combination.dynamic._dynamic_ensemble_selection import dynamic_ensemble_selection as dynamic_ensemble_selection
 from kofn.combination.ensembles._ensemble_selection import ensemble_selection as ensemble_selection
 from kofn.combination.soups._evolved_mean import evolved_mean as evolved_mean
-from kofn.combination.diffusion._feynman_kac import feynman_kac_corrector as feynman_kac_corrector
+from kofn.combination.diffusion._feynman_kac_corrector import feynman_kac_corrector as feynman_kac_corrector
 from kofn.combination.averaging import fisher_merging as fisher_merging
 from kofn.combination.adapters._fold_adapter import fold_adapter as fold_adapter
 from kofn.combination.adapters._fold_adapter import fold_adapters as fold_adapters

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from kofn.core.checks import FailureError, InputError, KofnError
 from kofn.engines.base import Work
@@ -36,6 +39,7 @@ class Ray:
         cpus_per_task: cores of each task.
         retries: how often a task that was lost is done again. An error of the input is final.
         memory: bytes that each task needs, for Ray to plan with.
+        runtime_env: what Ray makes ready for each task, such as `{"pip": ["kofn"]}`, as Ray has it.
 
     Raises:
         InputError: Ray is not installed, or nothing answers at the address within 10 seconds.
@@ -56,12 +60,14 @@ class Ray:
         cpus_per_task: int = 1,
         retries: int = 3,
         memory: int | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         from kofn.core import checks
 
         self.retries = checks.count(retries, "retries", least=0)
         self.cpus_per_task = checks.count(cpus_per_task, "cpus_per_task")
         self.memory = None if memory is None else checks.count(memory, "memory")
+        self.runtime_env = None if runtime_env is None else dict(runtime_env)
         self.address = address or os.environ.get("RAY_ADDRESS") or None
         self.started = False
         self.tasks, self._nodes = 0, set[str]()
@@ -100,7 +106,8 @@ class Ray:
         self.started = True
 
     def _task(self) -> Any:
-        """The remote function. It is nested, so that Ray sends it as it is to workers that may have no kofn."""
+        """The remote function. It is nested, so that Ray sends it as it is to workers that may have no kofn; so are
+        what it works on and what tasks share, packed, which are kofn's own kinds."""
         versions = _versions()
 
         def run(versions: dict[str, str], module: str, name: str, item: Any, *shared: Any) -> Any:
@@ -120,8 +127,15 @@ class Ray:
         }
         if self.memory is not None:
             options["memory"] = self.memory
-        remote, put = self._ray.remote(**options)(run), self._ray.put(versions)
-        return lambda work, item, shared: remote.remote(put, work.__module__, work.__qualname__, item, *shared)
+        if self.runtime_env is not None:
+            options["runtime_env"] = self.runtime_env
+        remote, put, reference = self._ray.remote(**options)(run), self._ray.put(versions), self._ray.ObjectRef
+
+        def start(work: Work, item: Any, shared: Sequence[Any]) -> Any:
+            given = [value if isinstance(value, reference) else _packed(value) for value in shared]
+            return remote.remote(put, work.__module__, work.__qualname__, _packed(item), *given)
+
+        return start
 
     @property
     def workers(self) -> int:
@@ -129,29 +143,27 @@ class Ray:
         return max(1, int(self._ray.cluster_resources().get("CPU", 1) // self.cpus_per_task))
 
     def share(self, value: Any) -> Any:
-        return self._ray.put(value)
+        return self._ray.put(_packed(value))
 
     def map(
         self, work: Work, items: Iterable[Any], *, shared: Sequence[Any] = (), stopped: Callable[[], bool] | None = None
     ) -> Iterator[Any]:
+        # Where the work ends early, what is under way (two tasks a worker at the most) runs on and is forgotten: to
+        # cancel a task that is just ending can abort the caller (issue 54846 of ray-project/ray, seen with Ray 2.60).
         pending: deque[Any] = deque()
         left = iter(items)
-        try:
-            while True:
-                # Workers may come and go meanwhile.
-                while len(pending) < 2 * self.workers and (item := next(left, pending)) is not pending:
-                    self.tasks += 1
-                    pending.append(self._remote(work, item, shared))
-                if not pending:
-                    return
-                result = self._wait(pending[0], stopped)
-                if result is None:
-                    return
-                pending.popleft()
-                yield result[0]
-        finally:
-            for reference in pending:
-                self._ray.cancel(reference, force=False)
+        while True:
+            # Workers may come and go meanwhile.
+            while len(pending) < 2 * self.workers and (item := next(left, pending)) is not pending:
+                self.tasks += 1
+                pending.append(self._remote(work, item, shared))
+            if not pending:
+                return
+            result = self._wait(pending[0], stopped)
+            if result is None:
+                return
+            pending.popleft()
+            yield result[0]
 
     def _wait(self, reference: Any, stopped: Callable[[], bool] | None) -> tuple[Any] | None:
         """The result of a task; None where the work was stopped before it came."""
@@ -190,9 +202,22 @@ def attempt(versions: dict[str, str], module: str, name: str, item: Any, shared:
     work = importlib.import_module(module)
     for part in name.split("."):
         work = getattr(work, part)
-
     with task_of_process():
-        return _node(), work(item, *shared)  # type: ignore[operator]
+        return _node(), work(_unpacked(item), *map(_unpacked, shared))  # type: ignore[operator]
+
+
+def _packed(value: Any) -> tuple[bytes, list[Any]]:
+    """A value as bytes and arrays of bytes, which any worker can take, and of which a node holds the arrays once."""
+    from ray import cloudpickle
+
+    buffers: list[pickle.PickleBuffer] = []
+    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    raw = [buffer.raw() for buffer in buffers]
+    return data, [np.frombuffer(part, np.uint8) if part.nbytes else np.empty(0, np.uint8) for part in raw]
+
+
+def _unpacked(packed: tuple[bytes, list[Any]]) -> Any:
+    return pickle.loads(packed[0], buffers=packed[1])
 
 
 def _node() -> str:
@@ -251,6 +276,8 @@ def _within(connect: Callable[[], Any], address: str) -> None:
 
 def _explained(error: Exception, retries: int) -> Exception:
     """The error of a task in one line, ours as they are."""
+    import ray
+
     cause = getattr(error, "cause", None)
     if isinstance(cause, KofnError):
         return cause
@@ -263,4 +290,7 @@ def _explained(error: Exception, retries: int) -> Exception:
     if isinstance(cause, RuntimeError) and str(cause).startswith("no kofn on node"):
         return InputError(f"engine='ray': {cause}; install kofn on all nodes")
     text = str(cause if cause is not None else error).strip().splitlines()
-    return FailureError(f"a task failed on Ray ({kind}), {retries} retries included: {text[-1] if text else kind}")
+    reason = text[-1] if text else kind
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return FailureError(f"a task failed on Ray: {kind if cause is None else type(cause).__name__}: {reason}")
+    return FailureError(f"a task was lost on Ray ({kind}), {retries} retries included: {reason}")

@@ -159,7 +159,8 @@ def _archive(where: Path, part: Path, most: int, square: bool) -> int | None:
     kept = min(len(array) for array in arrays.values())
     if kept == n:
         return None
-    np.savez(part, **{name: array[:kept, :kept] if square else array[:kept] for name, array in arrays.items()})
+    first: dict[str, Any] = {name: array[:kept, :kept] if square else array[:kept] for name, array in arrays.items()}
+    np.savez(part, **first)
     return n
 
 

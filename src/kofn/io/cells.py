@@ -15,10 +15,12 @@ from kofn.core.checks import InputError
 from kofn.core.lazy import polars as pl
 
 # What a person reads as a number, a date or no value, and a machine as neither.
-_LIKE_A_NUMBER = (
-    r"^\s*[+-]?[$€£]?\s*(\d{1,3}([,' \u00a0.]\d{3})+([.,]\d+)?|\d+,\d+|\d+([.,]\d+)?\s*%|[$€£]\s*\d+([.,]\d+)?"
-    r"|\d+([.,]\d+)?\s*[$€£])\s*$"
+_AMOUNT = (
+    r"[+\u2212\u2013-]?[$€£¥₹]?\s*(\d{1,3}([,'_ \u00a0\u202f\u2019.]\d{3})+([.,]\d+)?|\d+,\d+|\d+([.,]\d+)?\s*%"
+    r"|[$€£¥₹]\s*\d+([.,]\d+)?|\d+([.,]\d+)?\s*[$€£¥₹])"
 )
+# Ledgers write what is below zero in brackets, and typesetters with a sign of their own.
+_LIKE_A_NUMBER = rf"^\s*({_AMOUNT}|\(({_AMOUNT}|\d+(\.\d+)?)\)|[\u2212\u2013]\s*\d+(\.\d+)?)\s*$"
 # With a comma before decimals, where points group thousands.
 EUROPEAN = r"^\s*[+-]?([0-9]{1,3}(\.[0-9]{3})+|[0-9]+)(,[0-9]*)?([eE][+-]?[0-9]+)?\s*$"
 _LIKE_NOTHING = (

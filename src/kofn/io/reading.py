@@ -140,6 +140,8 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
         if opener is not None:
             with opener(path, "rb") as unpacked:
                 start = unpacked.read(4)
+        if encoding is None and (order := _order_of_utf16(start)):
+            raise InputError(f"{path} is UTF-16 text without a byte order mark; say --encoding {order}")
         encoding = encoding or ("utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None)
         if encoding is None and start.startswith(codecs.BOM_UTF8) and suffix_of(path) in _TEXT[2:]:
             encoding = "utf-8-sig"
@@ -161,6 +163,14 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
         remedy = f"name it {suffix_of(path)}" if _is_plain(path) else "copy or write it again"
         raise InputError(f"{path} cannot be decompressed ({error}); {remedy}") from None
     return Path(name)
+
+
+def _order_of_utf16(start: bytes) -> str | None:
+    """The order of bytes in UTF-16 text without a mark, told by its first two characters where they are Latin ones."""
+    zeros = [byte == 0 for byte in start]
+    if zeros == [False, True, False, True]:
+        return "utf-16-le"
+    return "utf-16-be" if zeros == [True, False, True, False] else None
 
 
 def _unpacked_lines(path: Path, encoding: str | None) -> Path:

@@ -257,7 +257,7 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     if "groups" in entry.accepted and draw(st.booleans()):
         label = draw(st.sampled_from(_LABELS))
         given["groups"] = [label(code) for code in draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))]
-    if "per_item" in entry.accepted and draw(st.booleans()):
+    if "per_item" in entry.required or ("per_item" in entry.accepted and draw(st.booleans())):
         given["per_item"] = draw(st.integers(1, bins))
     if "capacity" in entry.accepted:
         if draw(st.booleans()):

@@ -406,7 +406,7 @@ def distributed(case: Case) -> bool:
     if case.plan.status == "stopped":
         return False
     seed = case.words.get("seed", case.plan.seed)
-    seeded = {} if seed is None else {"seed": int(seed)}
+    seeded: dict[str, Any] = {} if seed is None else {"seed": int(seed)}
     engines = (Local(1), Local(2), Shuffled(seeded.get("seed", 0) % 2**32))
     for engine in engines:
         if not case.again(engine=engine, **seeded).equals(case.plan):

@@ -31,6 +31,7 @@ HOMES = {
     "capped_routing": "routing._capped_routing",
     "diagonal_fisher": "averaging._diagonal_fisher",
     "expert_choice": "routing._expert_choice",
+    "expert_skipping": "routing._expert_skipping",
     "limit_updates": "parameters._quantized_linear",
     "mix_pairs": "mixup._mix_pairs",
     "mixup_loss": "mixup._mixup_loss",

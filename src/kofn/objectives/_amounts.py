@@ -7,8 +7,9 @@ similarity. All classes share an interface:
     own(candidate)            the units that one candidate contributes to, and the amounts
     totals(weights)           the weighted sum over all candidates, for each unit
 
-A candidate's sum is taken in the same order whoever else is asked for, and rounding keeps the order of sums whose
-terms only fall: where a set function is submodular, its gains in float64 never rise from one pick to the next.
+Totals do not depend on the order of the candidates, but for sparse rows compared by their cosines. A candidate's sum is
+taken in the same order whoever else is asked for, and rounding keeps the order of sums whose terms only fall: where a
+set function is submodular, its gains in float64 never rise from one pick to the next.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.engines.threads import cores, spread
-from kofn.objectives.similarity import Geometry, geometry, is_small
+from kofn.objectives.similarity import Geometry, fixed_point, geometry, is_small
 
 Units = Any  # the units' numbers, or slice(None) for all of them
 Worth = Callable[[Floats, Units], Floats]
 _ALL = slice(None)
+# What parts a whole number of 62 bits in two that may be added up as floats.
+_HALF = 1 << 31
 # Amounts looked at together: the temporaries stay in the cache of one core.
 _AT_ONCE = 1 << 18
 # Bytes beside X for each item: totals, gains and the search's copy of them.
@@ -85,13 +88,16 @@ class Dense:
         return _ALL, self.table[candidate].astype(np.float64)
 
     def totals(self, weights: Floats | None = None) -> Floats:
-        out = np.zeros(self.units)
+        sums = np.zeros(self.units, np.int64)
+        most = float(self.table.max(initial=0)) * (1.0 if weights is None else float(weights.max(initial=0.0)))
+        scale = fixed_point(most, self.n)[0]
         step = max(1, _AT_ONCE // self.units)
         for low in range(0, self.n, step):
             block = self.table[low : low + step].astype(np.float64)
-            out += (block if weights is None else block * weights[low : low + step, None]).sum(axis=0)
+            terms = block if weights is None else block * weights[low : low + step, None]
+            sums += _in_units(terms, scale).sum(axis=0)
         self.pairs += self.n * self.units
-        return out
+        return np.ldexp(sums.astype(np.float64), -scale)
 
 
 class Entries:
@@ -136,7 +142,11 @@ class Entries:
         terms = self.data.astype(np.float64)
         if weights is not None:
             terms *= np.repeat(weights, np.diff(self.starts))
-        return np.bincount(self.which, terms, self.units).astype(np.float64)
+        scale = fixed_point(float(terms.max(initial=0.0)), self.n)[0]
+        # Halves whose sums are whole numbers that a float holds.
+        high, low = np.divmod(_in_units(terms, scale), _HALF)
+        sums = np.bincount(self.which, high, self.units) * float(_HALF) + np.bincount(self.which, low, self.units)
+        return np.ldexp(sums, -scale)
 
 
 class Similar:
@@ -181,11 +191,13 @@ class Similar:
 
     def totals(self, weights: Floats | None = None) -> Floats:
         sums, most = np.empty(self.n), np.empty(self.n)
+        scale = fixed_point(self.space.top * (1.0 if weights is None else float(weights.max(initial=0.0))), self.n)[0]
 
         def work(low: int, high: int) -> None:
             distances = self._distances(np.arange(low, high))
             most[low:high] = distances.max(axis=1)
-            sums[low:high] = (distances if weights is None else distances * weights).sum(axis=1)
+            terms = distances if weights is None else distances * weights
+            sums[low:high] = np.ldexp(_in_units(terms, scale).sum(axis=1).astype(np.float64), -scale)
 
         self._blocks(self.n, work)
         if self._top is None:
@@ -223,6 +235,11 @@ class Similar:
                 self.poll()
             spread(functools.partial(run, low), min(turn, blocks - low), self.n_threads, shares=4)
         self.pairs += count * self.n
+
+
+def _in_units(terms: Floats, scale: int) -> Ints:
+    """Terms as whole numbers of 2^-scale, whose sums are the same in any order."""
+    return np.rint(np.ldexp(terms, scale)).astype(np.int64)
 
 
 def _together(n: int) -> int:

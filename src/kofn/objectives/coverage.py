@@ -14,6 +14,7 @@ from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.objectives._amounts import Amounts, Dense, Entries, Units, similarities
 from kofn.objectives._sparse_rows import distances_from
+from kofn.objectives.similarity import add_exactly
 
 
 class _Coverage(Objective):
@@ -32,7 +33,8 @@ class _Coverage(Objective):
     def __init__(self, amounts: Amounts) -> None:
         self._amounts = amounts
         self.n = amounts.n
-        self._total = np.zeros(amounts.units)
+        # In two floats, so that the order of the picks breaks no tie.
+        self._total, self._rest = np.zeros(amounts.units), np.zeros(amounts.units)
         # The largest gain since the last pick, by which `gains` may be off.
         self._largest = 0.0
 
@@ -78,7 +80,7 @@ class _Coverage(Objective):
         units, amounts = self._amounts.own(int(item))
         gain = math.fsum(self._worth(amounts, units).tolist())
         # A row names each of its units once.
-        self._total[units] += amounts
+        add_exactly(self._total, self._rest, amounts, units)
         self._largest = 0.0
         return gain
 

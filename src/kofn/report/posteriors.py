@@ -34,8 +34,8 @@ WORDS = {
         "draws of the product of {n} shards, worth {ess:,.0f} independent ones",
         "shards",
         "standard deviations from the others",
-        "How far each shard's mean is from the product of the others, in standard deviations a parameter, and how often "
-        "a shard of the same model is at least as far. Near 1 all is well.",
+        "How far each shard's mean is from the product of the others, in standard deviations a parameter, and how "
+        "often a shard of the same model is at least as far. Near 1 all is well.",
         "the precision",
     ),
     "draws_of_a_region": Words(

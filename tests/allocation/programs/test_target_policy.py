@@ -98,7 +98,7 @@ def test_refusals() -> None:
     refused(lambda: store(low=[[8]], high=[[8]]).solve([[1.0, 1.0]] * 2), "limits of 1 stages, asked for 2")
     none = store(control_bounds=[[0, 1]] * 6)
     refused(lambda: none.solve([[0.0, 0.0]]), "no controls keep rows", InfeasibleError)
-    refused(lambda: fit_target_policy("x", [[[1.0]]]), "program is str")  # type: ignore[arg-type]
+    refused(lambda: fit_target_policy("x", [[[1.0]]]), "give a StagedProgram")  # type: ignore[arg-type]
     refused(lambda: fit_target_policy(store(), [[1.0, 2.0]]), "inflows has shape (1, 2)")
     policy = fit_target_policy(store(), np.ones((1, 2, 2)), epochs=1)
     refused(lambda: policy.plan(np.ones((3, 2))), "inflows has 3 stages, the policy 2")

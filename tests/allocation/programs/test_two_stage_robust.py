@@ -109,7 +109,7 @@ def test_refusals() -> None:
     ):
         refused(lambda change=change: TwoStageProgram(**{**given, **change}), says)  # type: ignore[misc]
     stages = TwoStageProgram(**given)
-    refused(lambda: two_stage_robust("knapsack"), "stages is str")  # type: ignore[arg-type]
+    refused(lambda: two_stage_robust("knapsack"), "give a TwoStageProgram")  # type: ignore[arg-type]
     refused(lambda: fit_recourse(stages, samples=5), "samples=5: too few")
     refused(lambda: fit_recourse(TwoStageProgram(**{**given, "bounds": (0.0, 3.0)})), "stages has bounds")
     refused(

@@ -97,6 +97,12 @@ def test_what_cannot_be_fused_is_refused() -> None:
     bare = {name: array for name, array in deep.items() if "bias" not in name}
     reached = {
         refused(fusing(a, deep, activation="tanh"), "activation='tanh'"),
+        refused(
+            fusing(deep, {**a, "0.scale": np.ones(4)}), "member 1: tensor '0.scale' is of no layer that 'mlp' knows"
+        ),
+        refused(
+            fusing(deep, {**a, "0.bias": np.ones(3)}), "member 1: tensor '0.bias' has shape (3,), and '0.weight' 4"
+        ),
         refused(fusing(a, deep, compare="layers"), "compare='layers'"),
         refused(fusing(a, deep, reference=0), "reference=0 has 2 layers and member 1 has 3; give one of the deepest"),
         refused(fusing(deep, mlp((4, 4, 2), 0)), "member 1: tensor '0.weight' has 4 inputs and the reference 3"),

@@ -11,6 +11,7 @@ from plain_networks import State, distance, same_bits
 from refusals import refused
 
 from kofn.combination import ot_fusion, permute, pleas, weight_matching
+from kofn.io.tensor_writer import write_arrays
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
@@ -69,6 +70,14 @@ def test_the_relaxation_is_never_worse_and_mostly_the_best_of_all() -> None:
         )
         best += blend.value <= min(every) + 1e-9
     assert best >= 6
+
+
+def test_a_file_that_lists_tensors_by_name_is_read_in_the_order_of_its_layers(tmp_path: Any) -> None:
+    a = {name.replace("enc", "stem"): array for name, array in recurrent(0, gates=4, layers=2).items()}
+    for name in ("0", "1"):
+        write_arrays(tmp_path / f"{name}.safetensors", dict(sorted(a.items())))
+    blend = weight_matching([tmp_path / "0.safetensors", tmp_path / "1.safetensors"])
+    assert list(blend.transforms) == ["stem", "rnn.l0", "rnn.l1"]
 
 
 def test_matching_does_not_depend_on_the_order_of_states() -> None:

@@ -59,7 +59,10 @@ def test_what_is_refused_says_why() -> None:
     y = good.argmax(axis=1)
     reached = {
         refused(lambda: balanced_mean([a, b], temperatures=[1, 0], head="2.*"), "temperatures of member 1 is 0"),
-        refused(lambda: balanced_mean([a, b], temperatures=[1], head="2.*"), "temperatures"),
+        refused(
+            lambda: balanced_mean([a, b], temperatures=[1], head="2.*"), "temperatures has 1 values, members has 2"
+        ),
+        refused(lambda: balanced_mean([a, b], temperatures=[1, 2]), "temperatures need head: a pattern of the last"),
         refused(lambda: balanced_mean([a, b], temperatures=[1, 1], head="9.*"), "head='9.*' names no floating tensor"),
         refused(lambda: balanced_mean([a, b], temperatures=[1, 1], head=3), "head=3"),
         refused(lambda: balancing_temperatures([]), "logits are empty"),

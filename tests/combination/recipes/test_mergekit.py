@@ -288,9 +288,10 @@ A = "{model: @/A, parameters: {weight: 1}}"
     ("recipe", "says"),
     [
         (
-            "{merge_method: arcee_fusion, base_model: @/base, models: [" + A + "]}",
-            "'arcee_fusion' is not done here; which entries it takes hangs on differences below the rounding",
+            "{merge_method: arcee_fusion, base_model: @/base, models: [" + A + ", {model: @/B}]}",
+            "arcee_fusion takes one member beside the base; 2 were given",
         ),
+        ("{merge_method: arcee_fusion, models: [" + A + "]}", "'arcee_fusion' needs base_model"),
         (
             "{merge_method: della, base_model: @/base, models: [{model: @/A, parameters: {weight: 1, density: .1}}]}",
             "x: density 0.1 with epsilon 0.15: della keeps entries with chances from -0.05 to 0.25; give an epsilon",
@@ -321,8 +322,9 @@ A = "{model: @/A, parameters: {weight: 1}}"
         ),
         ("{merge_method: linear, models: [" + A + "], dtype: float3}", "dtype='float3'"),
         (
-            "{merge_method: linear, models: [" + A + "], chat_template: chatml}",
-            "'chatml' names a template of mergekit's own",
+            "{merge_method: linear, models: [" + A + "], chat_template: vicuna}",
+            "'vicuna' is no template; write its text after `chat_template: |`, the name of one (alpaca, chatml, "
+            "exaone, llama3, mistral), or auto",
         ),
         ("{merge_method: linear, models: [" + A + "], modules: {x: 1}}", "modules is not read"),
         (

@@ -93,6 +93,22 @@ RECIPES: dict[str, dict[str, Any]] = {
                                          "models": listed("padded", "a"), "tokenizer_source": "base"},
     "the long form": {"merge_method": "linear", "base_model": "base", "models": listed("base", "a", "b"),
                       "tokenizer": {"source": "union"}},
+    "rows of single tokens": {"merge_method": "linear", "base_model": "base", "models": listed("base", "a", "b"),
+                              "tokenizer": {"source": "union", "tokens": {
+                                  "<x>": {"source": "a"}, "<tool>": {"source": "b", "force": True},
+                                  "<y>": {"source": {"kind": "model_token", "model": "a", "token": "d"}},
+                                  "<z>": {"source": {"kind": "zero"}},
+                                  "<new>": {"source": {"kind": "model_token", "model": "b", "token_id": 3}},
+                                  "d": {"source": "a", "force": True}}}},
+    "rows of single tokens, ties": {"merge_method": "ties", "base_model": "base", "models": listed("a", "b", density=1),
+                                    "tokenizer": {"source": "base", "tokens": {
+                                        "b": {"source": "a"}, "d": {"source": {"kind": "zero"}, "force": True}}}},
+    "rows up to a multiple": {"merge_method": "linear", "base_model": "base", "models": listed("base", "a", "b"),
+                              "tokenizer": {"source": "union", "pad_to_multiple_of": 8}},
+    "rows up to a multiple, of a base": {"merge_method": "task_arithmetic", "base_model": "base",
+                                         "models": listed("a", "b", "c"),
+                                         "tokenizer": {"source": "base", "pad_to_multiple_of": 16, "tokens": {
+                                             "d": {"source": "b", "force": True}}}},
     "stacked layers": {"merge_method": "passthrough", "base_model": "a", "tokenizer_source": "base", "slices": [
         {"sources": [{"model": "a", "layer_range": [0, 3]}]}, {"sources": [{"model": "a", "layer_range": [1, 4]}]}]},
 }  # fmt: skip
@@ -144,17 +160,17 @@ if importlib.util.find_spec("mergekit"):  # the extra kofn[peers]
         assert made.keys() == reference.keys()
         own, other = tokens_in(tmp_path / "ours"), tokens_in(tmp_path / "theirs")
         assert own.keys() == other.keys()
-        if RECIPES[title].get("tokenizer_source") != "union":
+        if "union" not in (RECIPES[title].get("tokenizer_source"), RECIPES[title].get("tokenizer", {}).get("source")):
             assert own == other
         for name, tensor in reference.items():
             assert made[name].shape == tensor.shape, name
             array = tensor.array()
             if name in (EMBED, HEAD):  # mergekit goes through the models of a union in an order that changes by the run
-                array = array[[other[token] for token in own]]
+                array = np.concatenate([array[[other[token] for token in own]], array[len(own) :]])
                 assert list(own.values()) == list(range(len(own)))
             np.testing.assert_allclose(made[name].array(), array, rtol=1e-5, atol=2e-8, err_msg=name)
         sizes = [json.loads((tmp_path / side / "config.json").read_text())["vocab_size"] for side in ("ours", "theirs")]
-        assert sizes[0] == sizes[1] == len(tokens_in(tmp_path / "ours"))
+        assert sizes[0] == sizes[1] == made[EMBED].shape[0]
 
 
 def rows_of(folder: Path, model: str, tensor: str = EMBED) -> dict[str, np.ndarray]:
@@ -175,6 +191,41 @@ def test_what_lacks_a_row_gets_the_bases_or_the_plain_mean(tensor: str, models: 
         np.testing.assert_allclose(made[number], origin + np.sum(changes, axis=0), atol=1e-7, err_msg=token)
     assert list(tokens_in(out))[len(OWN) :] == ["<x>", "<tool>", "<y>", "<z>"]
     assert json.loads((out / "config.json").read_text())["vocab_size"] == len(OWN) + 4
+
+
+@pytest.mark.parametrize("tensor", [EMBED, HEAD])
+def test_rows_that_a_recipe_decides(tensor: str, models: Path, tmp_path: Path) -> None:
+    made = ours(RECIPES["rows of single tokens"], models, tmp_path / "out")[tensor].array()
+    tokens = tokens_in(tmp_path / "out")
+    base, a, b = (rows_of(models, name, tensor) for name in ("base", "a", "b"))
+    table = Checkpoint.open(models / "b")[tensor].array()
+    total = 0.9 + 0.3 + 0.5
+    expected = {
+        "<x>": a["<x>"],  # one model has it, and the others get its row
+        "<tool>": b["<tool>"],
+        "<y>": (0.9 * a["d"] + 0.3 * a["d"] + 0.5 * b["<y>"]) / total,
+        "<z>": 0.5 * b["<z>"] / total,
+        "<new>": table[3],
+        "d": a["d"],
+        "e": (0.9 * base["e"] + 0.3 * a["e"] + 0.5 * b["e"]) / total,
+    }
+    for token, row in expected.items():
+        np.testing.assert_allclose(made[tokens[token]], row, atol=1e-7, err_msg=token)
+    assert [*tokens][-1] == "<new>"
+
+
+def test_rows_without_a_token_are_the_mean_of_the_others(models: Path, tmp_path: Path) -> None:
+    recipe = RECIPES["rows up to a multiple"]
+    made = ours(recipe, models, tmp_path / "out")
+    count = len(tokens_in(tmp_path / "out"))
+    for name in (EMBED, HEAD):
+        rows = made[name].array().astype(np.float64)
+        assert count == 13
+        assert len(rows) == 16
+        np.testing.assert_allclose(rows[count:], np.tile(rows[:count].mean(axis=0), (3, 1)), atol=1e-7)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == 16
+    again = ours({**recipe, "tokenizer": {"source": "union", "pad_to_multiple_of": 5}}, models, tmp_path / "out5")
+    assert again[EMBED].shape[0] == again[HEAD].shape[0] == 15
 
 
 def test_the_output_has_the_tokens_that_are_named(models: Path, tmp_path: Path) -> None:
@@ -212,8 +263,32 @@ def test_a_model_without_a_tokenizer_has_the_bases_tokens(models: Path, tmp_path
             "tokenizer_source and tokenizer are both given",
         ),
         ({"tokenizer": "union"}, "tokenizer: 'union' is no table"),
-        ({"tokenizer": {"source": "base", "tokens": {"<x>": {"source": "a"}}}}, "tokenizer: tokens is not read"),
-        ({"tokenizer": {"source": "base", "pad_to_multiple_of": 8}}, "pad_to_multiple_of is not read"),
+        ({"tokenizer": {"tokens": ["<x>"]}}, "tokenizer: tokens: ['<x>'] is no table"),
+        (
+            {"tokenizer": {"tokens": {"<x>": "d"}}},
+            "tokens: '<x>': 'd' names no source; give the token, as text, a table",
+        ),
+        ({"tokenizer": {"tokens": {"<x>": {"force": True}}}}, "tokens: '<x>': {'force': True} names no source"),
+        (
+            {"tokenizer": {"tokens": {"<x>": {"source": "a", "forced": 1}}}},
+            "tokens: '<x>' has no key 'forced'; did you",
+        ),
+        (
+            {"tokenizer": {"tokens": {"<x>": {"source": "a", "force": "very"}}}},
+            "force: 'very' is neither true nor false",
+        ),
+        ({"tokenizer": {"tokens": {"<x>": {"source": {"kind": "one"}}}}}, "kind='one'"),
+        (
+            {"tokenizer": {"tokens": {"<x>": {"source": {"kind": "model_token", "model": "a"}}}}},
+            "tokens: '<x>': give either token, a text, or token_id, a number",
+        ),
+        (
+            {"tokenizer": {"tokens": {"<n>": {"source": {"kind": "model_token", "model": "a", "token_id": 99}}}}},
+            "which has no row 99; name a token or a row that it has",
+        ),
+        ({"tokenizer": {"tokens": {"<n>": {"source": "a"}}}}, "which has no token '<n>'; name a token or a row"),
+        ({"tokenizer": {"tokens": {"<n>": {"source": "c"}}}}, "which is none of the models that are blended"),
+        ({"tokenizer": {"source": "base", "pad_to_multiple_of": 0}}, "tokenizer: pad_to_multiple_of"),
         ({"tokenizer": {"sauce": "base"}}, "tokenizer has no key 'sauce'; did you mean 'source'"),
         ({"tokenizer_source": "nowhere"}, "model 'nowhere' is no folder here"),
         ({"tokenizer_source": 3}, "tokenizer_source: 3 is no path"),

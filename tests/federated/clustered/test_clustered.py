@@ -299,7 +299,6 @@ def test_clients_that_work_elsewhere_send_the_same(task: str) -> None:
         assert engine.tasks == 3 * (here.info["rounds"] + 2)
 
 
-
 @pytest.mark.parametrize("task", ["classes", "amounts"])
 def test_the_function_is_the_rounds_of_the_stepper(task: str) -> None:
     X, y, own = clients(4, task)

@@ -18,8 +18,10 @@ from kofn.laws.engines import Shuffled
 from kofn.selection import near_duplicates, near_duplicates_by_cells
 from kofn.selection.pools import _cells as cells
 from kofn.selection.pools import _near_duplicates_by_cells as module
+from kofn.selection.pools import _visit_kernels
 from kofn.selection.pools._near_duplicates_by_cells import Recall, described
 from kofn.selection.pools._settling import most_missed
+from kofn.selection.training_data import _near_vectors
 
 N, D = 700, 5
 THRESHOLDS = {"cosine": 0.97, "euclidean": 0.85, "sqeuclidean": 0.97}
@@ -221,3 +223,38 @@ def test_it_can_be_interrupted_anywhere_and_leaves_no_file(
         near_duplicates_by_cells(rows(), 0.97, cells=9, probes=1, work=tmp_path, n_threads=1)
     assert steps == step
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("metric", _near_vectors.METRICS)
+@pytest.mark.parametrize("forced", [0, 3])
+def test_pairs_of_a_block_are_settled_alike_together_and_row_by_row(
+    metric: str, forced: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        kinds = int(rng.integers(2, 60))
+        rows = rng.normal(size=(kinds, 5))[rng.integers(0, kinds, 200)]
+        rows += rng.normal(size=rows.shape) * rng.choice([0.0, 0.05, 0.3])
+        answers = []
+        for few in (-1, 10**6):
+            monkeypatch.setattr(_near_vectors, "_FEW", few)
+            answers.append(_near_vectors.near_vectors(rows, 0.9, metric, forced))
+        for one, other in zip(*answers, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert (answers[0][0] >= 0).any()
+
+
+def test_the_cells_to_visit_are_the_nearest_beyond_the_plane_between_centres() -> None:
+    rng = np.random.default_rng(0)
+    products = np.round(rng.normal(size=(40, 9)), 1).astype(np.float32)
+    halves, apart = rng.random(9).astype(np.float32), (1 + rng.random(9)).astype(np.float32)
+    within = rng.choice([-np.inf, 0.0, 0.5, 9.0], 40)
+    for room in (0, 1, 3, 8):
+        visits = np.empty((40, room), np.int32)
+        more = _visit_kernels.visits(products, halves, apart, within, 2, visits)
+        beyond = (halves - products - (halves[2] - products[:, 2])[:, None]) / apart
+        beyond[:, 2] = np.inf
+        for row, far in enumerate(beyond):
+            near = [j for j in np.argsort(far, kind="stable").tolist() if far[j] <= within[row]]
+            assert visits[row].tolist() == [*near[:room], *[-1] * (room - len(near))]
+        assert more == ((beyond <= within[:, None]).sum(axis=1) > room).sum()

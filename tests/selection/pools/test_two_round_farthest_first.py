@@ -13,6 +13,7 @@ from law_runs import keeps_laws_at_size
 from refusals import refused
 
 import kofn
+from kofn.core.checks import InfeasibleError
 from kofn.core.pools import ArrayPool, Fragment
 from kofn.engines.local import Local
 from kofn.laws.engines import Shuffled
@@ -82,13 +83,16 @@ def test_laws_hold_beyond_a_handful_of_rows() -> None:
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
+    class Death(BaseException):
+        pass
+
     class Killed(ArrayPool):
         reads, most = 0, 7
 
         def read(self, fragment: Fragment) -> Any:
             self.reads += 1
             if self.reads > self.most:
-                raise MemoryError
+                raise Death
             return super().read(fragment)
 
     words: dict[str, Any] = {"k": 9, "part_rows": 250, "engine": Local(1), "work": tmp_path}
@@ -96,12 +100,15 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     # The digest of a pool in memory reads it too.
     assert pool.digest
     pool.reads = 0
-    with pytest.raises(MemoryError):
+    with pytest.raises(Death):
         two_round_farthest_first(pool, **words)
     pool.most = 10**6
     again = two_round_farthest_first(pool, **words)
     assert again.info["reused"] == 7
-    assert again.equals(two_round_farthest_first(pool, k=9, part_rows=250))
+    whole = two_round_farthest_first(pool, k=9, part_rows=250)
+    np.testing.assert_array_equal(again.indices, whole.indices)
+    np.testing.assert_array_equal(again.gains, whole.gains)
+    assert (again.value, again.bound) == (whole.value, whole.bound)
     refused(lambda: two_round_farthest_first(pool, **{**words, "k": 8}), "was begun with k=9, this call has k=8")
 
 
@@ -116,9 +123,13 @@ def test_time_that_is_up_leaves_k_valid_rows() -> None:
     [
         ({"k": 3, "mu": 0}, "mu=0: ask for at least 1"),
         ({"k": 3, "part_rows": 0}, "part_rows=0: ask for at least 1"),
-        ({"k": 3001}, "k=3001 of 3000 items"),
         ({"k": 3, "metric": "rbf"}, "compares rows by distances"),
     ],
 )
 def test_what_cannot_be_is_refused(words: dict[str, Any], says: str) -> None:
     refused(lambda: two_round_farthest_first(X, **words), says)
+
+
+def test_more_picks_than_rows_are_refused() -> None:
+    with pytest.raises(InfeasibleError, match="k=3001 of 3000 items"):
+        two_round_farthest_first(X, k=3001)

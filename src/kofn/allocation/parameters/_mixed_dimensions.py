@@ -59,9 +59,9 @@ def mixed_dimensions(
 
     Examples:
         >>> from kofn.allocation import mixed_dimensions
-        >>> plan = mixed_dimensions([90, 5, 3, 2], budget=80, dim=8, blocks=2)
+        >>> plan = mixed_dimensions([90, 5, 3, 2], budget=125, dim=8, blocks=2)
         >>> plan.amounts.tolist(), plan.used
-        ([8, 1, 1, 1], {'bytes': 76.0})
+        ([2, 2, 1, 1], {'bytes': 120.0})
     """
     given = checks.costs(counts, "counts").astype(np.float64)
     n, width = len(given), checks.count(dim, "dim")
@@ -103,7 +103,8 @@ def mixed_dimensions(
 def _blocks(n: int, blocks: int) -> Ints:
     """(n,) the block of each rank, the later ones larger."""
     ends = np.ceil(n * (2.0 ** np.arange(1, blocks + 1) - 1) / (2.0**blocks - 1)).astype(np.int64)
-    return np.searchsorted(ends, np.arange(n), side="right").astype(np.int64)
+    # Few rows leave some blocks without any.
+    return np.unique(np.searchsorted(ends, np.arange(n), side="right"), return_inverse=True)[1].astype(np.int64)
 
 
 def _widest(weight: Floats, width: int, room: float, used: Any) -> Ints:
@@ -117,4 +118,4 @@ def _widest(weight: Floats, width: int, room: float, used: Any) -> Ints:
         return np.where(reached >= width, width, 2.0 ** np.floor(np.log2(reached))).astype(np.int64)
 
     fitting = [widths for widths in map(at_most, multiples) if used(widths) <= room]
-    return max(fitting, key=used, default=np.ones(len(weight), np.int64))
+    return fitting[-1] if fitting else np.ones(len(weight), np.int64)

@@ -74,9 +74,7 @@ def sparse_update(
     if (table[:, 0] != 0).any():
         row = int((table[:, 0] != 0).argmax())
         raise InputError(f"gains at row {row} has {table[row, 0]:g} for a share of 0; give 0 there")
-    whole = sum(_bytes(given, name, layers) for given, name in (
-        (weight_bytes, "weight_bytes"), (activation_bytes, "activation_bytes"),
-    ))  # fmt: skip
+    whole = _bytes(weight_bytes, "weight_bytes", layers) + _bytes(activation_bytes, "activation_bytes", layers)
     bytes_of = np.ceil(whole[:, None] * share).astype(np.int64)
     if bias_gains is not None:
         each = _bytes([0] * layers if bias_bytes is None else bias_bytes, "bias_bytes", layers)

@@ -121,7 +121,7 @@ def annealed(
     return samples, np.asarray(energies, np.float64)
 
 
-@nb.njit([nb.void(nb.float64[::1], nb.float64[:, ::1], nb.float64[:, ::1], nb.int8[::1])], **OUTER)  # type: ignore[untyped-decorator]
+@nb.njit([nb.void(nb.float64[::1], nb.float64[:, ::1], nb.float64[:, ::1], nb.int8[::1])], **OUTER)
 def _sweep(linear: Any, pairs: Any, allowed: Any, bits: Any) -> None:
     """Try every bit in turn, sweep after sweep, in place."""
     n = len(linear)

@@ -101,7 +101,7 @@ def lagrangian_qubo(
     rows = _Rows.of(model.A, model.low, model.high)
     move = _MOVES[checks.choice(update, "update", _UPDATES)]
     rounds = checks.count(iterations, "iterations")
-    counts = {"sweeps": checks.count(sweeps, "sweeps"), "reads": checks.count(reads, "reads")}
+    counts: dict[str, Any] = {"sweeps": checks.count(sweeps, "sweeps"), "reads": checks.count(reads, "reads")}
     rng = np.random.default_rng(checks.entropy(seed))
     search = _Search(linear, pairs, rows, checks.flag(repair, "repair"))
     state = _Prices(np.zeros(len(rows.limit)), np.zeros(len(rows.limit)), _weight(linear, pairs))
@@ -312,7 +312,7 @@ def _ascend(prices: _Prices, search: _Search) -> None:
 
 def _bundle(prices: _Prices, search: _Search) -> None:
     """The best prices of a model of the bound, within reach of where it was best."""
-    from scipy.optimize import linprog
+    from scipy import optimize
 
     if search.rose or len(search.bounds) == 1:
         prices.centre = prices.now.copy()
@@ -328,7 +328,8 @@ def _bundle(prices: _Prices, search: _Search) -> None:
         (None, None),
         *((max(centre - reach, 0.0), centre + reach) for centre in prices.centre.tolist()),
     ]
-    answer = linprog(np.r_[-1.0, np.zeros(rows)], A_ub=table, b_ub=[cost for cost, _ in search.cuts], bounds=ends)
+    solver: Any = optimize.linprog
+    answer = solver(np.r_[-1.0, np.zeros(rows)], A_ub=table, b_ub=[cost for cost, _ in search.cuts], bounds=ends)
     if answer.x is not None:
         prices.now = np.maximum(answer.x[1:], 0)
 

@@ -131,7 +131,7 @@ class StagedProgram:
         Raises:
             InfeasibleError: no controls keep the limits.
         """
-        from scipy.optimize import linprog
+        from scipy import optimize
         from scipy.sparse import block_array, csr_array, eye_array, kron
 
         flow = self.inflows(inflows)
@@ -163,7 +163,9 @@ class StagedProgram:
         limited = block_array([[table, rest], [-table, -rest]], format="csr")
         most = np.r_[high.ravel(), -low.ravel()]
         finite = np.isfinite(most)
-        answer = linprog(
+        # SciPy's stubs take neither sparse rows nor arrays of bounds.
+        solver: Any = optimize.linprog
+        answer = solver(
             np.concatenate(costs),
             A_ub=limited[finite],
             b_ub=most[finite],

@@ -179,8 +179,6 @@ def fit_target_policy(
         >>> policy.plan(flow[0]).amounts.shape
         (3, 3)
     """
-    if not isinstance(program, StagedProgram):
-        raise InputError(f"program is {type(program).__name__}; give a StagedProgram")
     flow = checks.as_float(checks.as_array(inflows, "inflows"), "inflows").astype(np.float64)
     if flow.ndim != 3 or not len(flow) or flow.shape[2] != len(program.start):
         raise InputError(f"inflows has shape {flow.shape}; give (scenarios, stages, {len(program.start)})")

@@ -74,8 +74,6 @@ def two_stage_robust(
         >>> plan.amounts.tolist(), round(plan.value, 4), plan.status
         ([1, 1, 1], -15.2308, 'optimal')
     """
-    if not isinstance(stages, TwoStageProgram):
-        raise InputError(f"stages is {type(stages).__name__}; give a TwoStageProgram")
     if learned is not None and learned.shape != (len(stages.c), stages.uncertain):
         raise InputError(f"learned is of {learned.shape} values of x and u; fit it to this program")
     rounds = checks.count(iterations, "iterations")

@@ -69,18 +69,35 @@ class Fit:
         Raises:
             InputError: the law was fitted without resamples.
         """
-        if not len(self.resampled):
-            raise InputError("resamples=0: an interval takes fits to resampled runs; fit again with resamples=40")
+        self._refuse_unsampled()
         drawn = np.stack([self.losses(columns, parameters) for parameters in self.resampled])
         low, high = np.percentile(drawn, _ENDS, axis=0)
         off = self.separation.off(columns)
         return np.where(off, 0.0, low), np.where(off, np.inf, high)
 
+    def parameter_intervals(self) -> list[tuple[float, float]]:
+        """What each parameter is between for nine of ten resampled fits.
+
+        Raises:
+            InputError: the law was fitted without resamples.
+        """
+        self._refuse_unsampled()
+        low, high = np.percentile(self.resampled, _ENDS, axis=0)
+        return list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def _refuse_unsampled(self) -> None:
+        if not len(self.resampled):
+            raise InputError("resamples=0: an interval takes fits to resampled runs; fit again with resamples=40")
+
     def beyond(self, point: Mapping[str, float]) -> list[str]:
         """A sentence for each column in which a point is far beyond what was measured, and for one off their line."""
         columns = {name: np.array([value], np.float64) for name, value in point.items()}
         off = [self.separation.warning_off(1, 1)] if self.separation.off(columns).any() else []
-        return off + [
+        return off + self.far(point)
+
+    def far(self, point: Mapping[str, float]) -> list[str]:
+        """A sentence for each column in which a point is far beyond what was measured."""
+        return [
             f"{name}={point[name]:.3g} is {point[name] / most:.0f} times the largest measured, {most:.3g}: the law is "
             "a guess there; measure nearer, and fit again"
             for name, most in self.reach.items()
@@ -96,8 +113,9 @@ def fitted(
     *,
     names: Sequence[str],
     resamples: int,
-    seed: int,
+    seed: int | Sequence[int],
     separation: Separation,
+    delta: float = _DELTA,
 ) -> Fit:
     """The law of least Huber loss over all starts.
 
@@ -116,7 +134,7 @@ def fitted(
     log_loss = np.log(losses)
     best, cost = starts[0], np.inf
     for start in starts:
-        parameters, reached = _descend(predict, columns, log_loss, start, _EVALUATIONS)
+        parameters, reached = _descend(predict, columns, log_loss, start, _EVALUATIONS, delta)
         if reached < cost * (1 - 1e-9):
             best, cost = parameters, reached
     rng = np.random.default_rng(seed)
@@ -124,14 +142,19 @@ def fitted(
     for _ in range(resamples):
         rows = rng.integers(0, len(losses), len(losses))
         part = {name: column[rows] for name, column in columns.items()}
-        drawn.append(_descend(predict, part, log_loss[rows], best, _FEWER)[0])
+        drawn.append(_descend(predict, part, log_loss[rows], best, _FEWER, delta)[0])
     off = np.expm1(predict(best, columns) - log_loss)
     reach = {name: float(column.max()) for name, column in columns.items()}
     return Fit(predict, best, np.array(drawn), reach, float(np.sqrt((off * off).mean())), separation)
 
 
 def _descend(
-    predict: Predict, columns: Mapping[str, Floats], log_loss: Floats, start: Floats, evaluations: int
+    predict: Predict,
+    columns: Mapping[str, Floats],
+    log_loss: Floats,
+    start: Floats,
+    evaluations: int,
+    delta: float,
 ) -> tuple[Floats, float]:
     from scipy.optimize import least_squares
 
@@ -140,7 +163,7 @@ def _descend(
             off = predict(parameters, columns) - log_loss
         return np.clip(np.nan_to_num(off, nan=1e3, posinf=1e3, neginf=-1e3), -1e3, 1e3)
 
-    answer = least_squares(residuals, start, loss="huber", f_scale=_DELTA, x_scale="jac", max_nfev=evaluations)
+    answer = least_squares(residuals, start, loss="huber", f_scale=delta, x_scale="jac", max_nfev=evaluations)
     return np.asarray(answer.x), float(answer.cost)
 
 

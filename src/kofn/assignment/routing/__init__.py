@@ -10,6 +10,7 @@ HOMES = {
     "balanced_assignment": "_balanced_assignment",
     "capped_routing": "_capped_routing",
     "expert_choice": "_expert_choice",
+    "expert_skipping": "_token_choice",
     "generalized_assignment": "_generalized_assignment",
     "soft_mixing": "_soft_mixing",
     "token_choice": "_token_choice",

@@ -3,6 +3,7 @@ from kofn.assignment.routing._bias_router import BiasRouter as BiasRouter
 from kofn.assignment.routing._balanced_assignment import balanced_assignment as balanced_assignment
 from kofn.assignment.routing._capped_routing import capped_routing as capped_routing
 from kofn.assignment.routing._expert_choice import expert_choice as expert_choice
+from kofn.assignment.routing._token_choice import expert_skipping as expert_skipping
 from kofn.assignment.routing._generalized_assignment import generalized_assignment as generalized_assignment
 from kofn.assignment.routing._soft_mixing import soft_mixing as soft_mixing
 from kofn.assignment.routing._token_choice import token_choice as token_choice

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.quantised import unpacked
 from kofn.combination._sweep.tied import without_copies
+from kofn.combination._sweep.token_rows import Patched
 from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
@@ -62,7 +63,7 @@ class ArrayTensor:
         return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
 
 
-Tensor = LazyTensor | ArrayTensor | Dequantised | Gathered
+Tensor = LazyTensor | ArrayTensor | Dequantised | Gathered | Patched
 
 
 @dataclass(frozen=True, slots=True)

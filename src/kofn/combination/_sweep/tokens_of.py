@@ -7,6 +7,7 @@ token is blended over the members that have it, by their weights.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.token_rows import Patched, TokenRow
 from kofn.combination._sweep.vocabulary import (
     EMBEDDING,
     Gathered,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, Tensor]
 
 
+_READ = 1 << 20  # elements of a table that are read at a time
+
+
 @dataclass(frozen=True)
 class TokensOf:
     """The tokens that a recipe asks for.
@@ -42,11 +47,15 @@ class TokensOf:
         union: whether all models' tokens are added to those of `folder`.
         folder: the model whose tokenizer the output gets.
         base: the recipe's base, whose rows come first where a model lacks some, None if there is none.
+        decisions: tokens whose rows the recipe decides; the output gets those that it lacks.
+        multiple: what the number of rows is a multiple of: rows without a token are the mean of the others.
     """
 
     union: bool
     folder: Path
     base: Path | None
+    decisions: tuple[TokenRow, ...] = ()
+    multiple: int = 1
 
     @property
     def word(self) -> str:
@@ -56,9 +65,17 @@ class TokensOf:
 
 @dataclass(frozen=True, slots=True)
 class AlignedVocabulary(Vocabulary):
-    """A vocabulary in which every source has every row; `first` is the position of the source whose rows come first."""
+    """A vocabulary in which every source has every row.
+
+    `first` is the position of the source whose rows come first, `decided` what the recipe decides of rows.
+    """
 
     first: int | None = None
+    decided: str = ""
+
+    def digest(self) -> bytes:
+        """Digest of what decides which rows are read."""
+        return Vocabulary.digest(self) + self.decided.encode()
 
     def fill(
         self,
@@ -116,6 +133,8 @@ def aligned(
     default = first if wanted.base is None else _tokens_in(wanted.base) or first
     tokens = [_tokens_in(folder_of(checkpoint)) or default for checkpoint in checkpoints]
     whole = with_tokens(first, tokens, added_last=True) if wanted.union else first
+    fresh = [decision.token for decision in wanted.decisions if decision.token not in whole.ids]
+    whole = with_tokens(whole, [Tokens(first.folder, {token: i for i, token in enumerate(fresh)})])
     count = len(whole.ids)
     if whole.end != count:
         raise InputError(
@@ -123,24 +142,37 @@ def aligned(
             "without gaps; take tokenizer_source out and give --vocabulary (in Python vocabulary='union')"
         )
     names = tables_of(sources, labels, tokens, skipped)
+    places = [folder_of(checkpoint).resolve() for checkpoint in checkpoints]
     absent: dict[str, NDArray[np.bool_]] = {}
-    read: list[dict[str, Gathered]] = [{} for _ in sources]
+    read: list[dict[str, Tensor]] = [{} for _ in sources]
     for name in names:
-        extents = [source[name].shape[0] for source in sources]
+        tables: list[Tensor] = [source[name] for source in sources]
+        extents = [table.shape[0] for table in tables]
         refuse_far(tokens, extents, name)
         rows = np.array([_rows(each, extent, whole) for each, extent in zip(tokens, extents, strict=True)])
-        refuse_rowless(rows, whole, name)
-        for source, replaced, own in zip(sources, read, rows, strict=True):
-            if len(own) != source[name].shape[0] or (own != np.arange(len(own))).any():
-                replaced[name] = Gathered(source[name], own)
-        if (rows < 0).any():
-            absent[name] = rows < 0
-    places = [folder_of(checkpoint).resolve() for checkpoint in checkpoints]
+        lacking = rows < 0
+        given: list[dict[int, NDArray[Any]]] = [{} for _ in sources]
+        for decision in wanted.decisions:
+            number = whole.ids[decision.token]
+            if decision.force or lacking[:, number].any():
+                row = decision.row_of(tables, places, tokens)
+                for i in range(len(sources)) if decision.force else np.flatnonzero(lacking[:, number]).tolist():
+                    given[i][number] = row
+                lacking[:, number] = False
+        refuse_rowless(np.where(lacking, -1, 0), whole, name)
+        for table, replaced, own, values in zip(tables, read, rows, given, strict=True):
+            moved = len(own) != table.shape[0] or (own != np.arange(len(own))).any()
+            ordered: Tensor = Gathered(table, own) if moved else table
+            if moved or values:
+                replaced[name] = Patched(ordered, values) if values else ordered
+        if lacking.any():
+            absent[name] = lacking
     base = None if wanted.base is None else wanted.base.resolve()
+    extent = -(-count // wanted.multiple) * wanted.multiple
     figures = {
         "source": "union" if wanted.union else str(wanted.folder),
         "tokens": count,
-        "rows": count,
+        "rows": extent,
         "added": {token: number for token, number in whole.ids.items() if token not in first.ids},
         "pieces": sum(all(token not in each.added for each in tokens) for token in whole.ids if token not in first.ids),
         "lacking": [len(whole.ids.keys() - each.ids.keys()) for each in tokens],
@@ -152,12 +184,33 @@ def aligned(
         first.folder,
         tokenizer_files(first, whole),
         absent,
-        count,
+        extent,
         frozenset(source[names[0]].shape[0] for source in sources),
         figures,
         places.index(base) if base in places else None,
+        repr((wanted.decisions, wanted.multiple)) if wanted.decisions or wanted.multiple > 1 else "",
     )
+    for name in names if extent > count else ():
+        tables = [replaced.get(name, source[name]) for source, replaced in zip(sources, read, strict=True)]
+        for table, replaced, mean in zip(tables, read, _means(vocabulary, name, tables, count), strict=True):
+            replaced[name] = Patched(table, dict.fromkeys(range(count, extent), mean))
+        if name in absent:
+            absent[name] = np.pad(absent[name], ((0, 0), (0, extent - count)))
     return [checkpoint.replaced(new, ()) for checkpoint, new in zip(checkpoints, read, strict=True)], vocabulary
+
+
+def _means(vocabulary: Vocabulary, name: str, tables: Sequence[Tensor], count: int) -> list[NDArray[np.float64]]:
+    """The mean of the rows of each source, in which those that it lacks are as they will be."""
+    shape = (count, *tables[0].shape[1:])
+    width = math.prod(shape[1:])
+    totals, step = [np.zeros(width) for _ in tables], max(1, _READ // width)
+    for start in range(0, count, step):
+        ends = (start * width, min(start + step, count) * width)
+        blocks = [table.read(*ends).astype(np.float64) for table in tables]
+        vocabulary.fill(name, blocks, None, ends[0], shape, np.ones(len(tables)))
+        for total, block in zip(totals, blocks, strict=True):
+            total += block.reshape(-1, width).sum(axis=0)
+    return [total / count for total in totals]
 
 
 def _tokens_in(folder: Path) -> Tokens | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from kofn.combination.alignment._block_tables import FIXED, TABLES, Row
+from kofn.combination.alignment._block_tables import FIXED, TABLES, Row, heads_of
 from kofn.core import checks
 from kofn.core.checks import InputError, regular
 
@@ -26,6 +26,8 @@ _DECLARE = (
 )
 CHAINS = ("mlp", "cnn", "rnn")
 BUILT_IN = (*CHAINS, *TABLES)
+# Most layers whose order is looked for where it is not the one that they are listed in.
+_SEARCHED = 7
 # A group may index both sides of a tensor, as recurrent states do.
 _SIDES = 2
 # Names that indicate branches, which the shapes of a state dict do not show.
@@ -117,7 +119,7 @@ def graph_of(shapes: Shapes, architecture: Any, heads: Any = None, config: Mappi
         heads: attention heads: (query heads, key/value heads), or one number for both.
         config: the model's configuration, read for the heads where they are not given.
     """
-    counts = _heads(heads, config or {})
+    counts = heads_of(heads, config or {})
     if isinstance(architecture, Mapping):
         return _declared(shapes, architecture)
     name = checks.choice(architecture, "architecture", ("auto", *BUILT_IN))
@@ -169,6 +171,7 @@ def _chain(shapes: Shapes, name: str) -> Graph:
     if len(stems) == 1:
         # A file lists 10.weight before 2.weight.
         order.sort(key=lambda stem: [int(number) for number in re.findall(r"\d+", stem)])
+    order = _following(order, layers, shapes)
     chain: list[Layer] = []
     groups: list[Group] = []
     axes: list[Axis] = []
@@ -225,6 +228,32 @@ def _by_stem(shapes: Shapes) -> dict[str, dict[str, str]]:
     return layers
 
 
+def _following(order: list[str], layers: Mapping[str, Mapping[str, str]], shapes: Shapes) -> list[str]:
+    """The layers as they are listed, or in the one order in which each takes what the one before it gives.
+
+    A file lists its tensors by name, and so a head before the layers that it reads.
+    """
+    ends = {}
+    for stem, parts in layers.items():
+        tensor = parts.get("weight_ih", parts.get("weight", ""))
+        if len(shapes.get(tensor, ())) != 2 or len(order) > _SEARCHED:
+            return order
+        ends[stem] = (shapes[tensor][1], shapes[parts.get("weight_hh", tensor)]["weight_hh" in parts])
+    kinds = [re.sub(r"\d+", "#", stem) for stem in order]
+    paths: list[list[str]] = [[]]
+    for _ in order:
+        paths = [
+            [*path, stem]
+            for path in paths
+            for stem, kind in zip(order, kinds, strict=True)
+            if stem not in path
+            and (not path or ends[path[-1]][1] == ends[stem][0])
+            # Numbered layers of one name keep their order.
+            and all(o in path for o, k in zip(order[: order.index(stem)], kinds, strict=False) if k == kind)
+        ]
+    return paths[0] if len(paths) == 1 and order not in paths else order
+
+
 def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], int]:
     """The axes of a recurrent layer's states, once for each gate, and their number.
 
@@ -249,21 +278,6 @@ def stem_of(axes: Sequence[Axis]) -> str:
     stem, _, part = axes[0].tensor.rpartition(".")
     cell = _CELL.fullmatch(part)
     return f"{stem}.l{cell[2]}".removeprefix(".") if cell else stem
-
-
-def _heads(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
-    if heads is None:
-        query = config.get("num_attention_heads", config.get("n_head"))
-        if not isinstance(query, int):
-            return None
-        heads = (query, config.get("num_key_value_heads") or query)
-    pair = (heads, heads) if checks.is_number(heads) else tuple(heads) if isinstance(heads, Sequence) else ()
-    if len(pair) != 2 or isinstance(heads, str):
-        raise InputError(f"heads={checks.shown(heads)}: give the number of heads, or (query heads, key/value heads)")
-    query, shared = (checks.count(number, "heads") for number in pair)
-    if query % shared:
-        raise InputError(f"heads={heads!r}: {query} query heads are not shared evenly by {shared} key/value heads")
-    return query, shared
 
 
 def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from kofn.core import checks
+from kofn.core.checks import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +84,19 @@ FIXED = {
     "gpt2": ("*attn.bias", "*attn.masked_bias"),
     "nanogpt": ("*attn.bias", "*attn.masked_bias"),
 }
+
+
+def heads_of(heads: Any, config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(query heads, key/value heads), as they are given or as the configuration has them; None where neither is."""
+    if heads is None:
+        query = config.get("num_attention_heads", config.get("n_head"))
+        if not isinstance(query, int):
+            return None
+        heads = (query, config.get("num_key_value_heads") or query)
+    pair = (heads, heads) if checks.is_number(heads) else tuple(heads) if isinstance(heads, Sequence) else ()
+    if len(pair) != 2 or isinstance(heads, str):
+        raise InputError(f"heads={checks.shown(heads)}: give the number of heads, or (query heads, key/value heads)")
+    query, shared = (checks.count(number, "heads") for number in pair)
+    if query % shared:
+        raise InputError(f"heads={heads!r}: {query} query heads are not shared evenly by {shared} key/value heads")
+    return query, shared

@@ -103,7 +103,7 @@ def cross_layer_fusion(
     pools = [named(open_members([member]), "cross_layer_fusion") for member in members]
     labels = [pool.labels[0].replace("member 0", f"member {i}", 1) for i, pool in enumerate(pools)]
     states = [floats(pool.first, pool.first, label) for pool, label in zip(pools, labels, strict=True)]
-    chains = [linear_chain(graph_of(shapes_of(state), "auto"), "cross_layer_fusion") for state in states]
+    chains = [_chain_of(state, label) for state, label in zip(states, labels, strict=True)]
     first = _deepest(chains, reference)
     X = calibration(inputs, states[first][chains[first][0].weight].shape[1])
     for state, chain, label in zip(states, chains, labels, strict=True):
@@ -184,6 +184,26 @@ def match_layers(costs: Any) -> Ints:
         j -= 1
         order[i - 1] = j
     return order
+
+
+def _chain_of(state: Mapping[str, Array], label: str) -> list[Linear]:
+    """The layers of a member.
+
+    Raises:
+        InputError: no plain MLP, a bias of another width than its layer's.
+    """
+    try:
+        chain = linear_chain(graph_of(shapes_of(state), "auto"), "cross_layer_fusion")
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from None
+    for layer in chain:
+        width = len(state[layer.weight])
+        if layer.bias is not None and state[layer.bias].shape != (width,):
+            raise InputError(
+                f"{label}: {tensor_label(layer.bias)} has shape {state[layer.bias].shape}, and {layer.weight!r} "
+                f"{width} outputs; give one bias an output"
+            )
+    return chain
 
 
 def _deepest(chains: Sequence[Sequence[Linear]], reference: int | None) -> int:

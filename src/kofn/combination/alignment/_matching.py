@@ -211,7 +211,7 @@ def relaxed(linear: Floats, both: Sequence[tuple[Floats, Floats]], old: Ints) ->
     order = linear_sum_assignment(table, maximize=True)[1].astype(np.int64)
     now, before = value(order), value(old)
     slack = 8 * np.finfo(np.float64).eps * n * max(abs(now), abs(before))
-    better = now - before > slack
+    better = bool(now - before > slack)
     return (order if better else old), better, solved + 1
 
 

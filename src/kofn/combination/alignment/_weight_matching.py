@@ -66,10 +66,11 @@ def weight_matching(
         weights: (m,) relative weights of the average, uniform by default.
         architecture: the groups of units. "auto" reads plain chains of linear, convolutional and norm layers
             ("mlp", "cnn") and of recurrent ones by torch's names ("rnn": `weight_ih_l0` and so on) from the shapes, in
-            the order of the mapping, and knows "llama", "gpt2" and "nanogpt" blocks by their names. Everything else is
-            declared: `{group: [(tensor, axis), ...]}`, where `*` in a tensor's name is any text and `{}` the same text
-            in the group's name and in the tensor's. In an entry `(tensor, axis, s)` the axis repeats the units s times
-            (as gates do); a group may index two axes of a tensor, as recurrent states do; `{"axes": [...], "units": u}`
+            the order of the mapping (or of a few linear and recurrent layers in the only order that their shapes
+            allow), and knows "llama", "gpt2" and "nanogpt" blocks by their names. Everything else is declared:
+            `{group: [(tensor, axis), ...]}`, where `*` in a tensor's name is any text and `{}` the same text in the
+            group's name and in the tensor's. In an entry `(tensor, axis, s)` the axis repeats the units s times (as
+            gates do); a group may index two axes of a tensor, as recurrent states do; `{"axes": [...], "units": u}`
             declares a group of u units of several entries each. Tensors that no group names stay in place.
         heads: attention heads, or (query heads, key/value heads), which move whole, and query heads among those that
             share a key; read from `config.json` beside a checkpoint. Without, heads stay in place (`info["left"]`).

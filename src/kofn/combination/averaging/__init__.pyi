@@ -11,8 +11,8 @@ def balanced_mean(
     members: Iterable[Any],
     *,
     weights: ArrayLike | None = ...,
-    temperatures: Sequence[Any],
-    head: Any,
+    temperatures: Sequence[Any] | None = ...,
+    head: Any = ...,
     **files: Unpack[FilesAndThreads],
 ) -> Blend: ...
 def fisher_merging(

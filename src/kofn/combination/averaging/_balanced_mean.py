@@ -27,7 +27,7 @@ _REACH = 12.0
 
 
 @merge_rule(
-    draws=Draw(plain={"temperatures": [1.0, 2.0, 0.5], "head": "*"}),
+    draws=Draw(long=("temperatures",)),
     cost="O(m d) time, each member read once; memory a few blocks",
     exact="each member's head over its temperature, which divides its logits by it, then the weighted mean",
     paper=218,
@@ -41,16 +41,17 @@ class BalancedMean(Rule):
     changes nothing else. `balancing_temperatures` finds temperatures.
 
     Args:
-        temperatures: (m,) numbers > 0, one a member; 1 leaves a member as it is.
+        temperatures: (m,) numbers > 0, one a member; 1 leaves a member as it is, and by default all are left.
         head: pattern, or several, of the tensors of the last layer, weight and bias: what the logits are linear in.
+            Needed with temperatures.
         weights: (m,) relative weights, uniform by default: of two members [1 - a, a] is WiSE-FT between them.
 
     Returns:
         Blend of form "none"; outside the head it is the weighted mean.
 
     Raises:
-        InputError: temperatures that are missing or not positive, a head that names no floating tensor; as
-            `weighted_mean`.
+        InputError: temperatures that are not positive, too few or without a head, a head that names no floating tensor;
+            as `weighted_mean`.
 
     Time O(m d), each member read once; memory a few blocks.
 
@@ -66,18 +67,24 @@ class BalancedMean(Rule):
         Wortsman et al. 2022, Robust fine-tuning of zero-shot models (CVPR).
     """
 
-    temperatures: Sequence[Any] = field(repr=False)
-    head: Any
+    temperatures: Sequence[Any] | None = field(default=None, repr=False)
+    head: Any = None
 
     def __post_init__(self) -> None:
-        self._patterns = patterns(self.head, "head") or ["*"]
-        self._scales = 1 / _positive(self.temperatures)
+        self._patterns = patterns(self.head, "head")
+        self._scales = None if self.temperatures is None else 1 / _positive(self.temperatures)
+        if self._scales is not None and self._patterns is None:
+            raise InputError(
+                "temperatures need head: a pattern of the last layer's tensors, such as head='classifier.*'"
+            )
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         super().bind(pool, weights, device)
+        if self._scales is None:
+            self._scales = np.ones(len(pool.members))
         checks.same_length(len(pool.members), "members", "temperatures", len(self._scales))
         blended = [name for name, tensor in pool.first.items() if tensor.dtype.kind not in "iub"]
-        if not any(self._in_head(name) for name in blended):
+        if self._patterns is not None and not any(self._in_head(name) for name in blended):
             raise InputError(
                 f"head={shown(self.head)} names no floating tensor; there is {next(iter(blended), 'none')!r}: "
                 "give a pattern of the last layer's tensors"
@@ -85,9 +92,10 @@ class BalancedMean(Rule):
         return self
 
     def _in_head(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self._patterns)
+        return any(fnmatchcase(name, pattern) for pattern in self._patterns or ())
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        assert self._scales is not None
         scaled = self._in_head(block.span.name)
         factors = self.weights * self._scales if scaled else self.weights
         weighted_sum(block.rows, factors.tolist(), total, spare, self.device)

@@ -8,6 +8,6 @@ from kofn.core.lazy import attach
 HOMES = {
     "DiffusedMixture": "_diffused",
     "DiffusedScore": "_diffused",
-    "feynman_kac_corrector": "_feynman_kac",
+    "feynman_kac_corrector": "_feynman_kac_corrector",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -73,7 +73,7 @@ class Flow:
         """The sum of the powers."""
         return float(self.powers.sum())
 
-    def at(self, x: Floats, sigma: float) -> Field:
+    def field(self, x: Floats, sigma: float) -> Field:
         """What moves particles at x under noise of this standard deviation."""
         summed, squares = np.zeros(x.shape), np.zeros(len(x))
         for number, power in enumerate(self.powers):

@@ -7,15 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kofn.combination._sweep.token_rows import TokenRow
 from kofn.combination._sweep.tokens_of import TokensOf
+from kofn.combination.recipes._chat_templates import NAMED
+from kofn.combination.recipes._mergekit_settings import flag
 from kofn.combination.recipes._recipe import Recipe, Relayered, folder_of, refuse_unknown
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.io.companions import read_chat_template
 from kofn.io.vocabulary import read_tokens
 
-# Templates that mergekit brings along under names.
-_NAMED = ("alpaca", "chatml", "exaone", "llama3", "mistral")
 _SHORTEST = 20  # letters of a template: what is shorter is a name
 _VOCABULARY = "give --vocabulary union (in Python vocabulary='union')"
 
@@ -33,9 +34,10 @@ def read_tokens_of(
         model: reads a model's name from an entry.
 
     Raises:
-        InputError: settings of single tokens, or of the number of rows.
+        InputError: settings that are none.
     """
-    source = content.get("tokenizer_source")
+    decisions: tuple[TokenRow, ...] = ()
+    source, multiple = content.get("tokenizer_source"), 1
     long = content.get("tokenizer")
     if long not in (None, "auto"):
         if source is not None:
@@ -43,42 +45,68 @@ def read_tokens_of(
         if not isinstance(long, Mapping):
             raise InputError(f"tokenizer: {long!r} is no table; write tokenizer: {{source: union}}")
         refuse_unknown(long, ("source", "tokens", "pad_to_multiple_of"), "tokenizer")
-        for key in ("tokens", "pad_to_multiple_of"):
-            if long.get(key):
-                raise InputError(
-                    f"tokenizer: {key} is not read; take it out, and change the output's tokens afterwards"
-                )
-        source = long.get("source")
+        source = long.get("source", "union")
+        decisions = _decisions(long.get("tokens"), locate, model)
+        if long.get("pad_to_multiple_of") is not None:
+            multiple = checks.count(long["pad_to_multiple_of"], "tokenizer: pad_to_multiple_of")
     if source is None:
         return None
     start = Path(first if base is None else base)
     if source in ("union", "base"):
-        return TokensOf(source == "union", start, None if base is None else Path(base))
+        return TokensOf(source == "union", start, None if base is None else Path(base), decisions, multiple)
     folder = Path(locate(model(source, "tokenizer_source")))
-    return TokensOf(False, folder, None if base is None else Path(base))
+    return TokensOf(False, folder, None if base is None else Path(base), decisions, multiple)
+
+
+def _decisions(content: Any, locate: Callable[[str], Any], model: Callable[[Any, str], str]) -> tuple[TokenRow, ...]:
+    """Tokens whose rows a recipe decides."""
+    if content is None:
+        return ()
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"tokenizer: tokens: {checks.shown(content)} is no table of tokens and where their rows are from"
+        )
+    out = []
+    for token, entry in content.items():
+        owner = f"tokenizer: tokens: {token!r}"
+        if not isinstance(token, str) or not isinstance(entry, Mapping) or entry.get("source") is None:
+            raise InputError(
+                f"{owner}: {checks.shown(entry)} names no source; give the token, as text, a table with one"
+            )
+        refuse_unknown(entry, ("source", "force"), owner)
+        source, force = entry["source"], flag(entry.get("force", False), f"{owner}: force")
+        if not (isinstance(source, Mapping) and "kind" in source):
+            out.append(TokenRow(token, Path(locate(model(source, owner))), token, force))
+            continue
+        kind = checks.choice(source["kind"], f"{owner}: kind", ("zero", "model_token"))
+        refuse_unknown(source, ("kind",) if kind == "zero" else ("kind", "model", "token", "token_id"), owner)
+        if kind == "zero":
+            out.append(TokenRow(token, None, token, force))
+            continue
+        named = [source[key] for key in ("token", "token_id") if source.get(key) is not None]
+        if len(named) != 1 or not isinstance(named[0], str if source.get("token") is not None else int):
+            raise InputError(f"{owner}: give either token, a text, or token_id, a number")
+        out.append(TokenRow(token, Path(locate(model(source.get("model"), owner))), named[0], force))
+    return tuple(out)
 
 
 def chat_template_of(asked: Any, folders: Sequence[Any]) -> str | None:
-    """The chat template that a recipe asks for: a text, or with "auto" that of most of its models.
+    """The chat template that a recipe asks for: a text, one by its name, or with "auto" that of most of its models.
 
     Raises:
-        InputError: the name of a template that mergekit brings along, or what is no template.
+        InputError: what is no template.
     """
     if asked in (None, ""):
         return None
     if asked == "auto":
         known = [text for folder in folders if (text := read_chat_template(Path(folder)))]
         return Counter(known).most_common(1)[0][0] if known else None
-    if asked in _NAMED:
-        raise InputError(
-            f"chat_template: {asked!r} names a template of mergekit's own, which its licence keeps there; write its "
-            f"text (mergekit/_data/chat_templates/{asked}.jinja) after `chat_template: |`, or auto for that of most "
-            "models"
-        )
+    if isinstance(asked, str) and asked in NAMED:
+        return NAMED[asked]
     if not isinstance(asked, str) or len(asked) < _SHORTEST or "{" not in asked:
         raise InputError(
-            f"chat_template: {checks.shown(asked)} is no template; write its text after `chat_template: |`, or auto "
-            "for that of most models"
+            f"chat_template: {checks.shown(asked)} is no template; write its text after `chat_template: |`, the "
+            f"name of one ({', '.join(NAMED)}), or auto for that of most models"
         )
     return asked
 

@@ -127,7 +127,9 @@ def diverse_search(
             share = weight * (1 / (1 + np.exp(-speed * (len(asked) - first + 1))) - 0.5)
             mates = np.zeros(0, np.int64)
             if share > 0:
-                mates = ensemble_selection(predictions, rounds=additions, folds=0, **words).selection.indices
+                selection = ensemble_selection(predictions, rounds=additions, folds=0, **words).selection
+                assert selection is not None
+                mates = selection.indices
             ask(_next(table, np.array(asked), np.array(losses), predictions, mates, share, rng))
             control.step(len(asked))
         stopped = len(asked) < total

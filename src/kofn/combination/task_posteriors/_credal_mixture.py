@@ -101,9 +101,9 @@ def credal_mixture(
         >>> plan.info["extremes"], plan.info["represented_by"].tolist(), bool(np.abs(plan.result).min() > 2)
         ([0, 1], [0, 1, 1], True)
     """
-    held = checks.number(mass, "mass")
-    if not _LEAST_MASS <= held <= 1:
-        raise InputError(f"mass={held:.6g}: give a share from {_LEAST_MASS:g} to 1")
+    share = checks.number(mass, "mass")
+    if not _LEAST_MASS <= share <= 1:
+        raise InputError(f"mass={share:.6g}: give a share from {_LEAST_MASS:g} to 1")
     near = checks.number(within, "within")
     tasks = read_gaussians(members)
     shares = _preference(weights, len(tasks.means))
@@ -115,7 +115,7 @@ def credal_mixture(
     most = min(_DRAWS, int(finite.max())) if len(finite) else _DRAWS
     count = most if draws is None else checks.count(draws, "draws", least=2)
     rng = np.random.default_rng(seed)
-    edge = _edge(mixture, held, rng)
+    edge = _edge(mixture, share, rng)
     made = _inside(mixture, edge, count, rng)
     return Blend(
         n=len(owner),

@@ -75,10 +75,10 @@ class FewShotPrior(Stepper[Blend]):
         ...     X, truth = rng.normal(size=(5, 2)), np.array([3.0, -1.0]) + 0.5 * rng.normal(size=2)
         ...     plan = prior.tell([QuadraticEpisode.of_regression(X, X @ truth + rng.normal(size=5))])
         >>> prior.tasks, plan.result["mean"].round(1), np.diag(plan.result["covariance"]).round(1)
-        (300, array([ 3., -1.]), array([0.3, 0.3]))
+        (300, array([ 3.1, -1. ]), array([0.3, 0.3]))
         >>> mean, covariance = prior.adapt(QuadraticEpisode.of_regression([[1.0, 0.0]], [4.0]))
         >>> mean.round(1)
-        array([ 3.2, -1. ])
+        array([ 3.3, -1. ])
 
     References:
         Kim & Hospedales 2023, A hierarchical Bayesian model for deep few-shot meta learning (arXiv 2306.09702);

@@ -93,7 +93,7 @@ def hierarchical_normal(
         >>> schools = [GaussianDensity([value + rng.normal()], [[1.0]]) for value in truth]
         >>> plan = hierarchical_normal(schools, seed=0)
         >>> plan.info["population_mean"].round(1), plan.info["population_covariance"].round(1)
-        (array([2.9]), array([[4.1]]))
+        (array([2.9]), array([[4.2]]))
     """
     episodes = read_episodes(members)
     mean, guess = guess_of(episodes)

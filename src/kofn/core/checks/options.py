@@ -160,8 +160,15 @@ def _is_sequence(value: Any) -> bool:
     return (
         isinstance(value, list | tuple)
         or (isinstance(value, np.ndarray) and value.ndim > 0)
+        or _is_column(value)
         or (isinstance(value, Sequence) and not isinstance(value, str | bytes | memoryview) and len(value) < _LONG)
     )
+
+
+def _is_column(value: Any) -> bool:
+    """Whether it is a column of a polars or pandas frame."""
+    kind = type(value)
+    return kind.__name__ == "Series" and kind.__module__.partition(".")[0] in ("polars", "pandas")
 
 
 def _is_label(value: Any) -> bool:

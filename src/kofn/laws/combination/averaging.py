@@ -48,5 +48,11 @@ def _fisher(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> No
     options["fisher"] = [precisions(member) for member in given["members"]]
 
 
+def _temperatures(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
+    """Temperatures within a few orders of magnitude, of heads that are whole members."""
+    options["temperatures"] = (10.0 ** seeded(draw).uniform(-2, 2, len(given["members"]))).tolist()
+    options["head"] = "*"
+
+
 RECOUNTS: dict[str, Recount] = {"squared_distance": _squared_distance}
-OPTIONS: dict[str, Drawer] = {"fisher": _fisher}
+OPTIONS: dict[str, Drawer] = {"fisher": _fisher, "temperatures": _temperatures}

@@ -66,8 +66,9 @@ class CompressedEmbedding(nn.Module):
         self.length = self._length(min(most, self.rows), budget)
         self.tables.append(_table(self.length, self.dim))
         if self.kind == "quotient_remainder":
-            self.tables.append(_table(-(-self.rows // self.length), self.dim))
-            nn.init.ones_(self.tables[1].weight)
+            quotients = _table(-(-self.rows // self.length), self.dim)
+            nn.init.ones_(quotients.weight)
+            self.tables.append(quotients)
 
     def _length(self, most: int, budget: float) -> int:
         """How many rows the first table has; the second has as many as there are quotients."""
@@ -101,9 +102,9 @@ class CompressedEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(..., dim) the rows of these ids."""
         if self.kind == "hash":
-            return self.tables[0](ids % self.length)  # type: ignore[no-any-return]
+            return self.tables[0](ids % self.length)
         if self.kind == "quotient_remainder":
-            return self.tables[0](ids % self.length) * self.tables[1](ids // self.length)  # type: ignore[no-any-return]
+            return self.tables[0](ids % self.length) * self.tables[1](ids // self.length)
         flat = ids.reshape(-1)
         blocks: Any = self.block
         index: Any = self.index

@@ -34,8 +34,9 @@ class SharedLinear(nn.Module):
     def weight(self) -> Tensor:
         """(out, in) the weight as the store has it."""
         store: Tensor = self._store[0]
+        order: Any = self.order
         signs: Any = self.signs
-        rows = store.view(-1, self._chunk)[self.order] * (signs.to(store.dtype) * self.scale)[:, None]
+        rows = store.view(-1, self._chunk)[order] * (signs.to(store.dtype) * self.scale)[:, None]
         return rows.reshape(-1)[self._window].view(self.out_features, self.in_features)
 
     def forward(self, x: Tensor) -> Tensor:

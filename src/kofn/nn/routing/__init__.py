@@ -13,6 +13,7 @@ HOMES = {
     "balance_loss": "_balance_loss",
     "capped_routing": "_capped_routing",
     "expert_choice": "_expert_choice",
+    "expert_skipping": "_expert_skipping",
     "soft_mixing": "_soft_mixing",
     "token_choice": "_token_choice",
 }

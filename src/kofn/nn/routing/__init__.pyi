@@ -6,6 +6,7 @@ from kofn.nn.routing._topk_router import TopKRouter as TopKRouter
 from kofn.nn.routing._balance_loss import balance_loss as balance_loss
 from kofn.nn.routing._capped_routing import capped_routing as capped_routing
 from kofn.nn.routing._expert_choice import expert_choice as expert_choice
+from kofn.nn.routing._expert_skipping import expert_skipping as expert_skipping
 from kofn.nn.routing._soft_mixing import soft_mixing as soft_mixing
 from kofn.nn.routing._token_choice import token_choice as token_choice
 

@@ -39,7 +39,7 @@ _PART_ROWS, _PART_BYTES = 1 << 17, 1 << 24
     cost="O(n d mu k) time at worst, often a few passes over the pool, which is read twice; in memory are a part a "
     "worker and mu k rows of each part",
     exact="covering radius at most four times the optimum where only k binds; the radius is that of all rows",
-    paper=(1006, "malkomes2015", "gonzalez1985"),
+    paper=("malkomes2015", "ceccarello2019", "gonzalez1985"),
     aliases=("MR k-center", "k-center", "core-sets", "composable core-sets", "distributed farthest first"),
 )
 def two_round_farthest_first(
@@ -234,7 +234,7 @@ class _Run:
         # A row that must not be picked may be farther from those that may be.
         free = whole and not self.constraints.banned.any()
         guarantee = (0.25 if self.metric == "euclidean" else 0.0625) if free else None
-        evals += sum(part.evals for part in (*cores, *looked))
+        evals += sum(part.evals for part in cores) + sum(part.evals for part in looked)
         status = "stopped" if not whole else "optimal" if radius == 0 else "approximate" if free else "heuristic"
         bound = None if not whole else least_radius(gains, radius, self.metric) if radius else 0.0
         return Selection(

@@ -43,13 +43,13 @@ def visits(products, halves, apart, within, cell, out):
             count += 1
             if taken == room and (room == 0 or beyond >= best[room - 1]):
                 continue
-            place = taken if taken < room else room - 1
-            while place > 0 and beyond < best[place - 1]:
-                best[place], out[i, place] = best[place - 1], out[i, place - 1]
-                place -= 1
-            best[place], out[i, place] = beyond, j
+            slot = taken if taken < room else room - 1
+            while slot > 0 and beyond < best[slot - 1]:
+                best[slot], out[i, slot] = best[slot - 1], out[i, slot - 1]
+                slot -= 1
+            best[slot], out[i, slot] = beyond, j
             taken = min(taken + 1, room)
-        for place in range(taken, room):
-            out[i, place] = -1
+        for slot in range(taken, room):
+            out[i, slot] = -1
         more += count > room
     return more

@@ -218,17 +218,10 @@ def _within(
     nearness: Nearness, rows: Array, candidates: Array, of: NDArray[np.int64], d: int, forced: int
 ) -> NDArray[np.bool_]:
     """Drop near-duplicates inside one block, one kept row after the other; which of the rows stay."""
-    open_ = np.ones(len(rows), bool)
-    # Most blocks have few pairs, which are all looked at together; the diagonal is among the candidates.
+    # Most blocks have few pairs; the diagonal is among the candidates.
     if np.count_nonzero(candidates) <= (1 + 2 * _FEW) * len(rows):
-        i, j = _candidates(candidates, True)
-        ahead = (i < j) & (rows[j] >= forced)
-        i, j = i[ahead], j[ahead]
-        near = nearness.exact(rows[i], rows[j], d) >= nearness.least
-        for first, second in zip(i[near].tolist(), j[near].tolist(), strict=True):
-            if open_[first] and open_[second]:
-                of[rows[second]], open_[second] = rows[first], False
-        return open_
+        return _within_few(nearness, rows, candidates, of, d, forced)
+    open_ = np.ones(len(rows), bool)
     candidates = np.triu(candidates, 1)
     for i in np.flatnonzero(candidates.any(axis=1)):
         if not open_[i]:
@@ -238,6 +231,21 @@ def _within(
             near = j[nearness.exact(np.full(len(j), rows[i]), rows[j], d) >= nearness.least]
             of[rows[near]] = rows[i]
             open_[near] = False
+    return open_
+
+
+def _within_few(
+    nearness: Nearness, rows: Array, candidates: Array, of: NDArray[np.int64], d: int, forced: int
+) -> NDArray[np.bool_]:
+    """The same where so few pairs are candidates that all are looked at together."""
+    open_ = np.ones(len(rows), bool)
+    i, j = _candidates(candidates, True)
+    ahead = (i < j) & (rows[j] >= forced)
+    i, j = i[ahead], j[ahead]
+    near = nearness.exact(rows[i], rows[j], d) >= nearness.least
+    for first, second in zip(i[near].tolist(), j[near].tolist(), strict=True):
+        if open_[first] and open_[second]:
+            of[rows[second]], open_[second] = rows[first], False
     return open_
 
 

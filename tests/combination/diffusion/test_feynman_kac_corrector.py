@@ -73,15 +73,15 @@ def test_rates_are_those_of_the_equation(guided: bool) -> None:
     flow = Flow([FIRST, SECOND], np.array([0.8, 0.9]), 0.7, guided)
     x, sigma, width = np.array([[-1.3], [0.2], [2.4]]), 0.9, 1e-4
 
-    def log_product(at: np.ndarray, variance: float) -> np.ndarray:
-        return 0.8 * FIRST.log_density(at, variance**0.5) + 0.9 * SECOND.log_density(at, variance**0.5)
+    def log_product(rows: np.ndarray, variance: float) -> np.ndarray:
+        return 0.8 * FIRST.log_density(rows, variance**0.5) + 0.9 * SECOND.log_density(rows, variance**0.5)
 
     variance = sigma**2
     change = (log_product(x, variance - width) - log_product(x, variance + width)) / (2 * width)
     up, down, here = (log_product(x + step, variance) for step in (width, -width, 0.0))
     slope, bend = (up - down) / (2 * width), (up + down - 2 * here) / width**2
-    field = flow.at(x, sigma)
-    divergence = (flow.at(x + width, sigma).drift - flow.at(x - width, sigma).drift)[:, 0] / (2 * width)
+    field = flow.field(x, sigma)
+    divergence = (flow.field(x + width, sigma).drift - flow.field(x - width, sigma).drift)[:, 0] / (2 * width)
     moved = -divergence - field.drift[:, 0] * slope + 0.7 / 2 * (bend + slope**2)
     np.testing.assert_allclose(field.rate, change - moved, atol=1e-5)
 

@@ -72,7 +72,9 @@ def feynman_kac_corrector(
     Particles run backwards through ever less noise under the sum of the members' scores, each times its power. That
     alone does not follow prod q_i^powers[i], for noise and products do not commute. What is missing is a weight: its
     logarithm grows by (|sum_i p_i s_i|^2 - sum_i p_i |s_i|^2) / 2 for each unit of variance that is taken away, which
-    takes no derivative of a score. Particles are resampled where few carry the weight (sequential Monte Carlo).
+    takes no derivative of a score. A linear drift by the members' means and covariances takes from the weights what
+    noise alone would do to them: of Gaussians they stay even. Particles are resampled where few carry the weight
+    (sequential Monte Carlo).
 
     Args:
         members: m densities under noise, of the same d parameters: `DiffusedScore` of a diffusion model, or
@@ -105,7 +107,7 @@ def feynman_kac_corrector(
     Cost: all members' scores at all particles, once a step.
 
     Exact: in the limit of many steps and draws, for exact scores. With few of them, modes that need large weights are
-    found by few particles: `ancestors` says how few.
+    found by few particles: `ancestors` says how few. High powers of densities with modes far apart need thousands.
 
     References:
         Skreta, Akhound-Sadegh, Ohanesian, Bondesan, Aspuru-Guzik, Doucet, Brekelmans, Tong & Neklyudov 2025,
@@ -128,10 +130,10 @@ def feynman_kac_corrector(
     x, constant = flow.begun(levels[0], count, rng)
     logs, run = np.zeros(count), Run(np.arange(count), constant if weighted else math.nan)
     with Control(title="feynman_kac_corrector", total=len(levels), progress=progress) as control:
-        field = flow.at(x, levels[0])
+        field = flow.field(x, levels[0])
         for before, after in itertools.pairwise(levels):
             x = field.moved(x, before, after, flow.tempering, rng)
-            last, field = field, flow.at(x, after)
+            last, field = field, flow.field(x, after)
             if weighted:
                 # The rates are about even in the logarithm of the variance, in which the levels are.
                 logs = logs + math.log(before / after) * (before**2 * last.rate + after**2 * field.rate)
