@@ -15,6 +15,7 @@ from kofn.allocation.scaling_laws._sweeps import sweeps_of
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, shown
+from kofn.core.helpers import helper
 
 __all__ = ["HyperparameterLaw", "fit_hyperparameter_law"]
 
@@ -70,6 +71,7 @@ class HyperparameterLaw:
         }
 
 
+@helper
 def fit_hyperparameter_law(
     parameters: ArrayLike,
     tokens: ArrayLike,
