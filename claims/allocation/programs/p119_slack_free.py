@@ -20,7 +20,7 @@ from kofn.allocation import anneal_qubo, lagrangian_qubo
 from kofn.core.checks import FailureError
 
 Floats = NDArray[np.float64]
-UPDATES = ("dual_ascent", "bundle", "augmented")
+UPDATES: tuple[Any, ...] = ("dual_ascent", "bundle", "augmented")
 ROUNDS, READS, SWEEPS = 20, 5, 50
 # Weights of the penalty, of the largest cost.
 WEIGHTS = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -98,7 +98,8 @@ def _optimum(c: Floats, A: Floats, high: Floats) -> float:
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     limits = LinearConstraint(A, -np.inf, high)
-    return float(milp(c, integrality=np.ones(len(c)), bounds=Bounds(0, 1), constraints=limits).fun)
+    answer: Any = milp(c, integrality=np.ones(len(c), np.int64), bounds=Bounds(0, 1), constraints=limits)
+    return float(answer.fun)
 
 
 def _fixed(seed: int, kind: str, weight: float) -> tuple[float, float, int]:

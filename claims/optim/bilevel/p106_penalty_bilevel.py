@@ -10,7 +10,6 @@ import functools
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import kofn.optim
 from claims import Evidence, claim
@@ -19,7 +18,8 @@ from claims.harness.learners import softmax
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 
-Floats = NDArray[np.float64]
+# Arrays of floats, whose width NumPy's stubs widen at each step.
+Floats = Any
 SIGMAS = (1e-1, 1e-2, 1e-3, 1e-4)
 # What sigma is multiplied with where the mechanism is off: no penalty remains.
 OFF = 1e4
