@@ -161,8 +161,8 @@ def _pass_through(source: Path, target: Path) -> None:
             tasks += [(*ends, start) for start in range(0, file.stat().st_size, BLOCK)]
         with ThreadPoolExecutor() as pool:
             list(pool.map(work, tasks))
-        for written in dict.fromkeys(task[1] for task in tasks):
-            os.fsync(written)
+        for descriptor in dict.fromkeys(task[1] for task in tasks):
+            os.fsync(descriptor)
 
 
 def fold(folder: Path, shapes: Iterator[tuple[str, tuple[int, ...]]], rounds: int) -> dict[str, Any]:

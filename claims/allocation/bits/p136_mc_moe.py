@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def _skipping(trials: list[dict[Any, Any]]) -> tuple[dict[str, Any], dict[str, b
     lost = difference(rows["full"][:, 2], rows["skipped"][:, 2])
     chance = difference(np.log(rows["random"][:, 1]), np.log(rows["skipped"][:, 1]))
     bare = difference(np.log(rows["unprotected"][:, 1]), np.log(rows["skipped"][:, 1]))
-    figures = {
+    figures: dict[str, Any] = {
         "share of second experts skipped": round(float(rows["skipped"][:, 0].mean()), 3),
         "accuracy, all - skipped": lost.figures(),
         "log output error, random - skipped": chance.figures(),
@@ -155,10 +156,10 @@ def _skipped(
     plans["random"] = plan_of(mask)
     if broken:
         plans["skipped"] = plans["random"]
-    exact = model.outputs_of(test, lambda _: full)
+    exact = model.outputs_of(test, _always(full))
     out = {}
     for way, plan in plans.items():
-        outputs = model.outputs_of(test, lambda _, plan=plan: plan)
+        outputs = model.outputs_of(test, _always(plan))
         share = (len(full.bins) - len(plan.bins)) / len(test)
         error = float(((outputs - exact) ** 2).mean()) + 1e-12
         out[way] = [share, error, float((outputs.argmax(axis=1) == y).mean())]
@@ -210,3 +211,8 @@ def _random(rng: np.random.Generator, mean: float) -> Ints:
         expert = rng.integers(EXPERTS)
         bits[expert] += bits[expert] < 3
     return bits
+
+
+def _always(plan: kofn.Assignment) -> Callable[[Any], kofn.Assignment]:
+    """A route that sends every row as the plan does."""
+    return lambda _: plan

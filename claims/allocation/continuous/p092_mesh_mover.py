@@ -83,8 +83,9 @@ def _on_a_line(seed: int, broken: bool) -> dict[str, Any]:
         # The squared error of a segment with m even cells is u''^2 width^5 / (120 m^4); some nodes are even.
         curves = np.column_stack([monitor**2 * width**5 / 120 + 1e-30, np.full(SEGMENTS, 4.0)])
         some = 0.1 * nodes / SEGMENTS
+        limits: Any = (some, None)
         plan = kofn.allocate(
-            curves=curves, budget=float(nodes - 1), bounds=(some, None), family="power", method="water_filling"
+            curves=curves, budget=float(nodes - 1), bounds=limits, family="power", method="water_filling"
         )
         meshes = {
             "ours": _by_mass(x, plan.amounts, nodes),

@@ -104,7 +104,7 @@ def _truth(nestings: int) -> float:
     x, w = np.polynomial.hermite_e.hermegauss(80)
     w = w / w.sum()
     grid = np.linspace(-16, 16, 6401)
-    inner = OUTER[nestings][-1]
+    inner: Callable[[Floats], Any] = OUTER[nestings][-1]
     for outer in OUTER[nestings][-2::-1]:
         table = outer(np.array([w @ inner(y + x) for y in grid]))
         inner = functools.partial(np.interp, xp=grid, fp=table)
@@ -136,7 +136,7 @@ def _read(rng: np.random.Generator, y: Floats, depth: int, nestings: int, broken
 def _read_trial(seed: int, nestings: int, broken: bool) -> list[tuple[float, float]]:
     """(cost, estimate) at each number of replicates."""
     rng = np.random.default_rng(seed)
-    rows = []
+    rows: list[tuple[float, float]] = []
     for cost in COSTS:
         replicates = cost // EACH[nestings]
         values, drawn = _read(rng, rng.normal(size=replicates), 0, nestings, broken)
@@ -219,7 +219,7 @@ def _levels(seed: int) -> tuple[list[float], float]:
     geometric = STOP[1][0] * (1 - STOP[1][0]) ** np.arange(LEVELS)
     geometric /= geometric.sum()
 
-    def work(p: Floats) -> float:
+    def work(p: Any) -> float:
         return float((p @ cost) * (v / p).sum())
 
     return [round(float(share), 4) for share in best], round(work(geometric) / work(best), 4)

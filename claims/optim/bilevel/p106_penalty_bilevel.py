@@ -93,12 +93,12 @@ def _slope(seed: int, scaled: float) -> float:
         return float(rest @ rest) / 60 + float(x @ y**2), y**2, 2 * A.T @ rest / 60 + 2 * x * y
 
     curvature = 2 * A.T @ A / 60 + 2 * np.diag(x)
-    y = np.linalg.solve(curvature, 2 * A.T @ t / 60)
+    y: Floats = np.linalg.solve(curvature, 2 * A.T @ t / 60)
     exact = -2 * y * np.linalg.solve(curvature, upper(x, y)[2])
     errors = []
     for sigma in SIGMAS:
         weight = sigma * scaled
-        step = 1 / (np.linalg.norm(curvature, 2) + weight * np.linalg.norm(2 * B.T @ B / 40, 2))
+        step = float(1 / (np.linalg.norm(curvature, 2) + weight * np.linalg.norm(2 * B.T @ B / 40, 2)))
         descent = kofn.optim.PenaltyBilevel(upper, lower, x, np.zeros(20), sigma=weight, rate_x=1.0, rate_y=step)
         errors.append(np.linalg.norm(descent.settle(800) - exact))
     return float(np.polyfit(np.log(SIGMAS), np.log(errors), 1)[0])
@@ -121,7 +121,7 @@ def _many_minimisers(seed: int, scaled: float) -> float:
     nearest = wish + inverse @ (C @ x - A @ wish)
     exact = (inverse @ C).T @ (nearest - wish)
     sigma = 1e-2 * scaled
-    step = 1 / (np.linalg.norm(A, 2) ** 2 + sigma)
+    step = float(1 / (np.linalg.norm(A, 2) ** 2 + sigma))
     descent = kofn.optim.PenaltyBilevel(
         upper, lower, x, np.zeros(6), sigma=sigma, rate_x=1.0, rate_y=step, bounds=(-np.inf, np.inf)
     )
@@ -160,7 +160,7 @@ def _implicit(data: dict[str, Any], rate: float) -> tuple[Floats, float, Floats]
             theta = theta - step * (X.T @ ((chance - one_hot) * weights[:, None]) / TRAIN + ridge * theta)
         chance = softmax(X @ theta)
 
-        def product(direction: Floats, chance: Floats = chance, weights: Floats = weights) -> Floats:
+        def product(direction: Any, chance: Any = chance, weights: Any = weights) -> Any:
             ahead = X @ direction
             bent = chance * (ahead - (chance * ahead).sum(axis=1, keepdims=True))
             return X.T @ (bent * weights[:, None]) / TRAIN + ridge * direction

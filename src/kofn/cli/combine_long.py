@@ -54,8 +54,8 @@ def widened(table: Table, columns: LongColumns, arguments: CombineArguments) -> 
 
     scores = long_scores(table, columns.score)
     names: dict[str, Array] = {"system": table.labels(columns.system), "judge": table.labels(columns.judge)}
-    for name, column in zip(names.values(), (columns.system, columns.judge), strict=True):
-        if note := alike_labels(name, column):
+    for labels, column in zip(names.values(), (columns.system, columns.judge), strict=True):
+        if note := alike_labels(labels, column):
             click.echo(f"warning: {note}", err=True)
     item = None if columns.item is None else table.labels(columns.item)
     known = list(dict.fromkeys(map(str, names["judge"].tolist())))

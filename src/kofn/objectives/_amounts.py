@@ -47,10 +47,13 @@ class Amounts(Protocol):
     n: int
     units: int
     longest: int  # the most units that one candidate contributes to
-    # How far a total may be from the sum of what `own` has, for a weight of 1 in all, beside the rounding of that sum.
-    rounding: float
     pairs: int  # amounts looked at so far
     poll: Callable[[], None] | None  # called between blocks of long work; may raise
+
+    @property
+    def rounding(self) -> float:
+        """How far a total may be from the sum of what `own` has, for weights of 1 in all, beside its rounding."""
+        ...
 
     def sums(self, candidates: Ints, worth: Worth) -> Floats: ...
 

@@ -117,7 +117,7 @@ def _weights(context: Context, plan: Blend) -> Element:
             context.name(member),
             float(plan.weights[member]),
             percent(float(plan.weights[member]))
-            + ("" if draws is None else f", {int(draws[member]):,} draws worth {sizes[member]:,.0f}"),
+            + ("" if draws is None or sizes is None else f", {int(draws[member]):,} draws worth {sizes[member]:,.0f}"),
         )
         for member in order
     ]

@@ -120,7 +120,8 @@ class Flow:
         """The precisions (m, d, d) of Gaussians with the members' moments and noise; those and the mean of the product
         of their powers."""
         noise = sigma**2 * np.eye(self.densities[0].d)
-        precisions = np.linalg.inv(np.array([density.covariance for density in self.densities]) + noise)
+        covariances = np.array([density.covariance for density in self.densities], dtype=np.float64)
+        precisions: Floats = np.linalg.inv(covariances + noise).astype(np.float64, copy=False)
         total = np.einsum("m,mij->ij", self.powers, precisions)
         means = np.array([density.mean for density in self.densities])
         mean = np.linalg.lstsq(total, np.einsum("m,mij,mj->i", self.powers, precisions, means), rcond=None)[0]

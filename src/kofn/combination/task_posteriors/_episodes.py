@@ -137,7 +137,7 @@ def read_episodes(members: Sequence[Any]) -> Episodes:
     gaussians = (
         of_densities(members) if all(isinstance(m, GaussianDensity) for m in members) else read_gaussians(members)
     )
-    precisions = np.linalg.inv(gaussians.covariances)
+    precisions = np.linalg.inv(gaussians.covariances).astype(np.float64, copy=False)
     facts = {name: value for name, value in gaussians.facts().items() if name in ("member_draws", "member_ess")}
     pulls = np.einsum("mij,mj->mi", precisions, gaussians.means)
     return Episodes(precisions, pulls, gaussians.parameters, gaussians.flat, facts, gaussians.warnings)
