@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from kofn.allocation import shared_slots
+from kofn.allocation import SharedSlots, shared_slots
 
 
 @pytest.mark.parametrize(("n", "budget", "chunk"), [(1000, 64, 8), (997, 96, None), (50, 50, None), (1000, 7, 1)])
 def test_loads_differ_by_at_most_one_and_partitions_are_whole(n: int, budget: int, chunk: int | None) -> None:
     shared = shared_slots(n, budget, chunk=chunk, seed=3)
+    assert isinstance(shared, SharedSlots)
     assert shared.loads.sum() == n
     assert np.ptp(shared.loads) <= 1
     for begin in range(0, n - budget + 1, budget):

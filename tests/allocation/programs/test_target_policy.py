@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from kofn.allocation import StagedProgram, fit_target_policy
+from kofn.allocation import StagedProgram, TargetPolicy, fit_target_policy
 from kofn.core.checks import InfeasibleError
 
 
@@ -53,6 +53,7 @@ def test_the_gradient_of_the_weights_is_that_of_the_cost() -> None:
     program = store()
     flow = rng.uniform(0, 4, (3, 4, 2))
     policy = fit_target_policy(program, flow, hidden=3, epochs=1, seed=4)
+    assert isinstance(policy, TargetPolicy)
     _, slopes = policy.gradient(flow[0])
     for layer, weight in enumerate(policy.weights):
         index = tuple(rng.integers(weight.shape))

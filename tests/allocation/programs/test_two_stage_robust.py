@@ -10,7 +10,7 @@ import pytest
 from refusals import refused
 from scipy.optimize import linprog
 
-from kofn.allocation import TwoStageProgram, fit_recourse, two_stage_knapsack, two_stage_robust
+from kofn.allocation import LearnedRecourse, TwoStageProgram, fit_recourse, two_stage_knapsack, two_stage_robust
 from kofn.core.checks import InfeasibleError
 
 
@@ -65,6 +65,7 @@ def test_the_optimum_is_that_of_enumeration(seed: int) -> None:
 def test_programs_that_hold_the_network_agree_with_it() -> None:
     stages = drawn(3, n=5, gamma=2)
     learned = fit_recourse(stages, samples=80, units=6, seed=1)
+    assert isinstance(learned, LearnedRecourse)
     u = np.array([1.0, 0.5, 0, 0, 0.5])
     x, cost = learned.main(stages, [np.zeros(5), u])
     choices = {

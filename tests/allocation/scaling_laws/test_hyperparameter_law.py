@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from kofn.allocation import fit_hyperparameter_law
+from kofn.allocation import HyperparameterLaw, fit_hyperparameter_law
 from kofn.allocation.scaling_laws._sweeps import sweeps_of
 from kofn.core.checks import KofnWarning
 
@@ -34,6 +34,7 @@ def sweeps(rates: Any = RATES, batches: Any = BATCHES, noise: float = 0.0, seed:
 
 def test_the_law_of_sweeps_is_found_again_beyond_them() -> None:
     law = fit_hyperparameter_law(*sweeps(noise=2e-4), resamples=20)
+    assert isinstance(law, HyperparameterLaw)
     size, tokens = 3e9, 1e11
     best, interval, exponents = law.best(size, tokens), law.interval(size, tokens), law.exponents()
     assert best["rate"][0] == pytest.approx(best_rate(size, tokens), rel=0.15)

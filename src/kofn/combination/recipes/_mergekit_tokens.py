@@ -9,11 +9,11 @@ from typing import Any
 
 from kofn.combination._sweep.token_rows import TokenRow
 from kofn.combination._sweep.tokens_of import TokensOf
-from kofn.combination.recipes._chat_templates import NAMED
 from kofn.combination.recipes._mergekit_settings import flag
 from kofn.combination.recipes._recipe import Recipe, Relayered, folder_of, refuse_unknown
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.io.chat_templates import NAMED
 from kofn.io.companions import read_chat_template
 from kofn.io.vocabulary import read_tokens
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kofn.combination.recipes._chat_templates import NAMED
+from kofn.io.chat_templates import NAMED
 
 jinja2 = pytest.importorskip("jinja2")
 sandbox = pytest.importorskip("jinja2.sandbox")
