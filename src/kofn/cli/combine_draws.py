@@ -19,7 +19,7 @@ from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.report.posteriors import WORDS, tells_intervals
-from kofn.tables.draws import as_arrays, of_the_sampler, read_draws
+from kofn.tables.draws import BY_METHODS, as_arrays, of_the_sampler, read_draws
 from kofn.tables.read import ARRAYS
 from kofn.verbs import combine
 
@@ -42,8 +42,8 @@ def refuse_unnamed_draws(arguments: CombineArguments) -> None:
     """Refuse an archive as the output where no method says that draws are combined."""
     if arguments.output is not None and suffix_of(Path(arguments.output)) == ARRAYS[1] and arguments.method == "auto":
         raise InputError(
-            f"-o {arguments.output}: an archive gets draws of posteriors, by --method consensus_monte_carlo, "
-            "gaussian_product or kernel_product; blended predictions go to .npy or a table"
+            f"-o {arguments.output}: an archive gets draws of posteriors, by {BY_METHODS}; blended predictions go to "
+            ".npy or a table"
         )
 
 

@@ -23,6 +23,7 @@ from kofn.io.reading import suffix_of
 from kofn.tables.alike import alike_labels
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
 from kofn.tables.read import ARRAYS, TABLES
+from kofn.tables.spelling import in_flags, speaking_flags
 from kofn.verbs import combine
 
 _LISTED = 12  # members printed
@@ -91,7 +92,7 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     call |= {
         name: value for name, value in (("y", y), ("groups", read.groups), ("X", read.features)) if value is not None
     }
-    plan: Blend = combine(method=arguments.method, options=options, **call)
+    plan: Blend = speaking_flags(lambda: combine(method=arguments.method, options=options, **call))
     _finish(plan, read, applied, arguments)
 
 
@@ -150,7 +151,7 @@ def _finish(plan: Blend, read: Predictions, applied: Predictions | None, argumen
             np.save(file, blend)
         WRITTEN.append(arguments.output)
     for warning in plan.info.get("warnings", []):
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {in_flags(warning)}", err=True)
     say(answer(plan, arguments), lambda: render(plan, len(blend), applied is not None, arguments), arguments.as_json)
 
 
@@ -220,6 +221,7 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
         lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows -> {arguments.output}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
+    lines += [in_flags(warning) for warning in info.get("warnings", []) if warning.startswith("this blend's")]
     return "\n".join(lines)
 
 
@@ -252,11 +254,17 @@ def brings(plan: Blend) -> list[str]:
     )
     single = np.asarray(info["single"])
     best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
-    alone = "" if held_out["over_single"] == "better" else f" ({best} alone may do as well)"
+    alone = f" ({best} alone may do as well)" if held_out["over_single"] == "alike" else ""
     verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
     over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
     simpler = _simpler(held_out, plan)
     lines.append(f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
+    if preferred := [
+        text
+        for name, text in (("single", f"{best} alone"), ("mean", "the mean of all (-m weighted_mean)"))
+        if held_out[f"over_{name}"] == "worse"
+    ]:
+        lines.append(f"prefer {' or '.join(preferred)} to this blend")
     if held_out["behind"]:
         ahead = " and ".join(
             {"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"]

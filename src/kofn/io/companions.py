@@ -28,6 +28,8 @@ _MODULES = "modules.json"
 _OF_MODULES = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
 _MODULE_FOLDERS = "[0-9]*_*"
 _TIED = "tie_word_embeddings"
+# Entries of a configuration that only models of text have.
+_OF_TEXT = ("vocab_size", "tokenizer_class")
 # Models that differ in one of these do not compute the same function of the same tensors.
 _ARCHITECTURE = (
     "model_type",
@@ -73,7 +75,7 @@ def companions(
     warnings = _compare_configs([(label, folder / CONFIG) for label, folder in folders], {*(settings or {}), *dropped})
     if CONFIG not in files:
         warnings.append("no member has a config.json: loaders will not know the architecture")
-    if not has_tokenizer(files):
+    if not has_tokenizer(files) and (CONFIG not in files or any(_is_of_text(folder) for _, folder in folders)):
         warnings.append("no member has a tokenizer: copy one beside the blend before using it")
     for name in _TOKENIZER if tokenizer is None else ():
         if name in files:
@@ -98,6 +100,18 @@ def companions(
         if wanted != own:
             files[CONFIG] = (json.dumps(wanted, indent=2) + "\n").encode()
     return files, warnings
+
+
+def _is_of_text(folder: Path) -> bool:
+    """Whether a folder's configuration is of a model of text, or it has parts of a tokenizer."""
+    if any((folder / name).is_file() for name in _OF_TOKENIZER):
+        return True
+    path = folder / CONFIG
+    if not path.is_file():
+        return False
+    config = read_config(path)
+    nested = config.get("text_config")
+    return any(isinstance(part, dict) and not part.keys().isdisjoint(_OF_TEXT) for part in (config, nested))
 
 
 def _sentence_modules(folders: Sequence[tuple[str, Path]]) -> tuple[dict[str, Path | bytes], list[str]]:

@@ -436,7 +436,9 @@ def converting(name: str) -> str:
     wanted = {"pytorch_model.bin": "model"}.get(name, name.rpartition(".")[0])
     return (
         f"convert it: safetensors.torch.save_file(torch.load({name!r}, map_location='cpu', weights_only=True), "
-        f"'{wanted}.safetensors')"
+        f"'{wanted}.safetensors'); if torch.load refuses it, it is no state dict but a whole module or a checkpoint of "
+        f"training: safetensors.torch.save_model(model, '{wanted}.safetensors') where the model is built, or save_file "
+        "of its model.state_dict()"
     )
 
 

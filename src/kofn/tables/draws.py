@@ -17,6 +17,15 @@ from kofn.tables.netcdf import SUFFIXES as NETCDF
 from kofn.tables.netcdf import read_posterior
 from kofn.tables.read import ARRAYS, TABLES, is_scores, scores_with_gaps
 
+# How the command line is told that members are draws.
+BY_METHODS = (
+    "--method consensus_monte_carlo, gaussian_product or kernel_product (shards of one data set), or "
+    "hierarchical_normal or credal_mixture (tasks that differ)"
+)
+SEVERAL_ARCHIVES = (
+    "of predictions give one .npz archive, an array a member, or .npy files; draws of posteriors, an archive a shard or a "
+    f"task, are combined by {BY_METHODS}"
+)
 # Columns in which samplers number draws or tell of their steps: .chain, .draw, lp__, stepsize__.
 _OF_THE_SAMPLER = re.compile(r"\.?(chain|draw|iteration|iter)_*|\w+__", re.IGNORECASE)
 

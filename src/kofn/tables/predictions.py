@@ -19,6 +19,7 @@ from kofn.io.frames import FrameTable
 from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
+from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
 
@@ -214,7 +215,7 @@ def answers_of(table: Table, label: str) -> Array:
 
 def _of_arrays(paths: Sequence[str]) -> Predictions:
     if len(paths) > 1 and any(suffix_of(Path(path)) == ".npz" for path in paths):
-        raise InputError("give one .npz archive, an array a member, or .npy files")
+        raise InputError(SEVERAL_ARCHIVES)
     loaded = [load_arrays(path) for path in paths]
     if isinstance(loaded[0], Mapping):
         return Predictions(tuple(loaded[0]), [np.asarray(array) for array in loaded[0].values()])

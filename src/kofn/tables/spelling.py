@@ -54,6 +54,57 @@ def _argument(match: re.Match[str]) -> str:
     return f"{word}={value}" if value else word
 
 
+# Options of blends, which messages of the methods name as Python has them.
+_LIST = re.compile(r"\b(?P<word>classes|quantiles)=\[(?P<values>[^\]]*)\]")
+_OPTION = re.compile(r"\b(?P<word>loss|method)='(?P<value>\w+)'")
+
+
+def in_flags(text: str) -> str:
+    """A message of a method with flags in place of its options of Python.
+
+    >>> in_flags("say classes=['no', 'yes'], classes=[...] or loss='accuracy'")
+    'say --classes no,yes, --classes A,B or --loss accuracy'
+    """
+    return _OPTION.sub(lambda match: f"--{match['word']} {match['value']}", _LIST.sub(_listed, text))
+
+
+# What a method needs of a call, as it is given on the command line.
+_GIVEN = {"base": "--base DIR", "y": "--label COL", "costs": "--cost COL", "groups": "--group COL"}
+_NEEDS = re.compile(r"^(?P<start>method='\w+' needs )(?P<words>\w+(, \w+)*)(?P<rest>; methods that fit this call: .*)$")
+
+
+def needs_in_flags(text: str) -> str:
+    """A refusal of a call that lacks what its method needs, with the flags that give it.
+
+    >>> needs_in_flags("method='ties' needs base; methods that fit this call: none")
+    "method='ties' needs base: give --base DIR"
+    """
+    match = _NEEDS.match(text)
+    words = match["words"].split(", ") if match else []
+    if match is None or not set(words) <= _GIVEN.keys():
+        return text
+    rest = "" if match["rest"].endswith(": none") else match["rest"]
+    return f"{match['start']}{match['words']}: give {' and '.join(_GIVEN[word] for word in words)}{rest}"
+
+
+def _listed(match: re.Match[str]) -> str:
+    values = [part.strip().strip("'") for part in match["values"].split(",")]
+    typed = "A,B" if values == ["..."] else ",".join(values)
+    plain = re.fullmatch(r"[\w.,+-]+", typed)
+    return f"--{match['word']} {typed if plain else repr(typed)}"
+
+
+def speaking_flags(answer: Callable[[], Any]) -> Any:
+    """What a call gives; what it refuses is said in flags."""
+    try:
+        return answer()
+    except KofnError as error:
+        spelt = in_flags(str(error))
+        if spelt == str(error):
+            raise
+        raise type(error)(spelt) from None
+
+
 def speaking_python(answer: Callable[[], Any]) -> Any:
     """What a call gives; what it refuses is said in arguments of Python."""
     try:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination.alignment._block_tables import FIXED, TABLES, Row, heads_of
+from kofn.combination.alignment._layers import CELL, CELL_PARTS, Shapes, by_stem, following, leading_embedding
 from kofn.core import checks
 from kofn.core.checks import InputError, regular
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 _DECLARE = (
     "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
@@ -26,17 +25,12 @@ _DECLARE = (
 )
 CHAINS = ("mlp", "cnn", "rnn")
 BUILT_IN = (*CHAINS, *TABLES)
-# Most layers whose order is looked for where it is not the one that they are listed in.
-_SEARCHED = 7
 # A group may index both sides of a tensor, as recurrent states do.
 _SIDES = 2
 # Names that indicate branches, which the shapes of a state dict do not show.
 _BRANCHED = re.compile(r"shortcut|downsample|skip|resid|layer\d+\.\d+\.|block|attn|attention|lstm|gru|rnn|embed")
 _STATISTICS = ("running_mean", "running_var")
 _COUNTERS = ("num_batches_tracked",)
-# The tensors of a recurrent layer as torch names them, the layer's number last.
-_CELL = re.compile(r"((?:weight|bias)_(?:ih|hh))_l(\d+)")
-_CELL_PARTS = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class Group:
 class Layer:
     """A layer of a plain chain."""
 
-    kind: str  # "linear", "conv", "recurrent" or "norm"
+    kind: str  # "linear", "conv", "recurrent", "norm" or "embedding"
     weight: str
     bias: str | None
 
@@ -148,8 +142,9 @@ def _guess(shapes: Shapes) -> str:
     if fused := [name for name in names if name.endswith("attn.c_attn.weight")]:
         rows, columns = shapes[fused[0]]
         return "nanogpt" if rows > columns else "gpt2"
-    cells = {name for name in names if _CELL.fullmatch(name.rpartition(".")[2])}
-    odd = next((name for name in names if name not in cells and _BRANCHED.search(name)), None)
+    cells = {name for name in names if CELL.fullmatch(name.rpartition(".")[2])}
+    lead = f"{leading_embedding(by_stem(shapes), shapes)}.weight" if cells else None
+    odd = next((name for name in names if name not in cells and name != lead and _BRANCHED.search(name)), None)
     if odd is not None:
         raise InputError(
             f"the architecture of the members is not known: tensor {odd!r} tells of branches, which names and shapes "
@@ -165,22 +160,28 @@ def _guess(shapes: Shapes) -> str:
 
 def _chain(shapes: Shapes, name: str) -> Graph:
     """Layers that follow one another: linear, convolutional, recurrent, and norms between them."""
-    layers = _by_stem(shapes)
+    layers = by_stem(shapes)
+    lead = leading_embedding(layers, shapes)
+    embedding = None if lead is None else layers.pop(lead)["weight"]
     stems = {re.sub(r"\d+", "#", stem) for stem in layers}
     order = list(layers)
     if len(stems) == 1:
         # A file lists 10.weight before 2.weight.
         order.sort(key=lambda stem: [int(number) for number in re.findall(r"\d+", stem)])
-    order = _following(order, layers, shapes)
+    order = following(order, layers, shapes)
     chain: list[Layer] = []
     groups: list[Group] = []
     axes: list[Axis] = []
     width, spatial = 0, False
+    if embedding is not None:
+        # Its columns are what the first layer reads; its rows are tokens, whose order is given.
+        axes, width = [Axis(embedding, 1)], shapes[embedding][1]
+        chain.append(Layer("embedding", embedding, None))
     for stem in order:
         parts = layers[stem]
         cell = "weight_hh" in parts
         weight = parts.get("weight_ih" if cell else "weight")
-        known = _CELL_PARTS if cell else ("weight", "bias", *_STATISTICS, *_COUNTERS)
+        known = CELL_PARTS if cell else ("weight", "bias", *_STATISTICS, *_COUNTERS)
         if (odd := next((part for part in parts if part not in known), None)) is not None or weight is None:
             raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {_DECLARE}")
         shape = shapes[weight]
@@ -217,43 +218,6 @@ def _chain(shapes: Shapes, name: str) -> Graph:
     return Graph(name, tuple(groups), tuple(chain))
 
 
-def _by_stem(shapes: Shapes) -> dict[str, dict[str, str]]:
-    """The tensors of each layer, by what stands after the last dot of their names; recurrent layers are told apart."""
-    layers: dict[str, dict[str, str]] = {}
-    for tensor in shapes:
-        stem, _, part = tensor.rpartition(".")
-        if cell := _CELL.fullmatch(part):
-            stem, part = f"{stem}.l{cell[2]}".removeprefix("."), cell[1]
-        layers.setdefault(stem, {})[part] = tensor
-    return layers
-
-
-def _following(order: list[str], layers: Mapping[str, Mapping[str, str]], shapes: Shapes) -> list[str]:
-    """The layers as they are listed, or in the one order in which each takes what the one before it gives.
-
-    A file lists its tensors by name, and so a head before the layers that it reads.
-    """
-    ends = {}
-    for stem, parts in layers.items():
-        tensor = parts.get("weight_ih", parts.get("weight", ""))
-        if len(shapes.get(tensor, ())) != 2 or len(order) > _SEARCHED:
-            return order
-        ends[stem] = (shapes[tensor][1], shapes[parts.get("weight_hh", tensor)]["weight_hh" in parts])
-    kinds = [re.sub(r"\d+", "#", stem) for stem in order]
-    paths: list[list[str]] = [[]]
-    for _ in order:
-        paths = [
-            [*path, stem]
-            for path in paths
-            for stem, kind in zip(order, kinds, strict=True)
-            if stem not in path
-            and (not path or ends[path[-1]][1] == ends[stem][0])
-            # Numbered layers of one name keep their order.
-            and all(o in path for o, k in zip(order[: order.index(stem)], kinds, strict=False) if k == kind)
-        ]
-    return paths[0] if len(paths) == 1 and order not in paths else order
-
-
 def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], int]:
     """The axes of a recurrent layer's states, once for each gate, and their number.
 
@@ -265,7 +229,7 @@ def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], in
             f"tensor {parts['weight_hh']!r} has shape {(rows, hidden)} and {parts['weight_ih']!r} "
             f"{shapes[parts['weight_ih']]}, which is no recurrent layer; {_DECLARE}"
         )
-    axes = [Axis(parts[part], 0, rows // hidden) for part in _CELL_PARTS if part in parts]
+    axes = [Axis(parts[part], 0, rows // hidden) for part in CELL_PARTS if part in parts]
     return [*axes, Axis(parts["weight_hh"], 1, incoming=False)], hidden
 
 
@@ -276,7 +240,7 @@ def _of_units(parts: Mapping[str, str]) -> list[tuple[str, str]]:
 def stem_of(axes: Sequence[Axis]) -> str:
     """The name of a group: that of the layer that computes it."""
     stem, _, part = axes[0].tensor.rpartition(".")
-    cell = _CELL.fullmatch(part)
+    cell = CELL.fullmatch(part)
     return f"{stem}.l{cell[2]}".removeprefix(".") if cell else stem
 
 

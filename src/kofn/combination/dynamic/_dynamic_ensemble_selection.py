@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
-from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, guessing, folds_of, suspected
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
 from kofn.core.checks import InputError
@@ -164,6 +164,7 @@ def dynamic_ensemble_selection(
             "held_out": held_out,
             "repeated_rows": repeated,
             "warnings": suspected(task, alone),
+            "guessing": guessing(task),
             "tried": of_each,
         }
         return doubted(chosen_plan(tried, chosen, "stopped" if stopped else "heuristic", info, control))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.ensembles._greedy import Pool, Search, grow
-from kofn.combination.ensembles._held_out import compared, doubted, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared, doubted, guessing, folds_of, suspected
 from kofn.combination.ensembles._plan import blend_plan
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
@@ -149,6 +149,7 @@ def ensemble_selection(
             "held_out": held_out,
             "repeated_rows": repeated,
             "warnings": suspected(task, alone),
+            "guessing": guessing(task),
             "oracle_calls": sum(search.evaluations for search in calls),
         },
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._task import Task, name_of
 from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Blend
@@ -183,6 +184,7 @@ def doubted(plan: Blend) -> Blend:
     `info["held_out"]["behind"]` names what is ahead.
     """
     held_out = plan.info["held_out"]
+    plan = _below_guessing(plan)
     if held_out is None:
         return plan
     sign = -1.0 if plan.sense == "max" else 1.0
@@ -191,6 +193,33 @@ def doubted(plan: Blend) -> Blend:
     behind = [name for name, loss in references.items() if sign * plan.value > loss + _ROUNDING * abs(loss)]
     verdicts = {f"over_{name}": "alike" for name in behind if held_out[f"over_{name}"] == "better"}
     return dataclasses.replace(plan, info={**plan.info, "held_out": {**held_out, **verdicts, "behind": behind}})
+
+
+def guessing(task: Task) -> float:
+    """The loss of one answer for all rows: the classes' shares, the commonest class, or the mean of numbers."""
+    if task.classes is None:
+        constant = np.full((1, task.predictions[0].shape[1]), float(task.mean(task.target[:, 0])))
+        if task.loss != "rmse":
+            constant = np.quantile(task.target[:, 0], task.levels)[None]
+    else:
+        truth = task.target[:, 0].astype(np.int64)
+        shares = np.bincount(truth, task.row_weights, len(task.classes)) / task.n
+        constant = shares[None, 1:] if task.predictions[0].shape[1] == 1 else shares[None]
+    rows = row_losses(task.loss, np.repeat(constant, task.n, axis=0), task.target, task.levels)
+    return task.loss_of(float(task.mean(rows)))
+
+
+def _below_guessing(plan: Blend) -> Blend:
+    """The plan with a warning where the same answer for all rows would lose less."""
+    info = plan.info
+    sign = -1.0 if plan.sense == "max" else 1.0
+    if not sign * plan.value > sign * info["guessing"] + _ROUNDING * abs(info["guessing"]):
+        return plan
+    text = (
+        f"this blend's {info['loss']} {plan.value:.4g} is worse than the {info['guessing']:.4g} of one answer for all "
+        "rows, however they differ: do not use it before the answers' order of rows and the classes were checked"
+    )
+    return dataclasses.replace(plan, info={**info, "warnings": [*info["warnings"], text]})
 
 
 def suspected(task: Task, alone: Floats) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, guessing, folds_of, suspected
 from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._plan import distances, facts_of
 from kofn.combination.ensembles._stackers import Fit, Freedom, Rows, applied, fits_of, freedoms
@@ -160,6 +160,7 @@ def stacking(
         "held_out": held_out,
         "repeated_rows": repeated,
         "warnings": suspected(task, alone),
+        "guessing": guessing(task),
         "tried": tried,
     }
     return doubted(stacked_plan(task, rows, fit, names, "stopped" if stopped else "heuristic", info))
