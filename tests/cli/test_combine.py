@@ -14,6 +14,7 @@ from command_line import refused, run
 from kofn import combine
 from kofn.core.checks import InputError
 from kofn.core.plans import Plan
+from kofn.io.tensor_writer import write_arrays
 
 
 def test_combine_checkpoints_and_rankings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,6 +85,7 @@ def test_pickles_are_refused_with_the_call_that_converts_them(folder: Path, caps
         text = refused(capsys, "combine", member, "w.pt", "-o", "x")
         assert "is a pickle, which is not read; convert it: safetensors.torch.save_file(" in text
         assert f"torch.load({name!r}, map_location='cpu', weights_only=True), {converted!r})" in text
+        assert "model.state_dict()" in text
 
 
 def test_an_output_that_is_there_is_replaced_only_by_force(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -335,3 +337,38 @@ def test_a_ranking_says_counts_intervals_and_which_columns_may_fall(
         "ppl",
     )
     assert json.loads(run(capsys, *first)[1])["picks"] == ["a", "b"]
+
+
+def test_what_a_method_needs_is_asked_for_by_its_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    members = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    for member in members:
+        write_arrays(member, {"w": np.ones((2, 2), np.float32)})
+    code, _, err = run(capsys, "combine", *members, "--method", "ties", "-o", str(tmp_path / "o"))
+    assert code == 2
+    assert "method='ties' needs base: give --base DIR" in err
+    assert "none" not in err
+
+
+def test_a_dry_run_refuses_units_that_alignment_does_not_find(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    members = [str(tmp_path / f"{name}.safetensors") for name in "ab"]
+    for member in members:
+        write_arrays(member, {"block.skip.weight": np.ones((2, 2), np.float32)})
+    for more in ((), ("--dry-run",)):
+        code, _, err = run(capsys, "combine", *members, "-m", "weight_matching", "-o", str(tmp_path / "o"), *more)
+        assert code == 2
+        assert "tensor 'block.skip.weight' tells of branches" in err
+        assert "--architecture '{" in err
+
+
+@pytest.mark.parametrize(("config", "warned"), [({"vocab_size": 9}, True), ({"hidden_size": 4}, False)])
+def test_a_tokenizer_is_missed_by_models_of_text_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], config: dict[str, int], warned: bool
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_arrays(tmp_path / name / "model.safetensors", {"embed.weight": np.ones((9, 4), np.float32)})
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    _, _, err = run(capsys, "combine", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "o"))
+    assert ("no member has a tokenizer" in err) is warned

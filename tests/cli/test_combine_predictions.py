@@ -211,3 +211,42 @@ def test_models_that_are_right_near_a_row_count_for_it(
     assert "--feature-columns names a column, arrays have none" in told
     told = refused(capsys, "combine", "oof.csv", "--label", "label", "-m", "dynamic_ensemble_selection")
     assert "needs X" in told
+
+
+def test_classes_turned_round_are_told_by_the_flag_and_at_the_end(folder: Path, run: Call) -> None:
+    """Columns that are probabilities of the first class by name: worse than one answer for all rows."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(["benign", "malignant"], 40)
+    benign = np.clip(np.where(y == "benign", 0.95, 0.05) + rng.normal(0, 0.02, (3, 80)), 0.001, 0.999)
+    pl.DataFrame({"y": y, **dict(zip("abc", benign, strict=True))}).write_csv("turned.csv")
+    done = run("turned.csv", "--label", "y", "--seed", 0, "-o", "blend.csv").rstrip().splitlines()
+    assert done[-1].startswith("this blend's log_loss")
+    assert "of one answer for all rows" in done[-1]
+    better = run("turned.csv", "--label", "y", "--seed", 0, "--classes", "malignant,benign", "-o", "blend.csv")
+    assert "this blend's" not in better
+
+
+def test_one_verdict_where_a_model_alone_does_better() -> None:
+    from types import SimpleNamespace
+
+    from kofn.cli.combine_predictions import brings
+
+    held_out = {"folds": 5, "blend": 0.3, "best_single": 0.2, "plain_mean": 0.4, "behind": []}
+    for over, words in (("worse", "prefer a alone to this blend"), ("alike", "(a alone may do as well)")):
+        info = {"loss": "log_loss", "plain_mean": 0.4, "single": [0.2, 0.5]}
+        info["held_out"] = {**held_out, "over_single": over, "over_mean": "better"}
+        plan = SimpleNamespace(
+            info=info, value=0.3, bound=None, sense="min", keys=lambda rows: np.array(["a", "b"])[rows]
+        )
+        text = "\n".join(brings(plan))  # type: ignore[arg-type]
+        assert words in text
+        assert ("may do as well" in text) is (over == "alike")
+
+
+def test_archives_without_a_method_may_be_draws(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        np.savez(f"draws_{name}.npz", mu=np.ones(3))
+    code, _, err = ran(capsys, "combine", "draws_a.npz", "draws_b.npz")
+    assert code == 2
+    assert "draws of posteriors" in err
+    assert "--method consensus_monte_carlo" in err

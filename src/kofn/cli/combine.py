@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from kofn.cli.combine_answer import finish_blend, say_adapters, say_fates
+from kofn.cli.combine_answer import finish_blend, refuse_unknown_architecture, say_adapters, say_fates
 from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, PREDICTED, CombineArguments, output_of
 from kofn.cli.combine_draws import are_draws, combine_draws, refuse_unnamed_draws
 from kofn.cli.combine_fold import fold, folding
@@ -140,6 +140,7 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
         if adapters:
             say_adapters([Adapter.read(member) for member in members], members, arguments)
         else:
+            refuse_unknown_architecture(members, arguments)
             say_fates(list(members), arguments)
         return
     options = arguments.options | {"out": output_of(arguments)}

@@ -108,6 +108,20 @@ def _rounding(errors: dict[str, float]) -> str:
     return f"{subject} quantised again, which added at most {errors[name]:.2%} of a tensor's norm ({name})"
 
 
+def refuse_unknown_architecture(members: Sequence[Any], arguments: CombineArguments) -> None:
+    """Refuse, before any work, members whose units a method that aligns them does not find."""
+    if arguments.entry is None or "architecture" not in arguments.entry.options:
+        return
+    from kofn.combination._sweep.members import open_members
+    from kofn.combination.alignment._architectures import configuration, graph_of
+    from kofn.combination.alignment._units import shapes_of
+
+    chosen = {name: arguments.options[name] for name in ("architecture", "heads") if name in arguments.options}
+    for member in members:
+        (opened,) = open_members([member]).members
+        graph_of(shapes_of(opened), **{"architecture": "auto", **chosen}, config=configuration(member))
+
+
 def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = None) -> None:
     """What would become of every tensor, and the room it takes."""
     from kofn.combination import preview_merge

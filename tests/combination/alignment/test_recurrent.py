@@ -52,6 +52,36 @@ def test_permuted_layers_of_torch_keep_their_outputs_and_merge_back(kind: str) -
         assert initial == "identity" or same_bits(blend.result, state)
 
 
+@pytest.mark.parametrize(("name", "tokens"), [("embed", 5), ("embed", 4), ("encoder", 5)])
+def test_an_embedding_in_front_is_permuted_by_its_columns(name: str, tokens: int, tmp_path: Any) -> None:
+    """Also where it is as wide as long, and where only its shape tells it; outputs are kept, members merge back."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    net = torch.nn.ModuleDict(
+        {name: torch.nn.Embedding(tokens, 4), "rnn": torch.nn.GRU(4, 7), "zhead": torch.nn.Linear(7, 2)}
+    )
+    state = {key: tensor.detach().numpy().copy() for key, tensor in net.state_dict().items()}
+    X = torch.randint(0, tokens, (9, 3))
+    want = net["zhead"](net["rnn"](net[name](X))[0])
+    orders = {name: np.random.default_rng(0).permutation(4), "rnn.l0": np.random.default_rng(1).permutation(7)}
+    other = permute(state, orders)
+    net.load_state_dict({key: torch.from_numpy(array) for key, array in other.items()})
+    assert torch.allclose(net["zhead"](net["rnn"](net[name](X))[0]), want, atol=1e-6)
+    for number, member in enumerate((state, other)):
+        write_arrays(tmp_path / f"{number}.safetensors", dict(sorted(member.items())))
+    blend = weight_matching([tmp_path / "0.safetensors", tmp_path / "1.safetensors"])
+    assert set(blend.transforms) == {name, "rnn.l0"}
+    for key, array in state.items():
+        np.testing.assert_array_equal(np.asarray(blend.result[key]), array)
+
+
+def test_a_head_without_bias_is_no_embedding() -> None:
+    """A layer of weights alone as wide as the first layer's inputs, where these are as many as states."""
+    a = {name: array for name, array in recurrent(0, hidden=4).items() if not name.startswith(("enc", "head"))}
+    blend = weight_matching([{**a, "head.weight": np.ones((2, 4))}] * 2)
+    assert list(blend.transforms) == ["rnn.l0"]
+
+
 def test_the_relaxation_is_never_worse_and_mostly_the_best_of_all() -> None:
     best = 0
     for seed in range(12):

@@ -21,7 +21,8 @@ from kofn.core.checks import InputError, regular
 
 _DECLARE = (
     "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
-    "and {} for the same text in the group's name and in its tensors"
+    "and {} for the same text in the group's name and in its tensors (a command line has JSON: "
+    """--architecture '{"group": [["tensor", 0]]}')"""
 )
 CHAINS = ("mlp", "cnn", "rnn")
 BUILT_IN = (*CHAINS, *TABLES)

@@ -8,7 +8,14 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.dynamic._candidates import Candidate, Tried, candidates_of, chosen_plan
-from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, guessing, folds_of, suspected
+from kofn.combination.ensembles._held_out import (
+    compared_candidates,
+    cross_validated,
+    doubted,
+    folds_of,
+    guessing,
+    suspected,
+)
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks
 from kofn.core.checks import InputError

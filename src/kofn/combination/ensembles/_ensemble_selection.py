@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.combination.ensembles._greedy import Pool, Search, grow
-from kofn.combination.ensembles._held_out import compared, doubted, guessing, folds_of, suspected
+from kofn.combination.ensembles._held_out import compared, doubted, folds_of, guessing, suspected
 from kofn.combination.ensembles._plan import blend_plan
 from kofn.combination.ensembles._task import Task, read_task
 from kofn.core import checks

@@ -8,7 +8,14 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from kofn.combination.ensembles._held_out import compared_candidates, cross_validated, doubted, guessing, folds_of, suspected
+from kofn.combination.ensembles._held_out import (
+    compared_candidates,
+    cross_validated,
+    doubted,
+    folds_of,
+    guessing,
+    suspected,
+)
 from kofn.combination.ensembles._losses import row_losses
 from kofn.combination.ensembles._plan import distances, facts_of
 from kofn.combination.ensembles._stackers import Fit, Freedom, Rows, applied, fits_of, freedoms
