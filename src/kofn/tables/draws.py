@@ -23,8 +23,8 @@ BY_METHODS = (
     "hierarchical_normal or credal_mixture (tasks that differ)"
 )
 SEVERAL_ARCHIVES = (
-    "of predictions give one .npz archive, an array a member, or .npy files; draws of posteriors, an archive a shard or "
-    f"a task, are combined by {BY_METHODS}"
+    "of predictions give one .npz archive, an array a member, or .npy files; draws of posteriors, an archive a shard "
+    f"or a task, are combined by {BY_METHODS}"
 )
 # Columns in which samplers number draws or tell of their steps: .chain, .draw, lp__, stepsize__.
 _OF_THE_SAMPLER = re.compile(r"\.?(chain|draw|iteration|iter)_*|\w+__", re.IGNORECASE)

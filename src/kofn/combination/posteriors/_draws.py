@@ -20,7 +20,7 @@ _SELDOM = 1e-3
 # Correlation matrices with a smaller eigenvalue than this are of parameters that depend on each other.
 _DEPENDENT = 1e-12
 _INTERVAL = 0.95
-# Draws worth fewer than this are warned of, and get no interval; so are members whose draws are worth fewer, or fewer of
+# Draws worth fewer than this are warned of, and get no interval; members whose draws are worth fewer, or fewer of
 # each parameter than this.
 FEW, _FEW_EACH = 100, 10
 # Parameters or members named in a warning.
