@@ -46,6 +46,13 @@ def test_groups_of_bounded_size_and_linked_pairs(capsys: pytest.CaptureFixture[s
     )
     assert code == 0
     assert text.startswith("constrained_kmeans")
+    around = "the groups stand around means, which are no rows; around real examples: -m constrained_kmedoids"
+    assert around in text
+    assert "medoid" not in pl.read_csv(out).columns
+    code, text, _ = run(capsys, *call, "--capacity", 17, "-m", "constrained_kmedoids", "-o", tmp_path / "medoids.csv")
+    assert "around means" not in text
+    assert pl.read_csv(tmp_path / "medoids.csv")["medoid"].sum() == 4
+    assert "around means" not in run(capsys, *call, "--capacity", 17, "-m", "constrained_kmeans")[1]
     group = pl.read_csv(out)["group"].to_numpy()
     sizes = np.bincount(group, minlength=4)
     assert sizes.max() <= 17

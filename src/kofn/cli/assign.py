@@ -66,7 +66,8 @@ WANTED = Section(
             "--capacity",
             type=CAPACITY_OR_TABLE,
             metavar="N|A,B|FILE",
-            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities.",
+            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities. Groups "
+            "of vectors then stand around means, with -m constrained_kmedoids around real examples.",
         ),
         flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
         flag(
@@ -270,6 +271,8 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
         *_filled(plan, pool),
         *pool.notes,
     ]
+    if plan.method == "constrained_kmeans" and arguments.method == "auto":
+        lines.append("the groups stand around means, which are no rows; around real examples: -m constrained_kmedoids")
     lines += drawn_lines(plan, arguments.seed, "these groups" if pool.matrix is None else "this answer")
     if arguments.output and pool.matrix is None:
         lines += renamed(pool.table, "group", "medoid")
