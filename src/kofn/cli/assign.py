@@ -66,8 +66,8 @@ WANTED = Section(
             "--capacity",
             type=CAPACITY_OR_TABLE,
             metavar="N|A,B|FILE",
-            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities. Groups "
-            "of vectors then stand around means, with -m constrained_kmedoids around real examples.",
+            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities. Of "
+            "vectors groups then stand around means, with -m constrained_kmedoids around real examples.",
         ),
         flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
         flag(
