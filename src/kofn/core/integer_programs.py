@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ _COSTS = 10
 # Costs up to 2^20 need no scaling down.
 _LARGE = 20
 _SMALLEST = -1021
+# What HiGHS says of a program that no point keeps, and of one that it refuses to read.
+INFEASIBLE, REFUSED = 2, "Model error"
 
 
 def milp(c: Any, **program: Any) -> Any:
@@ -48,11 +51,11 @@ def cost_unit(size: float) -> float:
     return unit_of(size, _LARGE) if size > math.ldexp(1.0, _LARGE) else enlarging_unit(size)
 
 
-def row_units(A: Any) -> Floats:
-    """(rows,) what each row is divided by before it is solved, so that its largest entry is 1 or more."""
+def row_units(A: Any, unit: Callable[[float], float] = enlarging_unit) -> Floats:
+    """(rows,) what each row is divided by before it is solved: the unit of its largest entry."""
     largest = abs(A).max(axis=1)
     dense = largest.toarray() if is_sparse(largest) else np.asarray(largest)
-    return np.array([enlarging_unit(size) for size in dense.ravel().tolist()])
+    return np.array([unit(size) for size in dense.ravel().tolist()])
 
 
 def divided(A: Any, row_unit: Floats) -> Any:
@@ -61,3 +64,8 @@ def divided(A: Any, row_unit: Floats) -> Any:
 
     rows = csc_array(A)
     return csc_array((rows.data / row_unit[rows.indices], rows.indices, rows.indptr), shape=rows.shape)
+
+
+def is_infeasible(answer: Any) -> bool:
+    """Whether HiGHS proved that there is no point; a program that it refuses to read has the same number."""
+    return bool(answer.status == INFEASIBLE and REFUSED not in answer.message)

@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.integer_programs import cost_unit, divided, milp, row_units
+from kofn.core.integer_programs import REFUSED, cost_unit, divided, is_infeasible, milp, row_units
 
 # How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
 _FEASIBLE, _WHOLE = 1e-6, 1e-5
-# What HiGHS says of a program that is solved, of one that no point keeps, and of one it refuses to read; and what it can tell apart.
-_OPTIMAL, _INFEASIBLE, _REFUSED, _UNDECIDED, _OUT_OF_TIME = 0, 2, "Model error", 4, 1
+# What HiGHS says of a program that is solved, of one whose time ended, and of one that it cannot tell apart.
+_OPTIMAL, _OUT_OF_TIME, _UNDECIDED = 0, 1, 4
 # It reads no coefficient from here on, and takes limits from here on for none.
 _LARGE_ENTRY, _LARGE_LIMIT = 1e15, 1e20
 # Entries of a row up to here, beside its largest of 1 to 2, it reads as 0.
@@ -96,14 +96,14 @@ class Program:
         fractions = np.zeros(self.n)
         limit = _within(within)
         answer = self._solve(self.c, fractions, options=limit)
-        none = _is_infeasible(answer)
+        none = is_infeasible(answer)
         if answer.status == _UNDECIDED:
-            none = _is_infeasible(self._solve(fractions, fractions, options=limit))
+            none = is_infeasible(self._solve(fractions, fractions, options=limit))
         if answer.status == _OUT_OF_TIME:
             return None, -math.inf
         if none:
             raise InfeasibleError("A: no values within bounds keep all rows, not even fractions; widen bounds or rows")
-        if _REFUSED in answer.message:
+        if REFUSED in answer.message:
             raise InputError(f"A: the solver refuses the program ({answer.message}); scale rows and limits nearer to 1")
         if answer.x is None:
             point, proven = self.solved(costs=fractions, seconds=seconds)
@@ -168,7 +168,7 @@ class Program:
         given: Any = options or {}
         least, most = (self.least, self.most) if bounds is None else bounds
         limits = [(self.A, self.low, self.high, self.row_unit)] if rows is None else rows
-        # The solver's tolerances are those of numbers around 1: what is smaller or far larger is scaled, by powers of 2.
+        # The solver's tolerances are those of numbers around 1: what is smaller or far larger is scaled by powers of 2.
         unit = cost_unit(float(np.abs(c).max(initial=0.0)))
         answer: Any = milp(
             c / unit,
@@ -203,7 +203,8 @@ class Program:
                 f"{self.matrix} at row {row}, column {column} is {self.A[row, column]:g}, which the solver reads as 0 "
                 f"beside the row's largest entry; measure variable {column} in larger units, or bound it"
             )
-        for name, side, open_end in zip(self.ends, (self.low, self.high), (-math.inf, math.inf), strict=True):
+        sides = zip(self.ends, (self.low, self.high), (-math.inf, math.inf), strict=True)
+        for name, side, open_end in sides:
             far = (np.abs(side / self.row_unit) >= _LARGE_LIMIT) & (side != open_end)
             if far.any():
                 row = int(far.argmax())
@@ -222,13 +223,8 @@ def _within(seconds: float) -> dict[str, Any]:
     return {"time_limit": max(seconds, 1e-3)} if math.isfinite(seconds) else {}
 
 
-def _is_infeasible(answer: Any) -> bool:
-    """Whether HiGHS proved that there is no point; a program that it refuses to read has the same number."""
-    return bool(answer.status == _INFEASIBLE and _REFUSED not in answer.message)
-
-
 def _bound(answer: Any) -> float:
-    if _is_infeasible(answer):
+    if is_infeasible(answer):
         return math.inf
     bound = getattr(answer, "mip_dual_bound", None)
     # Where nothing is whole there is no tree, and the optimum is the bound.
