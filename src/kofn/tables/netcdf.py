@@ -56,7 +56,7 @@ def read_posteriors(paths: Sequence[str], names: Sequence[str] | None = None) ->
     """
     read = [_read(path, names) for path in paths]
     return [
-        _by_parameter(path, {name: _in_order(held, read[0].get(name)) for name, held in variables.items()})
+        _by_parameter(path, {name: _in_order(variable, read[0].get(name)) for name, variable in variables.items()})
         for path, variables in zip(paths, read, strict=True)
     ]
 
@@ -156,28 +156,28 @@ def _text(value: Any) -> str:
     return value.decode("utf-8", "replace").rstrip("\0") if isinstance(value, bytes) else str(value)
 
 
-def _in_order(held: _Variable, first: _Variable | None) -> _Variable:
+def _in_order(variable: _Variable, first: _Variable | None) -> _Variable:
     """The variable with its further axes in the order that the first file has them in."""
-    if first is None or held.axes == first.axes or sorted(held.axes) != sorted(first.axes):
-        return held
-    order = [held.axes.index(axis) for axis in first.axes]
+    if first is None or variable.axes == first.axes or sorted(variable.axes) != sorted(first.axes):
+        return variable
+    order = [variable.axes.index(axis) for axis in first.axes]
     if len(set(order)) < len(order):
-        return held
-    draws = np.transpose(held.draws, (0, *(1 + number for number in order)))
-    return _Variable(draws, first.axes, tuple(held.coordinates[number] for number in order))
+        return variable
+    draws = np.transpose(variable.draws, (0, *(1 + number for number in order)))
+    return _Variable(draws, first.axes, tuple(variable.coordinates[number] for number in order))
 
 
 def _by_parameter(path: str, variables: dict[str, _Variable]) -> dict[str, Array]:
     """Name -> draws, one for each coordinate where there are any."""
     out: dict[str, Array] = {}
-    for name, held in variables.items():
-        if not any(held.coordinates):
-            named = {name: held.draws}
+    for name, variable in variables.items():
+        if not any(variable.coordinates):
+            named = {name: variable.draws}
         else:
-            lengths = held.draws.shape[1:]
-            labels = [own or map(str, range(n)) for own, n in zip(held.coordinates, lengths, strict=True)]
+            lengths = variable.draws.shape[1:]
+            labels = [own or map(str, range(n)) for own, n in zip(variable.coordinates, lengths, strict=True)]
             inside = [",".join(each) for each in itertools.product(*labels)]
-            columns = held.draws.reshape(len(held.draws), -1).T
+            columns = variable.draws.reshape(len(variable.draws), -1).T
             named = {f"{name}[{label}]": column for label, column in zip(inside, columns, strict=True)}
             if len(named) < len(inside):
                 raise InputError(f"{path}: coordinates of {name!r} have commas, and two look alike; rename them")
