@@ -38,8 +38,8 @@ class Adapter(Mapping[str, Array]):
     Args:
         tensors: name -> array (NumPy or torch) as their trainer saves them, whose family the names tell: PEFT's
             `<module>.lora_A.weight` (r, in) and `<module>.lora_B.weight` (out, r), kohya's `lora_down` and `lora_up`,
-            diffusers', torchtune's, MLX's, or LyCORIS's LoHa and LoKr. PEFT's other names are tensors trained in full
-            (biases, heads).
+            diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS or PEFT. PEFT's other names are tensors trained
+            in full (biases, heads).
         config: the settings of `adapter_config.json` that matter (PEFT, torchtune, MLX): `r`, `lora_alpha`,
             `use_rslora`, `rank_pattern`, `lora_parameters`, ... Without them the scale is 1: the product is the update.
         label: its name in errors.

@@ -131,8 +131,18 @@ def read_chat_template(folder: Path) -> str | None:
         return None
     template = read_config(folder / _TOKENIZER_CONFIG).get("chat_template")
     if isinstance(template, list):
-        template = next((each.get("template") for each in template if each.get("name") == "default"), None)
+        named = [each for each in template if isinstance(each, dict)]
+        template = next((each.get("template") for each in named if each.get("name") == "default"), None)
     return template.strip() or None if isinstance(template, str) else None
+
+
+def read_eos_token(folder: Path) -> str | None:
+    """The token that a folder's tokenizer ends a text with; None if it names none."""
+    if not (folder / _TOKENIZER_CONFIG).is_file():
+        return None
+    token = read_config(folder / _TOKENIZER_CONFIG).get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) and token else None
 
 
 def with_chat_template(files: Mapping[str, Path | bytes], template: str) -> dict[str, Path | bytes]:

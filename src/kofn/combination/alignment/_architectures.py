@@ -15,27 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination.alignment._block_tables import FIXED, TABLES, Row, heads_of
+from kofn.combination.alignment._chain_order import CELL, DECLARE, Shapes, by_stem, embedding_of, following
 from kofn.core import checks
 from kofn.core.checks import InputError, regular
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-_DECLARE = (
-    "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
-    "and {} for the same text in the group's name and in its tensors"
-)
 CHAINS = ("mlp", "cnn", "rnn")
 BUILT_IN = (*CHAINS, *TABLES)
-# Most layers whose order is looked for where it is not the one that they are listed in.
-_SEARCHED = 7
 # A group may index both sides of a tensor, as recurrent states do.
 _SIDES = 2
 # Names that indicate branches, which the shapes of a state dict do not show.
 _BRANCHED = re.compile(r"shortcut|downsample|skip|resid|layer\d+\.\d+\.|block|attn|attention|lstm|gru|rnn|embed")
 _STATISTICS = ("running_mean", "running_var")
 _COUNTERS = ("num_batches_tracked",)
-# The tensors of a recurrent layer as torch names them, the layer's number last.
-_CELL = re.compile(r"((?:weight|bias)_(?:ih|hh))_l(\d+)")
 _CELL_PARTS = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 
 
@@ -74,7 +65,7 @@ class Group:
 class Layer:
     """A layer of a plain chain."""
 
-    kind: str  # "linear", "conv", "recurrent" or "norm"
+    kind: str  # "embedding", "linear", "conv", "recurrent" or "norm"
     weight: str
     bias: str | None
 
@@ -148,12 +139,14 @@ def _guess(shapes: Shapes) -> str:
     if fused := [name for name in names if name.endswith("attn.c_attn.weight")]:
         rows, columns = shapes[fused[0]]
         return "nanogpt" if rows > columns else "gpt2"
-    cells = {name for name in names if _CELL.fullmatch(name.rpartition(".")[2])}
-    odd = next((name for name in names if name not in cells and _BRANCHED.search(name)), None)
+    cells = {name for name in names if CELL.fullmatch(name.rpartition(".")[2])}
+    embedding = embedding_of(by_stem(shapes), shapes)
+    chained = cells if embedding is None else {*cells, embedding.tensor}
+    odd = next((name for name in names if name not in chained and _BRANCHED.search(name)), None)
     if odd is not None:
         raise InputError(
             f"the architecture of the members is not known: tensor {odd!r} tells of branches, which names and shapes "
-            f'do not show; {_DECLARE}, or architecture="cnn" if the layers really follow one another'
+            f'do not show; {DECLARE}, or architecture="cnn" if the layers really follow one another'
         )
     if cells:
         return "rnn"
@@ -165,32 +158,39 @@ def _guess(shapes: Shapes) -> str:
 
 def _chain(shapes: Shapes, name: str) -> Graph:
     """Layers that follow one another: linear, convolutional, recurrent, and norms between them."""
-    layers = _by_stem(shapes)
+    layers = by_stem(shapes)
     stems = {re.sub(r"\d+", "#", stem) for stem in layers}
     order = list(layers)
     if len(stems) == 1:
         # A file lists 10.weight before 2.weight.
         order.sort(key=lambda stem: [int(number) for number in re.findall(r"\d+", stem)])
-    order = _following(order, layers, shapes)
     chain: list[Layer] = []
     groups: list[Group] = []
     axes: list[Axis] = []
     width, spatial = 0, False
+    embedding = embedding_of(layers, shapes)
+    if embedding is not None:
+        # Its rows are tokens, which stay in place.
+        order.remove(embedding.stem)
+        width, axes = embedding.width, [Axis(embedding.tensor, 1)] if embedding.certain else []
+        chain.append(Layer("embedding", embedding.tensor, None))
+    order = following(order, layers, shapes, width)
     for stem in order:
         parts = layers[stem]
         cell = "weight_hh" in parts
         weight = parts.get("weight_ih" if cell else "weight")
         known = _CELL_PARTS if cell else ("weight", "bias", *_STATISTICS, *_COUNTERS)
         if (odd := next((part for part in parts if part not in known), None)) is not None or weight is None:
-            raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {_DECLARE}")
+            raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {DECLARE}")
         shape = shapes[weight]
         if len(shape) == 1:
             if not chain or shape[0] != width:
                 raise InputError(
                     f"the norm {weight!r} has {shape[0]} units, what comes before it {width}; "
-                    f"the layers do not follow one another: {_DECLARE}"
+                    f"the layers do not follow one another: {DECLARE}"
                 )
-            axes += [Axis(tensor, 0, matched=part not in _STATISTICS) for part, tensor in _of_units(parts)]
+            if axes:
+                axes += [Axis(tensor, 0, matched=part not in _STATISTICS) for part, tensor in _of_units(parts)]
             chain.append(Layer("norm", weight, parts.get("bias")))
             continue
         depthwise = len(shape) > 2 and shape[1] == 1 and shape[0] == width and width > 1
@@ -203,9 +203,10 @@ def _chain(shapes: Shapes, name: str) -> Graph:
             if shape[1] % width or (shape[1] != width and not (spatial and len(shape) == 2)):
                 raise InputError(
                     f"tensor {weight!r} takes {shape[1]} inputs, what comes before it gives {width}; "
-                    f"the layers do not follow one another: {_DECLARE}"
+                    f"the layers do not follow one another: {DECLARE}"
                 )
-            groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
+            if axes:
+                groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
         axes, width = (
             _cell_axes(parts, shapes) if cell else ([Axis(tensor, 0) for _, tensor in _of_units(parts)], shape[0])
         )
@@ -217,43 +218,6 @@ def _chain(shapes: Shapes, name: str) -> Graph:
     return Graph(name, tuple(groups), tuple(chain))
 
 
-def _by_stem(shapes: Shapes) -> dict[str, dict[str, str]]:
-    """The tensors of each layer, by what stands after the last dot of their names; recurrent layers are told apart."""
-    layers: dict[str, dict[str, str]] = {}
-    for tensor in shapes:
-        stem, _, part = tensor.rpartition(".")
-        if cell := _CELL.fullmatch(part):
-            stem, part = f"{stem}.l{cell[2]}".removeprefix("."), cell[1]
-        layers.setdefault(stem, {})[part] = tensor
-    return layers
-
-
-def _following(order: list[str], layers: Mapping[str, Mapping[str, str]], shapes: Shapes) -> list[str]:
-    """The layers as they are listed, or in the one order in which each takes what the one before it gives.
-
-    A file lists its tensors by name, and so a head before the layers that it reads.
-    """
-    ends = {}
-    for stem, parts in layers.items():
-        tensor = parts.get("weight_ih", parts.get("weight", ""))
-        if len(shapes.get(tensor, ())) != 2 or len(order) > _SEARCHED:
-            return order
-        ends[stem] = (shapes[tensor][1], shapes[parts.get("weight_hh", tensor)]["weight_hh" in parts])
-    kinds = [re.sub(r"\d+", "#", stem) for stem in order]
-    paths: list[list[str]] = [[]]
-    for _ in order:
-        paths = [
-            [*path, stem]
-            for path in paths
-            for stem, kind in zip(order, kinds, strict=True)
-            if stem not in path
-            and (not path or ends[path[-1]][1] == ends[stem][0])
-            # Numbered layers of one name keep their order.
-            and all(o in path for o, k in zip(order[: order.index(stem)], kinds, strict=False) if k == kind)
-        ]
-    return paths[0] if len(paths) == 1 and order not in paths else order
-
-
 def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], int]:
     """The axes of a recurrent layer's states, once for each gate, and their number.
 
@@ -263,7 +227,7 @@ def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], in
     if rows % hidden or shapes[parts["weight_ih"]][0] != rows:
         raise InputError(
             f"tensor {parts['weight_hh']!r} has shape {(rows, hidden)} and {parts['weight_ih']!r} "
-            f"{shapes[parts['weight_ih']]}, which is no recurrent layer; {_DECLARE}"
+            f"{shapes[parts['weight_ih']]}, which is no recurrent layer; {DECLARE}"
         )
     axes = [Axis(parts[part], 0, rows // hidden) for part in _CELL_PARTS if part in parts]
     return [*axes, Axis(parts["weight_hh"], 1, incoming=False)], hidden
@@ -276,7 +240,7 @@ def _of_units(parts: Mapping[str, str]) -> list[tuple[str, str]]:
 def stem_of(axes: Sequence[Axis]) -> str:
     """The name of a group: that of the layer that computes it."""
     stem, _, part = axes[0].tensor.rpartition(".")
-    cell = _CELL.fullmatch(part)
+    cell = CELL.fullmatch(part)
     return f"{stem}.l{cell[2]}".removeprefix(".") if cell else stem
 
 
@@ -300,7 +264,7 @@ def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
         (t for t in shapes if t not in covered and not any(expression.fullmatch(t) for expression in fixed)), None
     )
     if odd is not None:
-        raise InputError(f"tensor {odd!r} is none of architecture {name!r}; {_DECLARE}")
+        raise InputError(f"tensor {odd!r} is none of architecture {name!r}; {DECLARE}")
     return Graph(name, tuple(groups), left=tuple(left))
 
 
@@ -308,7 +272,7 @@ def _refuse_norm_over_heads(shapes: Shapes, heads: tuple[int, int]) -> None:
     for tensor, shape in shapes.items():
         query = tensor.replace("q_norm.weight", "q_proj.weight")
         if query != tensor and query in shapes and shape[0] * heads[0] != shapes[query][0]:
-            raise InputError(f"tensor {tensor!r} is a norm over all heads, none of architecture 'llama'; {_DECLARE}")
+            raise InputError(f"tensor {tensor!r} is a norm over all heads, none of architecture 'llama'; {DECLARE}")
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
@@ -358,7 +322,7 @@ def _group(shapes: Shapes, name: str, axes: Sequence[Axis], units: int | None, i
 def _declared(shapes: Shapes, architecture: Mapping[str, Any]) -> Graph:
     """Groups as the user declares them; tensors that no group names stay as they are."""
     if not architecture:
-        raise InputError(f"architecture names no group; {_DECLARE}")
+        raise InputError(f"architecture names no group; {DECLARE}")
     groups: list[Group] = []
     for template, body in architecture.items():
         units = body.get("units") if isinstance(body, Mapping) else None
