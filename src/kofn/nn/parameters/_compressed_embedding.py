@@ -31,7 +31,8 @@ class CompressedEmbedding(nn.Module):
         budget: bytes of all float32 numbers that are stored.
         kind: "hash" shares one row between all that are equal modulo the table's length; "quotient_remainder"
             multiplies a row of one table, by the remainder, with one of another, by the quotient, so that no two rows
-            are the same, already before training; "mixed" gives frequent rows more numbers (`kofn.allocation.mixed_dimensions`).
+            are the same, before training too; "mixed" gives frequent rows more numbers
+            (`kofn.allocation.mixed_dimensions`).
         counts: (rows,) how often each row is looked up, for "mixed".
         options: `temperature` and `blocks` of `mixed_dimensions`.
 

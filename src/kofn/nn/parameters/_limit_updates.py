@@ -114,7 +114,7 @@ class _Limit:
     def __init__(self, channels: int) -> None:
         self.channels = channels
 
-    def __call__(self, layer: nn.Module, inputs: Any = None) -> None:
+    def __call__(self, layer: nn.Module, _: Any = None) -> None:
         _guarded_steps()
         weight = _weight_of(layer)
         setattr(weight, _LIMIT, self)

@@ -50,10 +50,10 @@ class SharedLinear(nn.Module):
 class SharedWeights:
     """Parameter sharing: let all linear layers of a model read their weights from one store of a fixed size.
 
-    The layers are replaced in place, a layer that has several names under all of them. Which stored weight each weight is, and with which sign, is
-    `kofn.allocation.shared_slots`'s even map; each layer multiplies what it reads by a scale of its own, so that its
-    weights are as large as they were. The store begins with the model's first weights: with as many stored as there are
-    weights, the model answers as before.
+    The layers are replaced in place, a layer that has several names under all of them. Which stored weight each weight
+    is, and with which sign, is `kofn.allocation.shared_slots`'s even map; each layer multiplies what it reads by a
+    scale of its own, so that its weights are as large as they were. The store begins with the model's first weights:
+    with as many stored as there are weights, the model answers as before.
 
     Args:
         model: a module with `torch.nn.Linear` layers; biases stay as they are.
