@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from command_line import run
 from safetensors.numpy import save_file
-
-from kofn.cli import run
 
 X = np.random.default_rng(0).normal(size=(50, 3))
 WRITERS: dict[str, Callable[[Path], object]] = {
@@ -39,7 +38,7 @@ def test_damaged_files_are_wrong_data(
     if suffix == ".safetensors":
         save_file({"w": X}, folder / "sound.safetensors")
         call = ["combine", path.name, "sound.safetensors", "--out", "blend.safetensors"]
-    assert run(call) == 2
-    error = capsys.readouterr().err
+    code, _, error = run(capsys, *call)
+    assert code == 2
     assert path.name in error
     assert not (folder / "blend.safetensors").exists()
