@@ -153,7 +153,7 @@ def read_episodes(members: Sequence[Any], centre: Floats | None = None) -> Episo
 
 
 def _fits(centre: Floats | None, d: int) -> TypeGuard[Floats]:
-    """Whether there is a centre of so many parameters: tasks of others are refused by who asked."""
+    """Whether there is a centre of so many parameters."""
     return centre is not None and len(centre) == d
 
 
@@ -166,7 +166,7 @@ def _middle(precisions: Floats, pulls: Floats) -> Floats:
 
 
 def guess_of(episodes: Episodes) -> tuple[Floats, Floats]:
-    """The mean, less the centre, of one set of parameters for all tasks, and how surely a typical task alone would know each of them.
+    """Where one set of parameters for all tasks is, from the centre, and how surely a typical task alone knows each.
 
     Raises:
         InputError: all tasks together leave a parameter open.

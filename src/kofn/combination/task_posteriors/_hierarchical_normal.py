@@ -175,8 +175,10 @@ def _scale(scale: Any, d: int) -> Floats:
 
 @dataclass
 class Population:
-    """The mean (d,), less the tasks' centre, and the covariance (d, d) of all tasks' parameters; the latter after a guess
-    worth so many tasks."""
+    """The mean (d,), less the tasks' centre, and the covariance (d, d) of all tasks' parameters.
+
+    The covariance is that after a guess worth so many tasks.
+    """
 
     mean: Floats
     covariance: Floats
