@@ -128,8 +128,8 @@ class CompressedEmbedding(nn.Module):
 def _refuse_outside(ids: Tensor, rows: int) -> None:
     outside = (ids < 0) | (ids >= rows)
     if outside.any():
-        place = tuple(outside.nonzero()[0].tolist())
-        raise IndexError(f"ids at {place} is {ids[place].item()}; the table has rows 0 to {rows - 1}")
+        position = tuple(outside.nonzero()[0].tolist())
+        raise IndexError(f"ids at {position} is {ids[position].item()}; the table has rows 0 to {rows - 1}")
 
 
 def _table(rows: int, width: int) -> nn.Embedding:
