@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError, KofnError
+from kofn.core.checks import DamagedFileError, FailureError, InputError, KofnError
 from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, ROWS, Family, Parts, Saved, family_of, is_trained
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
@@ -294,9 +294,9 @@ def _read_config(path: Path) -> tuple[bytes | None, dict[str, Any]]:
     try:
         config = parsed(raw.decode("utf-8-sig"))
     except ValueError as error:
-        raise FailureError(f"{path}: not readable as JSON ({error}); fetch it again") from error
+        raise DamagedFileError(f"{path}: not readable as JSON ({error}); fetch it again") from error
     if not isinstance(config, dict):
-        raise FailureError(f"{path}: is not a JSON object; fetch it again")
+        raise DamagedFileError(f"{path}: is not a JSON object; fetch it again")
     return raw, config
 
 

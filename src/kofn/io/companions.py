@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.core.checks import FailureError, InputError, regular
+from kofn.core.checks import DamagedFileError, InputError, regular
 from kofn.io.json_text import parsed
 
 CONFIG = "config.json"
@@ -221,5 +221,5 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = parsed(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise FailureError(f"{path}: not readable JSON ({error}); fetch it again") from None
+        raise DamagedFileError(f"{path}: not readable JSON ({error}); fetch it again") from None
     return content if isinstance(content, dict) else {}

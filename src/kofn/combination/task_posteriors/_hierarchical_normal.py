@@ -120,7 +120,8 @@ def hierarchical_normal(
         raise InputError("members: one task does not tell how far tasks lie apart; give two or more, or a scale")
     population, history, settled = fitted(episodes, Population(mean, guess, guess, worth, len(episodes.pulls)))
     means, covariances = population.adapted(episodes.precisions, episodes.pulls)
-    made = population.draws(checks.count(draws, "draws", least=2), np.random.default_rng(seed))
+    count = checks.count(draws, "draws", least=2)
+    made = episodes.centre + population.draws(count, np.random.default_rng(seed))
     warnings = list(episodes.warnings)
     if not settled:
         warnings.append(
@@ -147,13 +148,13 @@ def hierarchical_normal(
             **episodes.facts,
             **described(made),
             "ess": float(len(made)),
-            "population_mean": population.mean,
+            "population_mean": episodes.centre + population.mean,
             "population_covariance": population.covariance,
             "scale_matrix": population.covariance * population.freedom,
             "degrees": population.freedom + episodes.d - 1,
             "count": float(population.count),
             "freedom": population.freedom,
-            "member_means": means,
+            "member_means": episodes.centre + means,
             "member_covariances": covariances,
             "member_sds": np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)),
             "history": np.array(history),
@@ -174,7 +175,10 @@ def _scale(scale: Any, d: int) -> Floats:
 
 @dataclass
 class Population:
-    """The mean (d,) and the covariance (d, d) of all tasks' parameters, the latter after a guess worth so many tasks."""
+    """The mean (d,), less the tasks' centre, and the covariance (d, d) of all tasks' parameters.
+
+    The covariance is that after a guess worth so many tasks.
+    """
 
     mean: Floats
     covariance: Floats
