@@ -67,6 +67,23 @@ def test_arrays_and_options_and_json(capsys: pytest.CaptureFixture[str], shards:
     assert printed["parameters"][1]["mean"] == pytest.approx(plan.info["mean"][1])
 
 
+@pytest.mark.parametrize(("draws", "known"), [(60, False), (3000, True)])
+def test_an_interval_is_printed_where_the_draws_tell_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draws: int, known: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.chdir(tmp_path)
+    for shard in range(3):
+        np.savez(f"p_{shard}.npz", mu=rng.normal(size=3000))
+    words = ("-m", "gaussian_product", "--draws", str(draws), "-o", "o.npz", "--report", "r.html", "--seed", "0")
+    code, out, err = run(capsys, "combine", "p_*.npz", *words)
+    assert code == 0
+    assert ("  95% " in out) is known
+    assert ("no 95%: draws worth" in out) is not known
+    assert ("too few draws" in Path("r.html").read_text()) is not known
+    assert ("worth" in err) is not known
+
+
 def test_a_shard_apart_is_warned_of_and_reported(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
     np.savez("posterior_9.npz", alpha=shards[0]["alpha"] + 9, beta=shards[0]["beta"])
     code, _, err = run(

@@ -18,7 +18,7 @@ from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
-from kofn.report.posteriors import WORDS
+from kofn.report.posteriors import WORDS, tells_intervals
 from kofn.tables.draws import as_arrays, of_the_sampler, read_draws
 from kofn.tables.read import ARRAYS
 from kofn.verbs import combine
@@ -146,11 +146,14 @@ def render(plan: Blend, arguments: CombineArguments) -> str:
     lines = [f"{plan.method}: {rows['draws']:,} {words.made.format(n=plan.n, ess=rows['ess'])}"]
     parameters = rows["parameters"][:_LISTED]
     width = max(len(row["parameter"]) for row in parameters)
+    known = tells_intervals(plan)
     lines += [
-        f"  {row['parameter']:<{width}}  mean {row['mean']:.4g}  sd {row['sd']:.3g}  95% {row['low']:.4g} to "
-        f"{row['high']:.4g}"
+        f"  {row['parameter']:<{width}}  mean {row['mean']:.4g}  sd {row['sd']:.3g}"
+        + (f"  95% {row['low']:.4g} to {row['high']:.4g}" if known else "")
         for row in parameters
     ]
+    if not known:
+        lines.append(f"  no 95%: draws worth {rows['ess']:,.0f} independent ones do not tell it")
     if len(rows["parameters"]) > _LISTED:
         lines.append(f"  and {len(rows['parameters']) - _LISTED} more (--json lists them all)")
     lines += [

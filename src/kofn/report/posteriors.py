@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.combination.posteriors._draws import FEW
 from kofn.core.plans import Blend
 from kofn.report import charts
 from kofn.report.charts import Bar
@@ -57,6 +58,11 @@ WORDS = {
 }
 
 
+def tells_intervals(plan: Blend) -> bool:
+    """Whether the draws are worth enough independent ones that an interval can be read off them."""
+    return bool(plan.info["ess"] >= FEW)
+
+
 def blends_draws(plan: Blend) -> bool:
     """Whether what was blended are posteriors."""
     return plan.objective in WORDS
@@ -78,13 +84,13 @@ def _parameters(context: Context, plan: Blend) -> Element:
     """Each parameter of the draws, and the means of the members that it lies between."""
     info, members = plan.info, WORDS[plan.objective].members
     head = E("tr", [E("th", name, scope="col") for name in ("parameter", "mean", "sd", "95% interval", members)])
-    rows = []
+    rows, known = [], tells_intervals(plan)
     for column, name in enumerate(info["parameters"][:SHOWN]):
         means, widths = info["member_means"][:, column], info["member_sds"][:, column]
         low, high = int(means.argmin()), int(means.argmax())
         shards = f"from {number(means[low])} ± {number(widths[low], 2)} ({context.name(low)}) to "
         shards += f"{number(means[high])} ± {number(widths[high], 2)} ({context.name(high)})"
-        interval = f"{number(info['low'][column])} to {number(info['high'][column])}"
+        interval = f"{number(info['low'][column])} to {number(info['high'][column])}" if known else "too few draws"
         cells = [number(info["mean"][column]), number(info["sd"][column], 3), interval]
         rows.append(E("tr", E("th", user(name), scope="row"), [E("td", cell) for cell in cells], E("td", user(shards))))
     caption = f"The draws, and the {members} with the least and the largest mean, ± their standard deviations."

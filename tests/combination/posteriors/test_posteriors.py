@@ -264,6 +264,36 @@ def test_a_product_is_worth_no_more_than_its_members_and_few_draws_are_named(pro
     assert not [text for text in enough.info["warnings"] if text.startswith("draws of members")]
 
 
+@pytest.mark.parametrize("kernel", ["semiparametric", "nonparametric"])
+def test_the_chain_over_kernels_mixes(kernel: Any) -> None:
+    """A draw is nearly independent of the one before, at the acceptance of a narrow bandwidth, with ten shards too."""
+    rng = np.random.default_rng(0)
+    members = [rng.normal(0.5 * rng.normal(size=2), np.sqrt(10), (1000, 2)) for _ in range(10)]
+    plan = kernel_product(members, kernel=kernel, draws=600, sweeps=50, seed=0)
+    assert plan.info["ess"] > 100
+    assert plan.info["warnings"] == []
+    off = plan.result - plan.result.mean(axis=0)
+    lagged = (off[1:] * off[:-1]).mean(axis=0) / off.var(axis=0)
+    assert (np.abs(lagged) < 0.25).all()
+    np.testing.assert_allclose(plan.info["sd"], 1.0, atol=0.2)
+
+
+def test_a_product_in_the_tails_of_its_members_is_worth_the_draws_there() -> None:
+    """Shards whose draws hardly meet, which Gaussian fits multiply all the same."""
+    rng = np.random.default_rng(0)
+    members = [rng.normal(mean, 1.0, 2000) for mean in (-2.4, 2.4, 0.0)]
+    plan = kernel_product(members, draws=300, sweeps=20, seed=0)
+    near = plan.info["member_near"]
+    # Weights of the product's density over the shard's.
+    logs = [-1.5 * draws**2 + 0.5 * (draws - draws.mean()) ** 2 for draws in members]
+    sizes = [np.exp(log).sum() ** 2 / (np.exp(log) ** 2).sum() for log in logs]
+    np.testing.assert_allclose(near, sizes, rtol=0.4)
+    assert near[2] > 1000 > 100 > near[:2].max() >= plan.info["ess"]
+    (text,) = (text for text in plan.info["warnings"] if text.startswith("the product lies where member"))
+    assert "use gaussian_product or consensus_monte_carlo" in text
+    assert not [text for text in gaussian_product(members, seed=0).info["warnings"] if "lies where" in text]
+
+
 def test_members_of_few_draws_are_worth_as_few() -> None:
     plan = kofn.combine([[1.0, 2.0], [2.0, 4.0]], method="gaussian_product", draws=200, seed=0)
     assert plan.info["ess"] == pytest.approx(2.0)

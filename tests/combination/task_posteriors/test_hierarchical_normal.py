@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.stats import binom
+from scipy.stats import t as student
 
 import kofn
 from kofn.combination import FewShotPrior, GaussianDensity, QuadraticEpisode, hierarchical_normal
@@ -63,7 +65,7 @@ def test_a_tasks_posterior_is_that_of_the_linear_model() -> None:
     X, y = rng.normal(size=(2, 3)), rng.normal(size=2)
     others = regressions(40, rng)
     plan = hierarchical_normal([*others, QuadraticEpisode.of_regression(X, y, noise_variance=NOISE)], seed=0)
-    prior = plan.info["scale_matrix"] / plan.info["degrees"]
+    prior = plan.info["population_covariance"]
     gain = prior @ X.T @ np.linalg.inv(X @ prior @ X.T + NOISE * np.eye(2))
     mean = plan.info["population_mean"]
     np.testing.assert_allclose(plan.info["member_means"][-1], mean + gain @ (y - X @ mean), atol=1e-5)
@@ -79,6 +81,44 @@ def test_draws_of_tasks_are_shrunk_towards_all() -> None:
     assert (np.abs(shrunk - shrunk.mean()) < np.abs(raw - raw.mean())).all()
     assert plan.info["parameters"] == ["effect"]
     assert (plan.info["member_sds"][:, 0] < 2.0).all()
+
+
+@pytest.mark.parametrize("d", [1, 4])
+def test_the_next_task_is_the_t_interval_where_tasks_know_themselves(d: int) -> None:
+    """Also with fewer tasks than parameters; the draws follow it."""
+    values = np.random.default_rng(0).normal(size=(4, d))
+    plan = hierarchical_normal([GaussianDensity(row, 1e-8 * np.eye(d)) for row in values], draws=20_000, seed=0)
+    assert plan.info["freedom"] == pytest.approx(3, abs=0.02)
+    np.testing.assert_allclose(np.diag(plan.info["population_covariance"]), values.var(axis=0, ddof=1), rtol=0.01)
+    half = student.ppf(0.975, 3) * values.std(axis=0, ddof=1) * np.sqrt(1 + 1 / 4)
+    np.testing.assert_allclose((plan.info["high"] - plan.info["low"]) / 2, half, rtol=0.06)
+    assert plan.info["warnings"] == []
+
+
+@pytest.mark.parametrize(("tasks", "error"), [(4, 0.16), (4, 1.0), (10, 0.16)])
+def test_intervals_of_a_next_task_cover_what_they_say(tasks: int, error: float) -> None:
+    """95% over 80 populations: no fewer than chance allows of 95%, and where tasks know themselves no more."""
+    rng, inside = np.random.default_rng(1), 0
+    for _ in range(80):
+        truth = rng.normal(3, 1, tasks + 1)
+        members = [GaussianDensity([value + error * rng.normal()], [[error**2]]) for value in truth[:tasks]]
+        info = hierarchical_normal(members, draws=2, seed=0).info
+        half = student.ppf(0.975, info["freedom"]) * np.sqrt(info["population_covariance"][0, 0] * (1 + 1 / tasks))
+        inside += abs(truth[tasks] - info["population_mean"][0]) <= half
+    assert inside >= binom.ppf(0.01, 80, 0.95)
+    assert error == 1.0 or inside <= binom.ppf(0.99, 80, 0.95)
+
+
+def test_a_parameter_that_few_tasks_tell_of_ends_wide_and_is_warned_of() -> None:
+    """One task alone tells of each parameter: nothing tells the spread, which stays finite."""
+    members = [QuadraticEpisode(np.diag(size), size) for size in ([1.0, 0.0], [0.0, 1.0])]
+    plan = hierarchical_normal(members, seed=0)
+    assert np.isfinite(plan.info["population_covariance"]).all()
+    assert (np.diag(plan.info["population_covariance"]) > 3).all()
+    assert any("2 tasks hardly tell the spread between tasks" in warning for warning in plan.info["warnings"])
+    given = hierarchical_normal(members, scale=[1.0, 1.0], seed=0).info
+    assert given["freedom"] == 2
+    assert (np.diag(given["population_covariance"]) < 3).all()
 
 
 def test_tasks_looked_at_once_come_to_the_same() -> None:
@@ -98,6 +138,7 @@ def test_tasks_looked_at_once_come_to_the_same() -> None:
 REFUSED: list[tuple[Any, dict[str, Any], str]] = [
     ([QuadraticEpisode(np.eye(2), [1, 1])] * 2, {"scale": [1.0]}, "scale has shape (1,); give (2,)"),
     ([QuadraticEpisode(np.eye(2), [1, 1])] * 2, {"scale": [1.0, 0.0]}, "scale at 1 is 0; give positive"),
+    ([QuadraticEpisode(np.eye(2), [1, 1])], {}, "one task does not tell how far tasks lie apart; give two or more"),
     ([QuadraticEpisode(np.eye(2), [1, 1])] * 2, {"draws": 1}, "draws=1: ask for at least 2"),
     ([QuadraticEpisode(np.eye(2), [1, 1]), np.ones(4)], {}, "member 1 and member 0 are not both a QuadraticEpisode"),
     ([QuadraticEpisode(np.eye(d), np.ones(d)) for d in (2, 3)], {}, "member 1 is of 3 parameters, member 0 of 2"),

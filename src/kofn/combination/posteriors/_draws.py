@@ -20,9 +20,9 @@ _SELDOM = 1e-3
 # Correlation matrices with a smaller eigenvalue than this are of parameters that depend on each other.
 _DEPENDENT = 1e-12
 _INTERVAL = 0.95
-# A chain that moved less often than this is warned of, and members whose draws are worth fewer, or fewer of each
-# parameter than this.
-_FEW, _FEW_EACH = 100, 10
+# Draws worth fewer than this are warned of, and get no interval; so are members whose draws are worth fewer, or fewer of
+# each parameter than this.
+FEW, _FEW_EACH = 100, 10
 # Parameters or members named in a warning.
 _NAMED = 6
 
@@ -260,7 +260,7 @@ def worth(shards: Shards, sizes: Floats) -> float:
 
 def few_draws(shards: Shards, sizes: Floats) -> list[str]:
     """A warning that names the members whose draws are worth too few to know their means and covariances by."""
-    least = max(_FEW, _FEW_EACH * shards.d)
+    least = max(FEW, _FEW_EACH * shards.d)
     short = np.flatnonzero(sizes < least).tolist()
     if not short:
         return []
@@ -280,32 +280,34 @@ def product_plan(
     info: Mapping[str, Any],
     draw_weights: Floats | None = None,
     most: float = math.inf,
+    warnings: Sequence[str] = (),
 ) -> Blend:
     """The plan of the product's draws, in the shards' units, with weights of their own where they have some; they are
-    worth at most `most` independent ones, and no more than the members' draws."""
+    worth at most `most` independent ones, and no more than the members' draws; `warnings` are the method's own."""
     distances, chances = apart(shards)
     precisions = shards.precisions()
     total = np.linalg.inv(precisions.sum(axis=0))
     result = shards.in_units(draws)
     sizes = np.array([effective_size(array) for array in shards.draws])
     size = min(effective_size(draws, draw_weights), most, worth(shards, sizes))
-    warnings = [
+    notes = [
         f"{name_of(shard)} stands apart from the product of the others: {distances[shard]:.3g} standard deviations, "
         f"which shards of one model do {chances[shard]:.1g} of the time; its data or its model may differ"
         for shard in np.flatnonzero(chances < _SELDOM / shards.m).tolist()
     ]
     if shards.discrete:
         names = ", ".join(map(repr, shards.discrete[:_NAMED])) + (", ..." if shards.discrete[_NAMED:] else "")
-        warnings.append(
+        notes.append(
             f"every draw of {names} is a whole number: products of draws are of continuous parameters, and the result "
             "lies between the values; if these are counts, classes or flags, leave them out, or sample what they "
             "depend on (a rate, a probability)"
         )
-    warnings += few_draws(shards, sizes)
-    if most < _FEW:
-        warnings.append(
-            f"the chain changed its choice of draws only {most:.3g} times, so that the draws lie around few of the "
-            "members'; give more draws or sweeps, or use divide_and_conquer_fusion, which needs the densities"
+    notes += (short := few_draws(shards, sizes))
+    notes += warnings
+    if size < min(FEW, len(draws)) and not (warnings or short):
+        notes.append(
+            f"these {len(draws):,} draws are worth {size:.3g} independent ones, by which no interval is known; ask for "
+            "more draws, or use gaussian_product or consensus_monte_carlo"
         )
     return Blend(
         n=shards.m,
@@ -326,7 +328,7 @@ def product_plan(
             "member_means": shards.in_units(shards.means),
             "member_sds": shards.unit * np.sqrt(np.diagonal(shards.covariances, axis1=1, axis2=2)),
             "chance_of_distance": chances,
-            "warnings": warnings,
+            "warnings": notes,
             **({} if draw_weights is None else {"draw_weights": draw_weights}),
             **info,
         },

@@ -14,11 +14,13 @@ from kofn.core.compiled import INNER, OUTER
 _ROWS, _VECTOR, _NUMBERS, _COUNTS = types.float64[:, ::1], types.float64[::1], types.int64[::1], types.int64[:, ::1]
 # A series ends at terms below this.
 _LEAST = 1e-18
+# The share of the sweeps before a draw in which the chain cools.
+_COOLING = 0.75
 
 
 @nb.njit(
     types.Tuple((_ROWS, types.int64))(
-        _ROWS, _NUMBERS, _VECTOR, types.boolean, types.int64, types.int64, types.int64, types.npy_rng
+        _ROWS, _NUMBERS, _VECTOR, types.boolean, types.int64, types.float64, types.int64, types.npy_rng
     ),
     **OUTER,
 )
@@ -28,12 +30,15 @@ def walk(
     fitted: Floats,
     around: bool,
     draws: int,
-    burnt: int,
+    bandwidth: float,
     sweeps: int,
     rng: np.random.Generator,
 ) -> tuple[Floats, int]:  # pragma: no cover
     """Draws of a chain over choices of one row a shard, so many sweeps apart, and how many proposals were taken.
 
+    A choice at a narrow bandwidth h moves in small steps. Before each draw the chain is heated: its bandwidth falls
+    geometrically from the spread of a shard, at which most proposals are taken, to h, at which the last sweeps stay;
+    around Gaussian fits these enter as it falls, for wide kernels divided by them lie in the fits' tails.
     The log weight of a choice with mean c and squares q = sum |row|^2 is -(q - m |c|^2) / (2 h^2); around Gaussian fits
     also that of c under their standard product, widened by h^2 / m, less those of the rows under the fits.
     """
@@ -46,9 +51,13 @@ def walk(
         for axis in range(d):
             total[axis] += rows[chosen[shard], axis]
     accepted = 0
-    for draw in range(-burnt, draws):
-        h2 = (draw + burnt + 1.0) ** (-2.0 / (4.0 + d))
-        for _ in range(sweeps):
+    cooling = math.ceil(_COOLING * sweeps)
+    widest, narrowest = math.log(m), 2.0 * math.log(bandwidth)
+    h2, cooled = bandwidth * bandwidth, 1.0
+    for draw in range(draws):
+        for sweep in range(sweeps):
+            cooled = min(1.0, (sweep + 1.0) / cooling)
+            h2 = math.exp((1.0 - cooled) * widest + cooled * narrowest)
             for shard in range(m):
                 old = chosen[shard]
                 new = starts[shard] + int(rng.random() * (starts[shard + 1] - starts[shard]))
@@ -60,14 +69,12 @@ def walk(
                     squares += (moved * moved - total[axis] * total[axis]) / (m * m)
                 gain = -(own - m * squares) / (2 * h2)
                 if around:
-                    gain -= squares / (2 * (1 + h2 / m)) + fitted[new] - fitted[old]
+                    gain -= cooled * (squares / (2 * (1 + h2 / m)) + fitted[new] - fitted[old])
                 if gain >= math.log(max(rng.random(), 1e-300)):
                     for axis in range(d):
                         total[axis] += rows[new, axis] - rows[old, axis]
                     chosen[shard] = new
-                    accepted += draw >= 0
-        if draw < 0:
-            continue
+                    accepted += 1
         variance = 1 / (m / h2 + 1) if around else h2 / m
         shrunk = variance * m / h2 if around else 1.0
         for axis in range(d):

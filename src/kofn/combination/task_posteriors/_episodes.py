@@ -1,8 +1,7 @@
-"""What each task says of its parameters, as a quadratic, and the population that is fitted to these."""
+"""What each task says of its parameters, as a quadratic."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,6 @@ from kofn.core.checks import InputError
 
 __all__ = ["QuadraticEpisode"]
 
-# Degrees of freedom beyond the parameters of the covariance's prior: as few as give it a mean.
-_BEYOND = 2.0
 # Eigenvalues of a curvature down to this, of its largest, below 0 are rounding.
 _ROUNDING = 1e-10
 
@@ -141,67 +138,6 @@ def read_episodes(members: Sequence[Any]) -> Episodes:
     facts = {name: value for name, value in gaussians.facts().items() if name in ("member_draws", "member_ess")}
     pulls = np.einsum("mij,mj->mi", precisions, gaussians.means)
     return Episodes(precisions, pulls, gaussians.parameters, gaussians.flat, facts, gaussians.warnings)
-
-
-@dataclass
-class Population:
-    """A normal-inverse-Wishart distribution of the mean and the covariance of all tasks' parameters.
-
-    Sigma ~ IW(scale, degrees) and mu ~ N(mean, Sigma / count), after a flat prior of mu and one of Sigma with the mean
-    `guess`, worth one task.
-    """
-
-    guess: Floats
-    mean: Floats
-    scale: Floats
-    degrees: float
-    count: float
-
-    @classmethod
-    def around(cls, mean: Floats, guess: Floats) -> Population:
-        """Before any task: its mean, and the prior's mean of the covariance."""
-        degrees = len(mean) + 1 + _BEYOND
-        return cls(guess, mean, guess * degrees, degrees, 0.0)
-
-    @property
-    def covariance(self) -> Floats:
-        """(d, d) the mean of Sigma."""
-        return self.scale / (self.degrees - len(self.mean) - 1)
-
-    def adapted(self, precisions: Floats, pulls: Floats) -> tuple[Floats, Floats]:
-        """The closed form of each task's posterior: means (m, d) and covariances (m, d, d)."""
-        prior = self.degrees * np.linalg.inv(self.scale)
-        covariances = np.linalg.inv(precisions + prior)
-        return np.einsum("mij,mj->mi", covariances, pulls + prior @ self.mean), covariances
-
-    def gather(self, count: float, first: Floats, second: Floats) -> None:
-        """Take so many tasks' expected parameters, and the expected outer products of these, both per task."""
-        d = len(self.mean)
-        start = d + 1 + _BEYOND
-        scatter = second - np.outer(first, first)
-        self.mean, self.count, self.degrees = first, count, start + count
-        self.scale = self.guess * (start - d - 1) + count * (scatter + scatter.T) / 2
-
-    def draws(self, count: int, rng: np.random.Generator) -> Floats:
-        """(count, d) parameters of a next task: a Student distribution."""
-        d = len(self.mean)
-        freedom = self.degrees - d + 1
-        widened = self.scale * (1 + 1 / self.count) / freedom if self.count else self.scale / freedom
-        noise = rng.normal(size=(count, d)) @ np.linalg.cholesky(widened).T
-        out: Floats = self.mean + noise / np.sqrt(rng.chisquare(freedom, (count, 1)) / freedom)
-        return out
-
-    def evidence(self, precisions: Floats, pulls: Floats, means: Floats, covariances: Floats) -> float:
-        """The variational lower bound of the log evidence, up to constants, once `gather` has taken these tasks."""
-        from scipy.special import multigammaln
-
-        d = len(self.mean)
-        seconds = covariances + means[:, :, None] * means[:, None, :]
-        local = np.einsum("mi,mi->m", pulls, means) - 0.5 * np.einsum("mij,mji->m", precisions, seconds)
-        local += 0.5 * np.linalg.slogdet(covariances)[1]
-        whole = self.degrees / 2 * d * math.log(2) + float(multigammaln(self.degrees / 2, d))
-        whole -= self.degrees / 2 * float(np.linalg.slogdet(self.scale)[1]) + d / 2 * math.log(self.count)
-        return float(local.sum()) + whole
 
 
 def guess_of(episodes: Episodes) -> tuple[Floats, Floats]:

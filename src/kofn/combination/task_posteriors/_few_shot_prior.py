@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from kofn.combination.task_posteriors._episodes import Population, QuadraticEpisode, read_episodes
+from kofn.combination.task_posteriors._episodes import QuadraticEpisode, read_episodes
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
@@ -18,6 +19,48 @@ from kofn.core.stepper import Event, Example, Stepper, stepper
 # The t-th batch moves the running means by (t + _LATE) ** -_RATE: less than one over t, so that what early tasks said
 # under a poor prior is forgotten; the answer is the average of these means, late ones counting more (Polyak).
 _RATE, _LATE = 0.6, 2.0
+# Degrees of freedom beyond the parameters of the covariance's prior: as few as give it a mean.
+_BEYOND = 2.0
+
+
+@dataclass
+class Population:
+    """A normal-inverse-Wishart distribution of the mean and the covariance of all tasks' parameters.
+
+    Sigma ~ IW(scale, degrees) and mu ~ N(mean, Sigma / count), after a flat prior of mu and one of Sigma with the mean
+    `guess`, worth one task.
+    """
+
+    guess: Floats
+    mean: Floats
+    scale: Floats
+    degrees: float
+    count: float
+
+    @classmethod
+    def around(cls, mean: Floats, guess: Floats) -> Population:
+        """Before any task: its mean, and the prior's mean of the covariance."""
+        degrees = len(mean) + 1 + _BEYOND
+        return cls(guess, mean, guess * degrees, degrees, 0.0)
+
+    @property
+    def covariance(self) -> Floats:
+        """(d, d) the mean of Sigma."""
+        return self.scale / (self.degrees - len(self.mean) - 1)
+
+    def adapted(self, precisions: Floats, pulls: Floats) -> tuple[Floats, Floats]:
+        """The closed form of each task's posterior: means (m, d) and covariances (m, d, d)."""
+        prior = self.degrees * np.linalg.inv(self.scale)
+        covariances = np.linalg.inv(precisions + prior)
+        return np.einsum("mij,mj->mi", covariances, pulls + prior @ self.mean), covariances
+
+    def gather(self, count: float, first: Floats, second: Floats) -> None:
+        """Take so many tasks' expected parameters, and the expected outer products of these, both per task."""
+        d = len(self.mean)
+        start = d + 1 + _BEYOND
+        scatter = second - np.outer(first, first)
+        self.mean, self.count, self.degrees = first, count, start + count
+        self.scale = self.guess * (start - d - 1) + count * (scatter + scatter.T) / 2
 
 
 def _example(rng: np.random.Generator) -> Example:

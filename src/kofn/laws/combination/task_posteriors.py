@@ -49,15 +49,15 @@ def _in_the_region(case: Case) -> None:
 
 
 def _of_a_population(case: Case) -> None:
-    """Each task's posterior is the closed form given the population; parts sum to one; the bound never falls."""
+    """Each task's posterior is the closed form given the population; parts sum to one; the objective never falls."""
     plan, draws = case.plan, as_rows(case.plan.result)
     info = plan.info
     if abs(math.fsum(plan.weights.tolist()) - 1) > 1e-6:
         raise broken(case, "recount", f"the tasks' parts sum to {math.fsum(plan.weights.tolist())!r}")
     history = info["history"]
     if (np.diff(history) < -1e-8 * (1 + np.abs(history).max())).any():
-        raise broken(case, "recount", f"the bound fell: {history}")
-    prior = info["degrees"] * np.linalg.inv(info["scale_matrix"])
+        raise broken(case, "recount", f"the objective fell: {history}")
+    prior = np.linalg.inv(info["population_covariance"])
     for number, member in enumerate(case.words["members"]):
         rows = as_rows(member)
         own = np.linalg.inv(np.cov(rows, rowvar=False).reshape(rows.shape[1], -1))
