@@ -71,11 +71,15 @@ def test_near_duplicates_of_a_beginning_are_an_estimate(
     pool: pl.DataFrame, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every row twice, one after the other: half of any beginning is left.
-    pl.concat([pool.with_row_index(), pool.with_row_index()]).sort("index").write_csv("twice.csv")
+    late = pl.when(pl.col("index") > 850).then(pl.lit("late")).otherwise(pl.col("g")).alias("g")
+    twice = pl.concat([pool.with_row_index(), pool.with_row_index()]).sort("index")
+    twice.with_columns(late).write_csv("twice.csv")
     monkeypatch.setattr(beginnings, "SMALL", 1_000)
     monkeypatch.setattr("kofn.cli.estimate._TEXTS", 200)
     call = ("select", "twice.csv", *_TEXT, "--dedupe", 0.95)
-    code, out, err = run(capsys, *call, "-k", 150, "--quota", "g=rare:60-", "--dry-run", "--json")
+    code, out, err = run(
+        capsys, *call, "-k", 150, "--quota", "g=rare:60-", "--quota", "g=late:2-", "--dry-run", "--json"
+    )
     assert code == 0, err
     assert json.loads(out)["rows"].startswith("about 90")
     assert "of the first 200 rows 10" in err or "of the first 201 rows 10" in err

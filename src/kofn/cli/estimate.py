@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -195,9 +196,8 @@ def _timed(
                 loads = turn == 0 and _loads(seconds)
                 if loads and worked > _LOADED:
                     # Too long to be repeated in vain: fewer rows tell whether the rows took it.
-                    fewer = _seconds_of(
-                        lambda few=size // _FEWER: _run_sample(verb, method, options, call, n, seen, few)
-                    )
+                    few = size // _FEWER
+                    fewer = _seconds_of(partial(_run_sample, verb, method, options, call, n, seen, few))
                     loads = fewer * _FEWER**_STEEPEST < took
                 if loads:
                     # What was loaded is no time of the rows, nor of the patience with them.

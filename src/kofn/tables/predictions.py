@@ -19,9 +19,9 @@ from kofn.io.frames import FrameTable
 from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
+from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
-from kofn.tables.unlike import as_typed, name_rows
 
 # What stands between a model's name and a class in the name of a column.
 _MARKS = "_:.|/- ["
@@ -122,38 +122,6 @@ def _refuse_infinite(paths: Sequence[str], read: Predictions) -> None:
             )
 
 
-def _refuse_features(
-    values: Mapping[str, Array], y: Array, id_column: str | None, features: Sequence[str] | None
-) -> None:
-    """Refuse columns that nobody named and that are no probabilities, where others are and the answers are classes.
-
-    Args:
-        values: the columns.
-        y: the answers.
-        id_column: the column of keys, where one was named.
-        features: the columns that rows are compared by, where some were named.
-    """
-    from kofn.combination.ensembles._task import are_chances
-
-    whole = y.dtype.kind in "Ub" or (len(np.unique(y)) == 2 and bool(np.isin(y, (0, 1)).all()))
-    chances = [name for name, column in values.items() if are_chances(np.asarray(column).reshape(-1, 1))]
-    others = [name for name in values if name not in chances]
-    if not whole or not chances or not others:
-        return
-    column = np.asarray(values[others[0]])
-    row = int(np.flatnonzero((column < 0) | (column > 1))[0])
-    keys = [name for name in others if name_rows(name, values[name])] if id_column is None else []
-    rest = [*(features or ()), *(name for name in others if name not in keys[:1])]
-    roles = [f"name the models with --columns {as_typed(*chances)}"]
-    roles += [f"the column that names the rows with --id {as_typed(name)}" for name in keys[:1]]
-    if len(others) > len(keys[:1]):
-        roles.append(f"the features that rows are compared by with --feature-columns {as_typed(*rest)}")
-    raise InputError(
-        f"{others[0]!r} at row {row} is {column[row]:.6g}, no probability as {chances[0]!r} is, so {', '.join(others)} "
-        f"may be no predictions: {', or '.join([', '.join(roles[:-1]), roles[-1]])}; of logits take the softmax"
-    )
-
-
 def _features(tables: Sequence[Table], names: Sequence[str] | None) -> Array | None:
     """(n, d) the columns that rows are compared by."""
     if not names:
@@ -202,7 +170,7 @@ def of_table(
     ids = None if id_column is None else table.ids(id_column)
     values = {name: scores_with_gaps(table, name) for name in names}
     if columns is None and y is not None:
-        _refuse_features(values, y, id_column, features)
+        refuse_features(values, y, id_column, features)
     grouped = None if y is None else _by_class(names, [str(name) for name in np.unique(y).tolist()])
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))

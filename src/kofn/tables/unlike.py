@@ -86,8 +86,8 @@ def of_another_kind(names: Sequence[str], scores: NDArray[np.float64]) -> dict[s
         rest = np.delete(high, index).max()
         if low[index] > _FAR * rest > 0:
             odd[name] = f"{low[index]:g} to {high[index]:g}, where the others reach {rest:g}"
-    decimals = (size % 1 > 0).any(axis=0)
-    both = (values < 0).any(axis=0) & (values > 0).any(axis=0)
+    decimals = np.any(size % 1 > 0, axis=0)
+    both = np.any(values < 0, axis=0) & np.any(values > 0, axis=0)
     for mask, reason in (
         (~decimals & np.array([_all_differ(column) for column in values.T]), "whole numbers that all differ"),
         (~both, "all of one sign, where the others have both"),
