@@ -63,6 +63,10 @@ def compare(
     Returns:
         One row a run: method, k, seed, value, status, gap, seconds, oracle_calls.
 
+    Raises:
+        InputError: no methods, counts or seeds (`seeds=0` is none; the seed 0 is `seeds=[0]`), and what the methods
+            refuse.
+
     Examples:
         >>> import kofn
         >>> rules = ["lazy_greedy", "farthest_first"]
@@ -80,11 +84,17 @@ def compare(
     lead = LEAD[checks.choice(verb, "verb", registry.VERBS)]
     problem = _Problem(verb, {lead: X, **arguments}, objective)
     counts = k if isinstance(k, Sequence) else [k]
+    if not counts:
+        raise checks.InputError("k=[] is empty; give one count or several, or leave it out")
+    chosen = checks.option("methods", methods, "Sequence[Any]")
+    if not len(chosen):
+        raise checks.InputError(f"methods={methods!r} is empty; name one or several: kofn.methods({verb!r}) lists them")
+    listed = _seeds(seeds)
     runs = [
         _Run(method, count, seed)
-        for method in checks.option("methods", methods, "Sequence[Any]")
+        for method in chosen
         for count in counts
-        for seed in (_seeds(seeds) if _is_seeded(verb, method) else [None])
+        for seed in (listed if _is_seeded(verb, method) else [None])
     ]
     return polars.DataFrame(list(_rows(runs, problem, vocabulary.argument("engine", engine))))
 
@@ -99,7 +109,13 @@ def _rows(runs: Sequence[_Run], problem: _Problem, engine: Any) -> Iterator[dict
 
 def _seeds(seeds: int | Sequence[int]) -> Sequence[int]:
     given: int | Sequence[int] = checks.option("seeds", seeds, "int | Sequence[int]")
-    return range(given) if isinstance(given, int) else given
+    if isinstance(given, int):
+        if given < 1:
+            raise checks.InputError(f"seeds={given} counts seeds, of which there must be one; the seed 0 is seeds=[0]")
+        return range(given)
+    if not len(given):
+        raise checks.InputError("seeds=[] is empty; give a count, or the seeds: seeds=[0]")
+    return given
 
 
 def _is_seeded(verb: str, method: Method) -> bool:

@@ -39,6 +39,13 @@ def test_columns_named_by_numbers_are_the_levels(folder: Path, capsys: pytest.Ca
     answer = json.loads(run(capsys, *call, "--columns", "8,4,3,2", "--json")[1])
     assert set(answer["amounts"]) <= {2, 3, 4, 8}
     assert answer["used"] <= answer["budget"] == 12
+    # A flag that was given is not asked for again.
+    Path("two.csv").write_text("layer,block,params,w 2,w 3\na,0,100,9,4\nb,0,50,7,5\nc,1,200,8,3\n")
+    told = refused(capsys, "allocate", "two.csv", "--id", "layer", "--mean-budget", 4, "--size", "params")
+    assert told.endswith(
+        "column 'block' holds numbers and is not named like the levels (w 2,w 3); name the levels: "
+        "--columns 'w 2,w 3'\n"
+    )
     Path("stems.csv").write_text(rows.format("layer,params,l2,l3,l4,l8"))
     told = refused(capsys, "allocate", "stems.csv", "--id", "layer", "--budget", 4)
     assert "column 'params'" in told

@@ -46,6 +46,13 @@ def test_groups_of_bounded_size_and_linked_pairs(capsys: pytest.CaptureFixture[s
     )
     assert code == 0
     assert text.startswith("constrained_kmeans")
+    around = "the groups stand around means, which are no rows; around real examples: -m constrained_kmedoids"
+    assert around in text
+    assert "medoid" not in pl.read_csv(out).columns
+    code, text, _ = run(capsys, *call, "--capacity", 17, "-m", "constrained_kmedoids", "-o", tmp_path / "medoids.csv")
+    assert "around means" not in text
+    assert pl.read_csv(tmp_path / "medoids.csv")["medoid"].sum() == 4
+    assert "around means" not in run(capsys, *call, "--capacity", 17, "-m", "constrained_kmeans")[1]
     group = pl.read_csv(out)["group"].to_numpy()
     sizes = np.bincount(group, minlength=4)
     assert sizes.max() <= 17
@@ -391,18 +398,3 @@ def test_one_odd_cell_does_not_take_a_column_of_scores_away(
     code, out, err = run(capsys, verb, "s.csv", "--scores", *more)
     assert code == 0, err
     assert "not taken as scores, as they are not of numbers: 'task', 'name'" in out
-
-
-def test_a_column_of_another_size_among_scores_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("ry.csv").write_text("paper,year,ana,bob,cem\nP0,2024,.5,.2,.1\nP1,2023,.4,.3,\nP2,2022,.4,.3,.3\n")
-    call = ("assign", "ry.csv", "--id", "paper", "--scores", "--capacity", 2, "-o", "a.csv")
-    code, out, err = run(capsys, *call)
-    assert code == 0, err
-    told = "year is taken as a bin, with scores from 2022 to 2024 where the others reach 0.5"
-    assert f"{told}; to leave it out: --columns ana,bob,cem" in out
-    code, out, err = run(capsys, *call, "--columns", "ana,bob,cem")
-    assert code == 0, err
-    assert "is taken as a bin" not in out
-    # Scores of one size, and scores of 0, are no reason to doubt.
-    Path("rz.csv").write_text("paper,ana,bob\nP0,8,0\nP1,9,0\n")
-    assert "is taken as a bin" not in run(capsys, "assign", "rz.csv", "--id", "paper", "--scores", "-o", "z.csv")[1]

@@ -31,9 +31,24 @@ def test_features_are_no_models(
     if answers == "text":
         frame.with_columns(y=pl.when(pl.col("y") == 1).then(pl.lit("yes")).otherwise(pl.lit("no"))).write_csv("oof.csv")
     message = refused(capsys, "combine", "oof.csv", "--label", "y", *more)
-    rest = "x1" if more else "x0,x1"
+    # A flag that was given is repeated with its value, not given twice.
+    rest = "x0,x1"
     assert "name the models with --columns m0,m1" in message
     assert f"compared by with --feature-columns {rest};" in message
+
+
+def test_a_column_of_row_numbers_is_an_id(frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    keyed = frame.with_row_index("row").drop("x0", "x1").rename({"m0": "model 0"})
+    keyed.write_csv("oof.csv")
+    message = refused(capsys, "combine", "oof.csv", "--label", "y")
+    assert "with --columns 'model 0,m1', or the column that names the rows with --id row;" in message
+    assert "--feature-columns" not in message
+    assert run(capsys, "combine", "oof.csv", "--label", "y", "--id", "row", "--folds", "0")[0] == 0
+    keyed.with_columns(frame["x0"]).write_csv("oof.csv")
+    message = refused(capsys, "combine", "oof.csv", "--label", "y")
+    assert (
+        "names the rows with --id row, or the features that rows are compared by with --feature-columns x0;" in message
+    )
 
 
 def test_numbers_and_named_columns_are_taken(frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,7 +85,7 @@ def test_quoted_lines_and_refusals_name_the_file_itself(folder: Path, capsys: py
     Path("pool.csv").write_text("t,a\n" + '"two\nlines, ""quoted""",1.5\n' * 200_000)
     code, text, err = run(capsys, "select", "pool.csv", "--columns", "a", "-k", 5, "--dry-run", "--json")
     assert code == 0, err
-    assert json.loads(text)["rows"].startswith("about 200,0")
+    assert json.loads(text)["rows"] == "200,000 x 1"
     code, text, err = run(capsys, "select", "pool.csv", "--columns", "b", "-k", 5, "--dry-run")
     assert code == 2
     assert err.startswith("kofn: pool.csv has no column 'b'")
@@ -128,6 +128,29 @@ def test_what_is_loaded_on_a_later_sample_is_no_time_of_the_rows_either(monkeypa
         monkeypatch.setattr(estimate.time, name, lambda: clock[0])
     words, _ = estimate._timed("assign", "capped_routing", {}, {"X": np.zeros((10_000, 2)), "k": 3}, 100_000)
     assert words == "about 1 (measured on 5,000 rows, growing as n^1.0)"
+
+
+@pytest.mark.parametrize(("loading", "a_row"), [(2.5, 1e-5), (0.0, 1e-2)])
+def test_a_long_first_run_is_told_apart_from_long_loading(
+    monkeypatch: pytest.MonkeyPatch, loading: float, a_row: float
+) -> None:
+    clock, sizes = [0.0], []
+
+    def sampled(_verb: Any, _method: Any, _options: Any, _call: Any, _n: int, _seen: int, size: int) -> Any:
+        clock[0] += size * a_row + (0.0 if sizes else loading)
+        sizes.append(size)
+        return SimpleNamespace(method="capped_routing", objective=None, info={})
+
+    monkeypatch.setattr(estimate, "_run_sample", sampled)
+    for name in ("perf_counter", "process_time"):
+        monkeypatch.setattr(estimate.time, name, lambda: clock[0])
+    words, _ = estimate._timed("assign", "capped_routing", {}, {"X": np.zeros((2_500, 2)), "k": 3}, 2_500)
+    if loading:
+        assert words == "about 0.025 (measured on 2,500 rows)"
+    else:
+        # It is not run again on as many rows.
+        assert sizes == [300, 100]
+        assert words == "about 2.1e+02 (measured on 300 rows, if it grows as n^2.0)"
 
 
 @pytest.mark.parametrize(("most", "told"), [(300, "about 1, between 1 and 1.8 "), (40, "about 1 ")])

@@ -23,6 +23,8 @@ CALLS: dict[str, tuple[tuple[str, ...], str]] = {
     "dynamic_ensemble_selection": ((*OOF, "--feature-columns", "x"), "blend.csv"),
     "gaussian_product": (SHARDS, "draws.npy"),
     "kernel_product": ((*SHARDS, "--sweeps", "2"), "draws.npy"),
+    "credal_mixture": ((*SHARDS, "--weights", "3,1"), "draws.npy"),
+    "hierarchical_normal": (SHARDS, "draws.npy"),
     "general_preference": (("combine", "votes.csv"), "ranking.csv"),
     "dare": (("combine", "one.safetensors", "two.safetensors", "--base", "base.safetensors"), "out.safetensors"),
     "fasterpam": (("assign", "oof.csv", "--columns", "a,b,c", "-k", "3"), "groups.csv"),

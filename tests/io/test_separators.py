@@ -44,3 +44,16 @@ def test_signs_within_fields_separate_nothing(cells: tuple[str, str], tmp_path: 
 def test_a_row_too_short_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the row at line 3 has 1 field, the header has 2"):
         Table.open(written(tmp_path / "t.csv", ",", [["x", "y"], ["1", "2"], ["3"]]))
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+@pytest.mark.parametrize("cell", ["one\ntwo, three", "a, b\n\nc; d | e\tf", 'say ""x"", y\nz'])
+def test_a_field_in_quotes_may_hold_lines_and_separators(mark: str, cell: str, tmp_path: Path) -> None:
+    rows = [["name", "doc"], ["a", f'"{cell}"'], ["b", '"plain, text"'], ["c", f'"{cell}"']]
+    path = written(tmp_path / "t.csv", mark, rows)
+    with pytest.raises(InputError) as told:
+        Table.open(path)
+    assert str(told.value).endswith(f"every line has {mark!r} as often as its header; say --delimiter {mark!r}")
+    table = Table.open(path, Reading(delimiter=mark))
+    assert table.n == 3
+    assert table.texts("doc")[0] == cell.replace('""', '"')

@@ -37,6 +37,9 @@ def test_a_column_of_numbers_that_is_no_level_is_refused(make: Any) -> None:
         InputError, match=r"'params' holds numbers and is not named like the levels .*say sizes='params'"
     ):
         kofn.allocate(make(CURVES), ids="layer", mean_budget=4)
+    with pytest.raises(InputError, match=r"'block' holds numbers .* \(8,2,3,4\); name the levels") as refused:
+        kofn.allocate(make({**CURVES, "block": [0, 0, 1, 1]}), ids="layer", sizes="params", mean_budget=4)
+    assert "sizes" not in str(refused.value)
     with pytest.raises(InputError, match="sizes='parms': curves has no such column; did you mean 'params'"):
         kofn.allocate(make(CURVES), ids="layer", sizes="parms", mean_budget=4)
 

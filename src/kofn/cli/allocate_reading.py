@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from kofn.cli.allocate_arguments import AllocateArguments
 from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
-from kofn.tables.levels import amount_of, columns_by_level, has_digits, refuse_no_levels
+from kofn.tables.levels import amount_of, columns_by_level, refuse_no_levels
 from kofn.tables.read import is_blank, is_scores, score_column
+from kofn.tables.unlike import as_typed, has_digits
 
 # What an empty cell of a curve says.
 _NO_LEVEL = "the item may not have this level"
@@ -160,10 +161,11 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     if len(names) == 1 and arguments.columns is None and not arguments.levels:
         raise InputError(
             f"{table.path} has one numeric column, {names[0]!r}, and one level is no choice; to share whole units in "
-            f"proportion to it say --method sainte_lague (or dhondt, ..), for a curve of one level --columns {names[0]}"
+            f"proportion to it say --method sainte_lague (or dhondt, ..), for a curve of one level "
+            f"--columns {as_typed(names[0])}"
         )
     if arguments.columns is None:
-        refuse_no_levels(str(table.path), names, "--size {}", "--columns {}")
+        refuse_no_levels(str(table.path), names, None if arguments.size_column else "--size {}", "--columns {}")
     amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
     if arguments.levels or len(amounts) < len(names):
         return Curves(_side_by_side(table, names, arguments), names)

@@ -23,6 +23,7 @@ from kofn.io.tables import Table, located
 from kofn.tables.assign_arguments import AssignArguments
 from kofn.tables.assign_pool import prepared
 from kofn.tables.read import ARRAYS, Pool, seen_in_report
+from kofn.tables.unlike import listed
 from kofn.verbs import assign
 
 _SHOWN_BINS = 8
@@ -65,7 +66,8 @@ WANTED = Section(
             "--capacity",
             type=CAPACITY_OR_TABLE,
             metavar="N|A,B|FILE",
-            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities.",
+            help="Items that a group or bin can hold; A,B: each bin; FILE: a table of bins and their capacities. Of "
+            "vectors groups then stand around means, with -m constrained_kmedoids around real examples.",
         ),
         flag("--equal", is_flag=True, help="Groups of equal size, up to one row."),
         flag(
@@ -258,16 +260,19 @@ def render(plan: Assignment, pool: Pool, arguments: AssignArguments) -> str:
     """The answer for people."""
     counted = answer(plan, pool, arguments)
     lost = counted["placements_dropped"]
+    bins = f" ({listed(pool.matrix_columns)})" if pool.matrix_columns else ""
     several = (
         f", {lost:,} placement{'' if lost == 1 else 's'} dropped" if lost and (arguments.per_item or 1) > 1 else ""
     )
     lines = [
-        f"{plan.method}: {plan.n:,} items in {plan.k} bins, {'cost' if arguments.sense == 'min' else 'value'} "
+        f"{plan.method}: {plan.n:,} items in {plan.k} bins{bins}, {'cost' if arguments.sense == 'min' else 'value'} "
         f"{counted['value']:.6g} ({plan.status})",
         f"sizes from {counted['smallest']:,} to {counted['largest']:,}, {counted['unplaced']:,} unplaced{several}",
         *_filled(plan, pool),
         *pool.notes,
     ]
+    if plan.method == "constrained_kmeans" and arguments.method == "auto":
+        lines.append("the groups stand around means, which are no rows; around real examples: -m constrained_kmedoids")
     lines += drawn_lines(plan, arguments.seed, "these groups" if pool.matrix is None else "this answer")
     if arguments.output and pool.matrix is None:
         lines += renamed(pool.table, "group", "medoid")

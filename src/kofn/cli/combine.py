@@ -36,7 +36,7 @@ RECIPES = (".toml", ".yaml", ".yml")
 def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> None:
     """Blend checkpoints (files or folders of safetensors), LoRA adapters, or the judges' scores in a table, into one.
 
-    Adapters are PEFT's, kohya's, diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS: recognised by the
+    Adapters are PEFT's, kohya's, diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS or PEFT: recognised by the
     names of their tensors, added as the updates they are, and saved as the first is (or as PEFT's folder: --format
     peft). Beside a model, they are folded into it.
 

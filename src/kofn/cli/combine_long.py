@@ -17,6 +17,7 @@ from kofn.io.frames import FrameTable
 from kofn.io.tables import Table
 from kofn.tables.alike import alike_labels
 from kofn.tables.long_form import LongColumns, long_columns, long_scores
+from kofn.tables.unlike import as_typed
 
 _ID = "system"
 # Names of columns in which lower is better.
@@ -80,5 +81,5 @@ def widened(table: Table, columns: LongColumns, arguments: CombineArguments) -> 
     of_items = "" if columns.item is None else f", in two levels: first by {columns.item}, then by {columns.judge}"
     note = f"one score a row: {columns.score} of each {columns.system} by each {columns.judge}{of_items}"
     if FALLING.search(columns.score) and not arguments.lower:
-        note += f"\nhigher {columns.score} is taken as better; if lower is: --lower {','.join(known)}"
+        note += f"\nhigher {columns.score} is taken as better; if lower is: --lower {as_typed(*known)}"
     return wide, changed, note

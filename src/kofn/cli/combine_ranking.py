@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,10 @@ from kofn.io.many import open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.long_form import ANSWER, refuse_long_form
 from kofn.tables.read import read_judges
+from kofn.tables.unlike import as_typed, listed, of_the_row, unlike_line
 from kofn.tables.votes import votes_in
 from kofn.verbs import combine
 
-_NAMED = 12  # judges named in one line
 _MANY = 100  # rows without a name, beyond which they are seldom what is ranked
 _ASSUMED = (
     "note: rows are ranked and columns taken as judges; if columns are what models predicted for each row, say which "
@@ -115,7 +114,7 @@ def _rank_rows(
                 judges,
                 call["ids"].tolist(),
                 "if cells say how often the row won over the column, say --wins; if the columns are judges, name them: "
-                f"--columns {','.join(judges)}",
+                f"--columns {as_typed(*judges)}",
             )
         elif {str(key) for key in call["ids"].tolist()} == set(judges):
             # Models that judge each other, as --columns says.
@@ -213,19 +212,10 @@ def _standing(row: Mapping[str, Any], n_judges: int) -> str:
     return "  " + ", ".join(parts) if parts else ""
 
 
-# Names of columns that say what an alternative is, or what its other scores come to.
-_NO_JUDGE = re.compile(
-    r"(#?[ _-]?(params?|parameters)([ _(-].*)?|size([ _(-].*)?|n|count|counts|avg\.?|average|mean|overall|total|index|"
-    r"row)",
-    re.IGNORECASE,
-)
-
-
 def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments, unsaid: str | None = None) -> str:
     """The ranking for people: the first ten. `unsaid`: a column that could name them."""
     ranking = plan.to_frame()
-    named = ", ".join([*judges[:_NAMED], *(["..."] if len(judges) > _NAMED else [])])
-    lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {named}"]
+    lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {listed(judges)}"]
     lines += [
         f"  {row['rank']:3}. {row['id']}{_standing(row, len(judges))}" for row in ranking.head(10).iter_rows(named=True)
     ]
@@ -234,15 +224,12 @@ def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArgumen
     lines += [*rule_lines(plan, judges), *cycle_lines(plan), *missing_line(plan, judges)]
     falling = [judge for judge in judges if FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
-        lines.append(f"higher is taken as better in every column; where lower is: --lower {','.join(falling)}")
-    odd = [judge for judge in judges if _NO_JUDGE.fullmatch(judge.strip())]
-    if odd and arguments.columns is None and len(odd) < len(judges):
-        rest = ",".join(judge for judge in judges if judge not in odd)
-        counts = f"{', '.join(odd)} {'counts as a judge' if len(odd) == 1 else 'count as judges'}"
-        lines.append(f"{counts} beside the others; to leave {'it' if len(odd) == 1 else 'them'} out: --columns {rest}")
+        lines.append(f"higher is taken as better in every column; where lower is: --lower {as_typed(*falling)}")
+    if arguments.columns is None:
+        lines += unlike_line(judges, of_the_row(judges), "judge")
     lines += parts_apart(plan)
     if unsaid is not None:
-        lines.append(f"they are told by their row numbers; --id {unsaid!r} names them")
+        lines.append(f"they are told by their row numbers; --id {as_typed(unsaid)} names them")
     lines += drawn_lines(plan, arguments.seed, "this answer")
     if arguments.output:
         lines.append(f"ranking -> {arguments.output}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
 from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
-from kofn.cli.estimate_samples import ROWS, SQUARE, checked_options, times_fewer
+from kofn.cli.estimate_samples import INPUTS, ROWS, SQUARE, checked_options, refuse_infeasible, times_fewer
 from kofn.cli.estimate_samples import run_sample as _run_sample
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
@@ -21,7 +22,7 @@ from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
 from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import ROWS as ROWS_READ
-from kofn.io.beginnings import SMALL, beginning, rows_of_all
+from kofn.io.beginnings import SMALL, About, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
@@ -33,6 +34,8 @@ _SAMPLES = (300, 800, 2_500, 5_000)
 _PATIENCE = 0.5
 # A run that may also have loaded what is imported and compiled is repeated where it took no longer.
 _LOADED = 1.5
+# By how many times fewer rows it is told whether a longer first run did.
+_FEWER = 3
 # A run so short is repeated: it is timed too roughly.
 _SHORT = 0.1
 # What work is taken to grow as after the first sample, and how much larger than the last one a sample has to be.
@@ -43,8 +46,6 @@ _STEEPEST, _STEEPER = 2.5, 0.5
 _BASE_BYTES = 160 * 2**20
 # Texts among which near-duplicates are looked for.
 _TEXTS = 1_500
-# Words that hold the items.
-_INPUTS = ("X", "scores", "curves", *SQUARE, "rankings")
 
 
 @contextmanager
@@ -91,6 +92,7 @@ def beforehand(
 
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
+    refuse_infeasible(verb, call, rows)
     call = {word: value for word, value in call.items() if word != "ids"}
     if verb == "assign" and isinstance(call.get("k"), str):
         method = finds_k(method, call.pop("k"), set(call))
@@ -100,10 +102,10 @@ def beforehand(
         dispatch.dispatch(verb, method, call, options)
     if entry is not None:
         options = checked_options(entry, options)
-    source = next(word for word in _INPUTS if word in call)
+    source = next(word for word in INPUTS if word in call)
     seen = call[source].shape[0]
     n = seen if rows is None else max(seen, rows)
-    input_bytes = sum(_held(call[word], word, n / seen) for word in {*ROWS, *_INPUTS} if word in call)
+    input_bytes = sum(_held(call[word], word, n / seen) for word in {*ROWS, *INPUTS} if word in call)
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
     if method == "sampled_greedy" and "reference" not in options:
@@ -112,7 +114,7 @@ def beforehand(
     options = {name: value for name, value in options.items() if name != "work"}
     seconds, plan = _timed(verb, method, options, call, n)
     chosen = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
-    about = "about " if rows is not None else ""
+    about = "about " if isinstance(rows, About) else ""
     return {
         "method": method if chosen is None else chosen.name,
         "rows": f"{about}{n:,}" + (f" x {call[source].shape[1]}" if len(call[source].shape) == 2 else ""),
@@ -135,10 +137,15 @@ def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs:
     growth = (n / seen) ** (2 if pairs else 1)
     return {
         "method": "near_duplicates",
-        "rows": f"{'about ' if rows is not None else ''}{n:,}",
+        "rows": f"{'about ' if isinstance(rows, About) else ''}{n:,}",
         "seconds": f"about {seconds * growth:.2g} (measured on {seen:,} rows)",
         "exact": "every pair above the threshold is found, and each is verified",
     }
+
+
+def rows_left(rows: int | None, kept: int, seen: int) -> int | None:
+    """About how many of the whole's rows are no near-duplicates, if it is like those seen, of which `kept` are left."""
+    return None if rows is None else About(round(rows * kept / max(seen, 1)))
 
 
 def _held(value: Any, word: str, times: float) -> float:
@@ -163,9 +170,11 @@ def _timed(
     verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int
 ) -> tuple[str, Plan | None]:
     """How long the call will take, in words, and the plan of a sample."""
-    seen = next(call[word].shape[0] for word in _INPUTS if word in call)
+    seen = next(call[word].shape[0] for word in INPUTS if word in call)
     seconds: dict[int, float] = {}
     rounds: dict[int, int] = {}
+    if verb == "select" and picks_of(call.get("k", 0), n) > n:
+        return f"not known: k={call['k']} is above the rows, of which there are about {n:,}", None
     size: int | None = min(seen, _SAMPLES[0])
     # What else the machine does is no reason to look at fewer rows.
     began = time.process_time()
@@ -184,13 +193,21 @@ def _timed(
                 took = min(worked, time.perf_counter() - start) * times_fewer(verb, call, size)
                 seconds[size] = min(seconds.get(size, math.inf), took)
                 rounds[size] = plan.info.get("rounds", 0)
-                if turn == 0 and worked <= _LOADED and _loads(seconds):
+                loads = turn == 0 and _loads(seconds)
+                if loads and worked > _LOADED:
+                    # Too long to be repeated in vain: fewer rows tell whether the rows took it.
+                    few = size // _FEWER
+                    fewer = _seconds_of(partial(_run_sample, verb, method, options, call, n, seen, few))
+                    loads = fewer * _FEWER**_STEEPEST < took
+                if loads:
                     # What was loaded is no time of the rows, nor of the patience with them.
                     began = time.process_time()
                 elif worked > _SHORT:
                     break
             size = _next_size(seconds, worked, _PATIENCE - (time.process_time() - began), seen)
     except InfeasibleError as error:
+        if size == n:
+            raise  # the sample is the pool
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
     measured = f"measured on {last:,} rows"
     if n == last:
@@ -199,7 +216,18 @@ def _timed(
         many = _many(verb, plan, options, call, n, seconds[last] / rounds[last] / last)
         return _by_rounds(seconds, rounds, most, n, many), plan
     slope = growth(seconds)
-    return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, growing as n^{slope:.1f})", plan
+    grows = "growing as" if len(seconds) > 1 else "if it grows as"
+    return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, {grows} n^{slope:.1f})", plan
+
+
+def _seconds_of(run: Callable[[], Plan]) -> float:
+    """Seconds of processor time of a run; infinite where so few rows cannot meet the constraints."""
+    start = time.process_time()
+    try:
+        run()
+    except InputError:
+        return math.inf
+    return time.process_time() - start
 
 
 def _next_size(seconds: Mapping[int, float], worked: float, left: float, seen: int) -> int | None:

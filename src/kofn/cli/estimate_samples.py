@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from kofn.cli.estimate_costs import OF_PAIRS
 from kofn.core import dispatch
-from kofn.core.checks import option
+from kofn.core.checks import InfeasibleError, option
+from kofn.core.constraints import Constraints
 from kofn.core.plans import Plan
+from kofn.core.pools import is_pool
+from kofn.core.problems import build
 from kofn.core.registry import Entry
 from kofn.core.signatures import annotation_text
+from kofn.io.beginnings import About
 from kofn.verbs import allocate, assign, select
 
 # Rows of a sample to a pick: most of a pool is not picked, nor should be of its samples.
@@ -22,6 +26,41 @@ _ROWS_A_PICK = 4
 # Words with one row an item; `SQUARE` have one column an item too.
 ROWS = ("X", "scores", "curves", "y", "costs", "weights", "groups")
 SQUARE = ("similarity", "distances")
+# Words that hold the items.
+INPUTS = ("X", "scores", "curves", *SQUARE, "rankings")
+# What limits a selection, each with the word without which it is the method's own affair.
+_LIMITS = {"k": "k", "budget": "costs", "costs": "budget", "quotas": "groups", "groups": "quotas"}
+_NAMED = ("include", "exclude", "start")
+
+
+def refuse_infeasible(verb: str, call: Mapping[str, Any], rows: int | None) -> None:
+    """Refuse what no rows of the whole can meet, in the words of the call itself, as far as the whole is known.
+
+    Args:
+        verb: the verb; of `select` and `assign`.
+        call: its words.
+        rows: of the whole, where `call` is of its beginning; `About` where they are estimated.
+
+    Raises:
+        InputError: k above the rows; where all were read also quotas, budgets and rows that clash.
+    """
+    source = next(word for word in INPUTS if word in call)
+    shape = call[source].shape
+    n = math.prod(shape) if verb == "select" and source == "scores" else shape[0]
+    if isinstance(rows, About) or verb not in ("select", "assign") or is_pool(call[source]):
+        return
+    n = n if rows is None else max(n, rows)
+    k = call.get("k")
+    if isinstance(k, int) and k > n:
+        raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
+    if rows is not None or verb != "select":
+        return
+    words = {word: call[word] for word, other in _LIMITS.items() if word in call and other in call}
+    if words.keys() & {"k", "budget"}:
+        words |= {word: call[word] for word in _NAMED if word in call}
+        items = {"scores": call["scores"] if source == "scores" else np.zeros(n)}
+        problem = build(verb, {**items, **words}, call.get("ids"))
+        Constraints.of(problem.n, {name: value for name, value in problem.given.items() if name != "scores"})
 
 
 def fewer_of(k: Any, size: int) -> Any:

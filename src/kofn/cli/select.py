@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, say_beforehand
+from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, rows_left, say_beforehand
+from kofn.cli.estimate_samples import refuse_infeasible
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, export_picks, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED
@@ -68,7 +69,9 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
                 kept = duplicates_beforehand(table.n, rows, seconds, pairs=by_pairs)
                 say(kept, lambda: facts(kept), arguments.as_json)
                 return 0
-            say_beforehand("select", call.method, call.options, call.words, arguments.as_json, rows)
+            refuse_infeasible("select", call.words, rows)
+            left = rows_left(rows, len(call.pool.rows), table.n) if arguments.dedupe is not None else rows
+            say_beforehand("select", call.method, call.options, call.words, arguments.as_json, left)
             for note in call.pool.notes:
                 click.echo(note, err=True)
         return 0

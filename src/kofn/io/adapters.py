@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError, KofnError
+from kofn.core.checks import DamagedFileError, FailureError, InputError, KofnError
 from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, ROWS, Family, Parts, Saved, family_of, is_trained
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
@@ -38,8 +38,8 @@ class Adapter(Mapping[str, Array]):
     Args:
         tensors: name -> array (NumPy or torch) as their trainer saves them, whose family the names tell: PEFT's
             `<module>.lora_A.weight` (r, in) and `<module>.lora_B.weight` (out, r), kohya's `lora_down` and `lora_up`,
-            diffusers', torchtune's, MLX's, or LyCORIS's LoHa and LoKr. PEFT's other names are tensors trained in full
-            (biases, heads).
+            diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS or PEFT. PEFT's other names are tensors trained
+            in full (biases, heads).
         config: the settings of `adapter_config.json` that matter (PEFT, torchtune, MLX): `r`, `lora_alpha`,
             `use_rslora`, `rank_pattern`, `lora_parameters`, ... Without them the scale is 1: the product is the update.
         label: its name in errors.
@@ -294,9 +294,9 @@ def _read_config(path: Path) -> tuple[bytes | None, dict[str, Any]]:
     try:
         config = parsed(raw.decode("utf-8-sig"))
     except ValueError as error:
-        raise FailureError(f"{path}: not readable as JSON ({error}); fetch it again") from error
+        raise DamagedFileError(f"{path}: not readable as JSON ({error}); fetch it again") from error
     if not isinstance(config, dict):
-        raise FailureError(f"{path}: is not a JSON object; fetch it again")
+        raise DamagedFileError(f"{path}: is not a JSON object; fetch it again")
     return raw, config
 
 

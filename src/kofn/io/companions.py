@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kofn.core.checks import FailureError, InputError, regular
+from kofn.core.checks import DamagedFileError, InputError, regular
 from kofn.io.json_text import parsed
 
 CONFIG = "config.json"
@@ -145,8 +145,18 @@ def read_chat_template(folder: Path) -> str | None:
         return None
     template = read_config(folder / _TOKENIZER_CONFIG).get("chat_template")
     if isinstance(template, list):
-        template = next((each.get("template") for each in template if each.get("name") == "default"), None)
+        named = [each for each in template if isinstance(each, dict)]
+        template = next((each.get("template") for each in named if each.get("name") == "default"), None)
     return template.strip() or None if isinstance(template, str) else None
+
+
+def read_eos_token(folder: Path) -> str | None:
+    """The token that a folder's tokenizer ends a text with; None if it names none."""
+    if not (folder / _TOKENIZER_CONFIG).is_file():
+        return None
+    token = read_config(folder / _TOKENIZER_CONFIG).get("eos_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) and token else None
 
 
 def with_chat_template(files: Mapping[str, Path | bytes], template: str) -> dict[str, Path | bytes]:
@@ -225,5 +235,5 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = parsed(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise FailureError(f"{path}: not readable JSON ({error}); fetch it again") from None
+        raise DamagedFileError(f"{path}: not readable JSON ({error}); fetch it again") from None
     return content if isinstance(content, dict) else {}

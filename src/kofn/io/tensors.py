@@ -19,7 +19,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from kofn.core.checks import FailureError, InputError, regular
+from kofn.core.checks import DamagedFileError, FailureError, InputError, regular
 from kofn.io.json_text import parsed
 
 # In the order the reference implementation sorts tensors by (largest alignment last), so that a file written from
@@ -329,20 +329,20 @@ class Checkpoint(Mapping[str, LazyTensor]):
         for file_name in sorted(set(weight_map.values())):
             named = [name for name, shard_name in weight_map.items() if shard_name == file_name]
             if not (index.parent / file_name).is_file():
-                raise FailureError(
+                raise DamagedFileError(
                     f"{index}: shard {file_name!r} is missing (it should hold {len(named)} tensors, "
                     f"{named[0]!r} first); fetch the file again into {index.parent}"
                 )
             shard, in_shard = _read_header(index.parent / file_name)
             for name in named:
                 if name not in in_shard:
-                    raise FailureError(
+                    raise DamagedFileError(
                         f"{index}: tensor {name!r} should be in {file_name!r} and is not there; "
                         "index and shards are of different versions: fetch both again"
                     )
             for name in in_shard:
                 if name in tensors:
-                    raise FailureError(
+                    raise DamagedFileError(
                         f"{path}: tensor {name!r} is in both {tensors[name].path.name!r} and "
                         f"{file_name!r}; keep one of them and correct {index.name}"
                     )
@@ -457,12 +457,12 @@ def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     try:
         content = parsed(path.read_text(encoding="utf-8-sig"), _unique)
     except ValueError as error:
-        raise FailureError(f"{path}: not a readable index ({error}); fetch it again") from error
+        raise DamagedFileError(f"{path}: not a readable index ({error}); fetch it again") from error
     except OSError as error:
         raise FailureError(f"{path}: cannot be read: {error.strerror}") from error
     weight_map = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise FailureError(f"{path}: has no weight_map from tensor to shard; fetch the index again")
+        raise DamagedFileError(f"{path}: has no weight_map from tensor to shard; fetch the index again")
     for name, file_name in weight_map.items():
         # An index is somebody else's file: a shard name must not lead out of its folder.
         if (
@@ -470,7 +470,7 @@ def read_index(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             or Path(file_name).name != file_name
             or not file_name.endswith(".safetensors")
         ):
-            raise FailureError(
+            raise DamagedFileError(
                 f"{path}: tensor {name!r} is said to be in {file_name!r}, which is not the name of a "
                 "*.safetensors file beside the index; fetch the index again"
             )
@@ -483,16 +483,16 @@ def _read_header(path: Path) -> tuple[Shard, dict[str, LazyTensor]]:
     file = _File(path)
     length = os.fstat(file.fd).st_size
     if length < 8:
-        raise FailureError(f"{path}: {length} bytes long, too short for a safetensors header; fetch the file again")
+        raise DamagedFileError(f"{path}: {length} bytes long, too short for a safetensors header; fetch the file again")
     start = np.empty(8, np.uint8)
     file.read_into(start, 0)
     header_length = int(start.view("<u8")[0])
     if header_length > _MAX_HEADER:
-        raise FailureError(
+        raise DamagedFileError(
             f"{path}: its first 8 bytes ask for a header of {header_length} bytes; not a safetensors file"
         )
     if header_length > length - 8:
-        raise FailureError(
+        raise DamagedFileError(
             f"{path}: truncated inside its header ({length} of at least {header_length + 8} bytes); "
             "fetch the file again"
         )
@@ -501,12 +501,12 @@ def _read_header(path: Path) -> tuple[Shard, dict[str, LazyTensor]]:
     try:
         header = parsed(raw.tobytes().decode("utf-8"), _unique)
     except ValueError as error:
-        raise FailureError(f"{path}: its header is not valid ({error}); fetch the file again") from error
+        raise DamagedFileError(f"{path}: its header is not valid ({error}); fetch the file again") from error
     if not isinstance(header, dict):
-        raise FailureError(f"{path}: its header is not a JSON object; not a safetensors file")
+        raise DamagedFileError(f"{path}: its header is not a JSON object; not a safetensors file")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise FailureError(f"{path}: __metadata__ must map text to text; write the file again")
+        raise DamagedFileError(f"{path}: __metadata__ must map text to text; write the file again")
     entries = sorted((_entry(path, name, item) for name, item in header.items()), key=lambda entry: entry[1:])
     data = 8 + header_length
     end, before = 0, "the header"
@@ -514,18 +514,18 @@ def _read_header(path: Path) -> tuple[Shard, dict[str, LazyTensor]]:
     for spec, begin, stop in entries:
         if begin != end:
             fault = "overlaps" if begin < end else f"leaves {begin - end} unused bytes after"
-            raise FailureError(
+            raise DamagedFileError(
                 f"{path}: tensor {spec.name!r} {fault} {before}; the header is damaged: fetch the file again"
             )
         if data + stop > length:
-            raise FailureError(
+            raise DamagedFileError(
                 f"{path}: truncated: tensor {spec.name!r} ends at byte {data + stop} and the file at "
                 f"{length}; fetch the file again"
             )
         tensors[spec.name] = LazyTensor(spec.name, spec.dtype, spec.shape, file, data + begin)
         end, before = stop, f"tensor {spec.name!r}"
     if data + end != length:
-        raise FailureError(
+        raise DamagedFileError(
             f"{path}: {length - data - end} bytes after the last tensor belong to none; fetch the file again"
         )
     return Shard(path.name, tuple(entry[0] for entry in entries), metadata), tensors
@@ -535,7 +535,7 @@ def _entry(path: Path, name: str, item: Any) -> tuple[TensorSpec, int, int]:
     try:
         code, shape, (begin, stop) = item["dtype"], item["shape"], item["data_offsets"]
     except (TypeError, KeyError, ValueError) as error:
-        raise FailureError(
+        raise DamagedFileError(
             f"{path}: tensor {name!r} lacks its dtype, shape or data_offsets; fetch the file again"
         ) from error
     if not isinstance(code, str) or code not in DTYPES:
@@ -545,12 +545,12 @@ def _entry(path: Path, name: str, item: Any) -> tuple[TensorSpec, int, int]:
         )
     numbers = [*shape, begin, stop] if isinstance(shape, list) else [None]
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise FailureError(
+        raise DamagedFileError(
             f"{path}: tensor {name!r} has a shape or offsets that are not whole numbers >= 0; fetch the file again"
         )
     spec = TensorSpec(name, DTYPES[code], tuple(shape))
     if stop - begin != spec.nbytes:
-        raise FailureError(
+        raise DamagedFileError(
             f"{path}: tensor {name!r} of shape {spec.shape} and type {code} takes {spec.nbytes} bytes, its "
             f"offsets give {stop - begin}; fetch the file again"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import os
 import re
 import tempfile
@@ -20,6 +21,8 @@ import numpy as np
 from kofn.core.checks import InputError
 
 _BLOCK = 8 << 20
+# Rows by which a separator is told.
+_FIRST = 6
 _NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
 
 
@@ -138,14 +141,19 @@ def _header(path: Path, separator: str) -> list[str]:
 
 def _refuse_other_separator(path: Path, separator: str, header: list[str]) -> None:
     """Refuse a file whose first lines all hold another separator equally often, and the one in use not so."""
-    records = [fields for _, (_, fields) in zip(range(6), _records(path, separator), strict=False)]
-    if len(header) > 1 and len({len(fields) for fields in records}) == 1:
+    if len(header) > 1 and len(set(_first_widths(path, separator))) == 1:
         return
-    first = [separator.join(fields) for fields in records]
     for other in ";\t|,":
-        counts = {line.count(other) for line in first}
-        if other != separator and len(first) > 1 and len(counts) == 1 and counts != {0}:
+        # Read by the other separator: a field in quotes may hold lines, and either separator.
+        widths = _first_widths(path, other) if other != separator else []
+        if len(widths) > 1 and len(set(widths)) == 1 and widths[0] > 1:
             raise InputError(f"{path}: every line has {other!r} as often as its header; say --delimiter {other!r}")
+
+
+def _first_widths(path: Path, separator: str) -> list[int]:
+    """How many fields each of the first rows that are not blank has."""
+    records = (fields for _, fields in _records(path, separator) if fields)
+    return [len(fields) for fields in itertools.islice(records, _FIRST)]
 
 
 def _count_regular(path: Path, separator: str, width: int) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kofn.core.checks import FailureError, InputError
+from kofn.core.checks import DamagedFileError, InputError
 from kofn.io.json_text import parsed
 
 _PLAIN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
@@ -63,15 +63,15 @@ def read_tokens(folder: Path) -> Tokens:
         vocabulary, entries = _older_files(folder)
         path = folder / "vocab.json"
     if not isinstance(vocabulary, dict) or not isinstance(entries, list):
-        raise FailureError(f"{path}: has no readable vocabulary of tokens and ids; fetch it again")
+        raise DamagedFileError(f"{path}: has no readable vocabulary of tokens and ids; fetch it again")
     try:
         own = {str(token): _id(number) for token, number in vocabulary.items()}
         added = {str(entry["content"]): {**entry, "id": _id(entry["id"])} for entry in entries}
     except (KeyError, TypeError, ValueError):
-        raise FailureError(f"{path}: a token has no readable id; fetch it again") from None
+        raise DamagedFileError(f"{path}: a token has no readable id; fetch it again") from None
     ids = {**own, **{token: int(entry["id"]) for token, entry in added.items()}}
     if len(set(ids.values())) < len(ids):
-        raise FailureError(f"{path}: two tokens have one id; fetch it again")
+        raise DamagedFileError(f"{path}: two tokens have one id; fetch it again")
     return Tokens(folder, ids, added, len(own))
 
 
@@ -155,7 +155,7 @@ def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise FailureError(f"{path}: cannot be read as text ({error}); fetch it again") from None
+        raise DamagedFileError(f"{path}: cannot be read as text ({error}); fetch it again") from None
 
 
 def _id(number: Any) -> int:
@@ -168,9 +168,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = parsed(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise FailureError(f"{path}: not readable JSON ({error}); fetch it again") from None
+        raise DamagedFileError(f"{path}: not readable JSON ({error}); fetch it again") from None
     if not isinstance(content, dict):
-        raise FailureError(f"{path}: not a JSON object; fetch it again")
+        raise DamagedFileError(f"{path}: not a JSON object; fetch it again")
     return content
 
 

@@ -32,7 +32,7 @@ HOMES = {
     "diagonal_fisher": "averaging._diagonal_fisher",
     "expert_choice": "routing._expert_choice",
     "expert_skipping": "routing._expert_skipping",
-    "limit_updates": "parameters._quantized_linear",
+    "limit_updates": "parameters._limit_updates",
     "mix_pairs": "mixup._mix_pairs",
     "mixup_loss": "mixup._mixup_loss",
     "noise_sensitivity": "checkpoints._noise_sensitivity",

@@ -22,7 +22,7 @@ from kofn.nn.routing._capped_routing import capped_routing as capped_routing
 from kofn.nn.averaging._diagonal_fisher import diagonal_fisher as diagonal_fisher
 from kofn.nn.routing._expert_choice import expert_choice as expert_choice
 from kofn.nn.routing._expert_skipping import expert_skipping as expert_skipping
-from kofn.nn.parameters._quantized_linear import limit_updates as limit_updates
+from kofn.nn.parameters._limit_updates import limit_updates as limit_updates
 from kofn.nn.mixup._mix_pairs import mix_pairs as mix_pairs
 from kofn.nn.mixup._mixup_loss import mixup_loss as mixup_loss
 from kofn.nn.checkpoints._noise_sensitivity import noise_sensitivity as noise_sensitivity

@@ -71,6 +71,41 @@ def chosen_names(names: Iterable[str], patterns: Any) -> list[str]:
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in listed)]
 
 
+def linear_layers(model: torch.nn.Module, only: Any) -> dict[str, torch.nn.Linear]:
+    """The linear layers below a model of which any name matches, each once, by its first name.
+
+    Raises:
+        InputError: the model has none, a pattern that matches none.
+    """
+    named = {
+        name: layer
+        for name, layer in model.named_modules(remove_duplicate=False)
+        if name and isinstance(layer, torch.nn.Linear)
+    }
+    if not named:
+        raise InputError("model has no torch.nn.Linear below it; give a module that holds linear layers")
+    chosen = {named[name] for name in chosen_names(named, only)}
+    first: dict[torch.nn.Linear, str] = {}
+    for name, layer in named.items():
+        first.setdefault(layer, name)
+    return {name: layer for layer, name in first.items() if layer in chosen}
+
+
+def replace_layers(model: torch.nn.Module, replacements: Mapping[torch.nn.Module, torch.nn.Module]) -> None:
+    """Put other layers in the place of these under all names: a tied layer has several."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child is not None and child in replacements:
+                setattr(parent, name, replacements[child])
+
+
+def freeze(model: torch.nn.Module) -> None:
+    """No parameter learns, nor by a gradient that it has from before: optimisers would follow that one too."""
+    model.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = None
+
+
 @contextlib.contextmanager
 def quiet(*models: torch.nn.Module) -> Iterator[None]:
     """Switch to evaluation mode, and restore each module's mode afterwards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +17,10 @@ from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
 from kofn.tables.assign_arguments import LINKS, AssignArguments
 from kofn.tables.read import Pool, read_pairs, read_scores, read_vectors, without_gaps
+from kofn.tables.unlike import unlike_bins
 
 # Words of which each bin may have its own, with their flags.
 _BY_BIN = {"capacity": "capacity", "min_size": "min-size", "limits": "limit"}
-
-# How many times the largest of all other scores the smallest of a column is that hardly holds scores.
-_FAR = 10
 
 
 class Call(NamedTuple):
@@ -59,7 +57,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         if arguments.sense == "min":
             matrix = np.where(matrix == -np.inf, -np.inf, -matrix)
         blank = (f"no item may go to bin {name!r}: it has no score" for name in _blank(matrix, names))
-        odd = () if arguments.columns else _of_another_size(matrix, names)
+        odd = () if arguments.columns else unlike_bins(names, matrix)
         notes = (*left, *blank, *odd)
     else:
         compared = _vectors(table, arguments)
@@ -79,23 +77,6 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
         notes=notes,
     )
     return without_gaps(pool, arguments)
-
-
-def _of_another_size(matrix: NDArray[Any], names: Sequence[str]) -> Iterator[str]:
-    """A note on each column whose numbers are far larger than all others, as years and sizes are beside scores."""
-    sizes = np.abs(np.where(np.isfinite(matrix), matrix, np.nan))
-    filled = np.flatnonzero(~np.isnan(sizes).all(axis=0))
-    if len(filled) < 2 or len(names) != matrix.shape[1]:
-        return
-    low, high = np.nanmin(sizes[:, filled], axis=0), np.nanmax(sizes[:, filled], axis=0)
-    for index, column in enumerate(filled.tolist()):
-        rest = np.delete(high, index).max()
-        if low[index] > _FAR * rest > 0:
-            others = ",".join(name for name in names if name != names[column])
-            yield (
-                f"{names[column]} is taken as a bin, with scores from {low[index]:g} to {high[index]:g} where the "
-                f"others reach {rest:g}; to leave it out: --columns {others}"
-            )
 
 
 def _blank(matrix: NDArray[Any], names: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from kofn.core.checks import InputError, load_arrays
 from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.netcdf import SUFFIXES as NETCDF
-from kofn.tables.netcdf import read_posterior
+from kofn.tables.netcdf import read_posteriors
 from kofn.tables.read import ARRAYS, TABLES, is_scores, scores_with_gaps
 
 # How the command line is told that members are draws.
@@ -42,8 +42,8 @@ def read_draws(paths: Sequence[str], reading: Reading, columns: Sequence[str] | 
     """The draws of each file: an array (draws, parameters), or a mapping parameter -> (draws, ...).
 
     Args:
-        paths: .npy and .npz files, tables, or .nc of ArviZ, whose chains are joined. An archive of one array of two
-            axes holds unnamed parameters.
+        paths: .npy and .npz files, tables, or .nc of ArviZ, whose chains are joined, and whose parameters are named
+            after coordinates. An archive of one array of two axes holds unnamed parameters.
         reading: how tables of text are read.
         columns: the parameters of tables, by default every numeric column but those `of_the_sampler`; the variables of
             .nc, by default all of numbers.
@@ -54,13 +54,13 @@ def read_draws(paths: Sequence[str], reading: Reading, columns: Sequence[str] | 
     arrays = {suffix_of(Path(path)) in ARRAYS for path in paths}
     if columns is not None and True in arrays:
         raise InputError("--columns names the parameters of tables and of .nc, arrays have none; leave it out")
-    return [_read(path, reading, columns) for path in paths]
+    netcdf = [path for path in paths if suffix_of(Path(path)) in NETCDF]
+    named = dict(zip(netcdf, read_posteriors(netcdf, columns), strict=True))
+    return [named[path] if path in named else _read(path, reading, columns) for path in paths]
 
 
 def _read(path: str, reading: Reading, columns: Sequence[str] | None) -> Any:
     suffix = suffix_of(Path(path))
-    if suffix in NETCDF:
-        return read_posterior(path, columns)
     if suffix not in (*ARRAYS, *TABLES):
         raise InputError(f"{path} holds no draws; give .npy, .npz, a table or .nc of ArviZ, one a shard")
     if suffix in ARRAYS:

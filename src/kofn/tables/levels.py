@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from kofn.core.checks import InputError, nearest
-
-_DIGITS = re.compile(r"\d+(\.\d+)?")
-
-
-def has_digits(name: str) -> bool:
-    """Whether a column is named as levels are: by a number, or by a word with one."""
-    return bool(_DIGITS.search(name))
+from kofn.tables.unlike import as_typed, of_no_series
 
 
 def amount_of(name: str) -> float | None:
@@ -41,29 +34,27 @@ def columns_by_level(stem: str, names: Sequence[str]) -> dict[float, str]:
     return {level: name for name, level in levels.items() if level is not None}
 
 
-def refuse_no_levels(source: str, names: Sequence[str], sizes: str, levels: str) -> None:
+def refuse_no_levels(source: str, names: Sequence[str], sizes: str | None, levels: str) -> None:
     """Refuse a column whose name is not like those of the others, which are numbers or hold numbers.
 
     Args:
         source: the table's name.
         names: the columns of numbers.
-        sizes: how the items' sizes are named, with {} for the column.
+        sizes: how the items' sizes are named, with {} for the column; None where they are named already.
         levels: how the levels are named, with {} for the columns.
 
     Raises:
         InputError: names the column, and how to say what it is.
     """
-    stems = {name: _DIGITS.sub("#", name.strip()) for name in names}
-    if not stems:
+    others = of_no_series(names)
+    if not others:
         return
-    stem, alike = Counter(stems.values()).most_common(1)[0]
-    others = [name for name in names if stems[name] != stem]
-    if "#" in stem and alike > 1 and others:
-        listed = ",".join(name.strip() for name in names if stems[name] == stem)
-        raise InputError(
-            f"{source} column {others[0]!r} holds numbers and is not named like the levels ({listed}); if it is the "
-            f"items' size, say {sizes.format(repr(others[0]))}, else name the levels: {levels.format(listed)}"
-        )
+    series = [name for name in names if name not in others]
+    are_sizes = f"if it is the items' size, say {sizes.format(repr(others[0]))}, else " if sizes else ""
+    raise InputError(
+        f"{source} column {others[0]!r} holds numbers and is not named like the levels "
+        f"({','.join(name.strip() for name in series)}); {are_sizes}name the levels: {levels.format(as_typed(*series))}"
+    )
 
 
 def with_named_levels(given: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +85,7 @@ def with_named_levels(given: dict[str, Any]) -> dict[str, Any]:
     names = [name for name, kind in frame.schema.items() if kind.is_numeric() and name != ids]
     if not all(isinstance(name, str) for name in frame.columns):
         return given
-    refuse_no_levels("curves", names, "sizes={}", "curves=frame[[...]] of {}")
+    refuse_no_levels("curves", names, "sizes={}" if sizes is None else None, "curves=frame[[...]] of {}")
     amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
     if len(amounts) == len(frame.columns) - (ids in frame.columns) and amounts and given.get("levels") is None:
         ordered = sorted(amounts, key=lambda name: amounts[name])

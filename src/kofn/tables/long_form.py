@@ -15,6 +15,7 @@ from kofn.io.cells import typed_cells
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.tables.read import is_blank, is_scores, scores_with_gaps
+from kofn.tables.unlike import as_typed
 
 # What the columns of a table of scores in the long form are called, word by word.
 _CALLED = {
@@ -59,7 +60,7 @@ def long_columns(table: Table, named: Sequence[str] | None) -> LongColumns | Non
     """
     if named is not None:
         if len(named) not in (3, 4):
-            raise InputError(f"--long {','.join(named)}: give {_HINT}")
+            raise InputError(f"--long {as_typed(*named)}: give {_HINT}")
         names = table.named(tuple(named))
         if not _may_score(table, names[-1]):
             raise InputError(f"--long: {names[-1]!r} holds no numbers; name the column of scores last, as in {_HINT}")
@@ -143,14 +144,14 @@ def refuse_long_form(
     of_each = f": {guess.score!r} of each {guess.system!r} by each {guess.judge!r}" if whole else ""
     on_each = f" on each {guess.item!r}" if whole and guess.item else ""
     key = next((name for name in table.columns if name != guess.score and _may_name(table, name)), "COL")
-    judges = ",".join(name for name in table.columns if is_scores(table, name)) or "A,B"
-    named = ",".join(columns)
+    judges = as_typed(*[name for name in table.columns if is_scores(table, name)] or ["A", "B"])
+    named = as_typed(*columns)
     remedy = call(columns) if call else f"--long {named}"
     repeated = ", ".join(repr(name) for name in texts if not _differs(table, [name]))
     raise InputError(
         f"{table.path} repeats what it holds in {repeated}, as a table of one score a row{of_each}"
         f"{on_each}; if it is one, say {remedy}; if each row is an alternative of its own, say which column names it, "
-        f"--id {key}, or which judge, --columns {judges}"
+        f"--id {as_typed(key)}, or which judge, --columns {judges}"
     )
 
 

@@ -20,6 +20,7 @@ from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
 from kofn.tables.draws import SEVERAL_ARCHIVES
+from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
 
@@ -102,7 +103,7 @@ def read_predictions(
     compared = _features(tables, features)
     others |= set(features or ())
     if len(tables) == 1:
-        read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others)
+        read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others, features=features)
     else:
         read = _of_tables(tables, label=label, columns=columns, id_column=id_column, others=others)
     _refuse_infinite(paths, read)
@@ -120,24 +121,6 @@ def _refuse_infinite(paths: Sequence[str], read: Predictions) -> None:
                 f"{path}: member {read.names[number]!r} at row {row} is infinite; leave it empty (NaN) where it has no "
                 "prediction"
             )
-
-
-def _refuse_features(values: Mapping[str, Array], y: Array) -> None:
-    """Refuse columns that nobody named and that are no probabilities, where others are and the answers are classes."""
-    from kofn.combination.ensembles._task import are_chances
-
-    whole = y.dtype.kind in "Ub" or (len(np.unique(y)) == 2 and bool(np.isin(y, (0, 1)).all()))
-    chances = [name for name, column in values.items() if are_chances(np.asarray(column).reshape(-1, 1))]
-    others = [name for name in values if name not in chances]
-    if not whole or not chances or not others:
-        return
-    column = np.asarray(values[others[0]])
-    row = int(np.flatnonzero((column < 0) | (column > 1))[0])
-    raise InputError(
-        f"{others[0]!r} at row {row} is {column[row]:.6g}, no probability as {chances[0]!r} is, so {', '.join(others)} "
-        f"may be no predictions: name the models with --columns {','.join(chances)}, or the features that rows are "
-        f"compared by with --feature-columns {','.join(others)}; of logits take the softmax"
-    )
 
 
 def _features(tables: Sequence[Table], names: Sequence[str] | None) -> Array | None:
@@ -177,6 +160,7 @@ def of_table(
     columns: Sequence[str] | None,
     id_column: str | None,
     others: Collection[str],
+    features: Sequence[str] | None = None,
 ) -> Predictions:
     """The members of one table: a column each, or one for each class, named as `forest_yes`, `forest_no`; columns in
     `others` are no predictions."""
@@ -187,7 +171,7 @@ def of_table(
     ids = None if id_column is None else table.ids(id_column)
     values = {name: scores_with_gaps(table, name) for name in names}
     if columns is None and y is not None:
-        _refuse_features(values, y)
+        refuse_features(values, y, id_column, features)
     grouped = None if y is None else _by_class(names, [str(name) for name in np.unique(y).tolist()])
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))

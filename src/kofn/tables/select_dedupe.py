@@ -74,27 +74,43 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
         for group, (least, _) in ends.items():
             members = open_ & (groups[column] == group)
             left = int((members & duplicates.keep).sum())
-            if left < least <= members.sum():
+            if left < least <= members.sum() and arguments.rows_of_whole is None:
                 raise InfeasibleError(
                     f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
                     f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
                 )
     dropped = np.flatnonzero(~duplicates.keep)
     open_left = int((open_ & duplicates.keep).sum())
-    if arguments.k is not None and arguments.budget is None and open_left < arguments.k <= open_.sum():
+    # A beginning of the file says nothing of what the whole leaves.
+    if arguments.rows_of_whole is None and _asks_more(arguments, open_left, int(open_.sum())):
         raise InputError(
             f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
             f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
         )
     pairs = _pairs(pool, dropped, duplicates.of[dropped], duplicates.similarity[dropped], owned)
     theirs = f", {pairs.owned.sum():,} of them of rows of {owned.name}" if owned and pairs.owned is not None else ""
-    notes = [f"dropped {len(dropped):,} near-duplicates {how}{theirs}, {len(keys) - len(dropped):,} rows left", *recall]
+    notes = [_dropped_line(arguments, len(dropped), f"{how}{theirs}", len(keys)), *recall]
     if arguments.text and (blank := _blank(pool, arguments.text)) > 1:
         only_missing = "" if arguments.empty == "drop" else "; --drop-empty leaves out rows that miss one"
         notes.append(f"{blank:,} texts are empty and count as near-duplicates of one another{only_missing}")
     if arguments.only_dedupes and known is not None:
         notes.append(f"{known.sum():,} rows with a label in {arguments.label_column!r} stay")
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, *notes), duplicates=pairs)
+
+
+def _asks_more(arguments: SelectArguments, left: int, n: int) -> bool:
+    """Whether -k asks for more rows than are left of those that there were, where it says how many."""
+    return arguments.k is not None and arguments.budget is None and left < arguments.k <= n
+
+
+def _dropped_line(arguments: SelectArguments, dropped: int, how: str, n: int) -> str:
+    """What is said of near-duplicates; of a beginning of the file, what it tells of the whole."""
+    if (rows := arguments.rows_of_whole) is None:
+        return f"dropped {dropped:,} near-duplicates {how}, {n - dropped:,} rows left"
+    return (
+        f"of the first {n:,} rows {dropped:,} are near-duplicates {how}; if the rest is like them, about "
+        f"{round(rows * (n - dropped) / n):,} of all {rows:,} rows are left"
+    )
 
 
 def _by_cells(

@@ -97,8 +97,8 @@ def _refuse_other_count(arguments: SelectArguments, column: Any, most: int, labe
 
 
 def counted_quotas(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
-    """The same in whole numbers of picks, under the groups' own names."""
-    if not arguments.quota_columns:
+    """The same in whole numbers of picks, under the groups' own names; none of a beginning, which may lack a group."""
+    if not arguments.quota_columns or arguments.rows_of_whole is not None:
         return {}
     checked = checks.quotas(quotas_of(pool, arguments))
     groups = groups_of(pool, arguments)

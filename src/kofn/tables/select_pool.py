@@ -35,6 +35,7 @@ from kofn.tables.select_dedupe import refuse_labels_without_use, without_duplica
 from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with_count
 from kofn.tables.select_rounds import labelled, next_round, without_labelled
 from kofn.tables.select_unused import refuse_unused
+from kofn.tables.unlike import of_the_row, unlike_bins, unlike_line
 from kofn.tables.words import NAMES_ROWS
 
 # Texts that are looked at together.
@@ -83,13 +84,16 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     if parts is not None:
         X, notes, by_words = parts, (how_of(parts),), parts.by_words
     elif arguments.by_scores:
-        matrix, _, notes = read_scores(table, arguments)
+        matrix, bins, notes = read_scores(table, arguments)
+        notes += () if arguments.columns else tuple(unlike_bins(bins, matrix))
         if matrix.ndim == 1:
             matrix, scores = None, matrix
     elif arguments.by_rankings:
         if arguments.columns is None:
             refuse_long_judges(table, arguments.id_column, _named_columns(arguments))
         matrix_columns, matrix = read_judges(table, arguments.columns, arguments.id_column)
+        if arguments.columns is None:
+            notes = tuple(unlike_line(matrix_columns, of_the_row(matrix_columns), "judge"))
     elif arguments.compares and not (arguments.only_dedupes and arguments.text):
         files = {
             name: file

@@ -139,3 +139,21 @@ def test_refusals_of_expert_bits() -> None:
         refused(lambda options=options: kofn.allocate(error, budget=3, method="expert_bits", **options), says)
     with pytest.raises(InputError, match="groups are the blocks that at_least is held in"):
         kofn.allocate(error, budget=3, groups=["a", "b"], method="expert_bits")
+
+
+@pytest.mark.parametrize("of_losses", [1e-100, 1e-9, 1e13])
+@pytest.mark.parametrize("of_costs", [1e-100, 1e-9, 1e8])
+def test_bits_of_experts_in_any_unit_against_enumeration(of_losses: float, of_costs: float) -> None:
+    rng = np.random.default_rng(1)
+    loss = np.sort(rng.integers(1, 60, (4, 3)), axis=1)[:, ::-1].astype(float)
+    sizes, rows = rng.integers(1, 5, 4).astype(float), np.arange(4)
+    kept = [
+        level
+        for level in itertools.product(range(3), repeat=4)
+        if sizes @ (np.array(level) + 1) <= 2 * sizes.sum() and level.count(1) >= 2
+    ]
+    plan = kofn.allocation.expert_bits(
+        loss * of_losses, budget=2 * sizes.sum() * of_costs, sizes=sizes * of_costs, gamma=1.0, at_least={2: 2}
+    )
+    assert tuple((plan.amounts - 1).tolist()) in kept
+    assert plan.value / of_losses == pytest.approx(min(float(loss[rows, level].sum()) for level in kept), rel=1e-9)

@@ -194,3 +194,27 @@ def test_time_that_ends_before_any_plan_is_no_empty_answer(monkeypatch: pytest.M
     monkeypatch.setattr(_core_search, "_kept", lambda *_: (None, np.inf, -np.inf))
     with pytest.raises(FailureError, match="time_limit=1e-09: no plan that keeps budget, k was found"):
         kofn.allocate(LOSS, budget=4, k=2, time_limit=1e-9)
+
+
+@pytest.mark.parametrize("of_losses", [1e-100, 1e-9, 1e13])
+@pytest.mark.parametrize("of_costs", [1e-100, 1e-9, 1e8])
+def test_programs_in_any_unit_against_enumeration(of_losses: float, of_costs: float) -> None:
+    rng = np.random.default_rng(3)
+    loss = np.sort(rng.integers(1, 60, (4, 3)), axis=1)[:, ::-1].astype(float)
+    sizes, took = rng.integers(1, 5, 4).astype(float), rng.integers(0, 6, (4, 3)).astype(float)
+    budget, limit = float(sizes.sum()), float(took.max(axis=1).sum() // 2)
+    rows = np.arange(4)
+    kept = [
+        level
+        for level in itertools.product(range(3), repeat=4)
+        if sizes @ level <= budget and took[rows, level].sum() <= limit and np.count_nonzero(level) <= 3
+    ]
+    best = min(float(loss[rows, level].sum()) for level in kept)
+    plan = constrained_knapsack(
+        loss * of_losses, budget=budget * of_costs, sizes=sizes * of_costs, resources={"ms": took * of_costs},
+        limits={"ms": limit * of_costs}, k=3,
+    )  # fmt: skip
+    assert tuple(plan.amounts.tolist()) in kept
+    assert plan.value / of_losses == pytest.approx(best, rel=1e-9)
+    assert plan.bound is not None
+    assert plan.bound / of_losses <= best * (1 + 1e-9)

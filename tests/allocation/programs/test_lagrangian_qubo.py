@@ -40,6 +40,40 @@ def test_value_and_bounds_enclose_the_optimum_with_pairs_and_both_sides(update: 
 
 
 @pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("of_costs", [1e-100, 1e-10, 1e9, 1e13])
+@pytest.mark.parametrize("of_rows", [1e-100, 1e-9, 1.0, 1e8])
+@pytest.mark.filterwarnings("error")
+def test_programs_in_any_unit_against_enumeration(update: Any, of_costs: float, of_rows: float) -> None:
+    rng = np.random.default_rng(int(of_costs > 1) + 2)
+    c, Q, A = rng.normal(size=6), rng.normal(size=(6, 6)) / 3, rng.integers(-3, 6, (2, 6)).astype(float)
+    high = np.array([4.0, 5.0])
+    asked: dict[str, Any] = {"update": update, "iterations": 6, "reads": 2, "sweeps": 20}
+    for pairs in (Q, 0 * Q):
+        plan = lagrangian_qubo(of_costs * c, of_rows * A, Q=of_costs * pairs, high=of_rows * high, **asked)
+        best = enumerated(c, pairs, A, high)
+        assert (A @ plan.amounts <= high).all()
+        assert plan.bound is not None
+        assert max(plan.info["bounds"]) / of_costs <= best + 1e-9 <= plan.value / of_costs + 2e-9
+        assert plan.value == pytest.approx(plan.values.sum())
+        if plan.status == "optimal":
+            assert plan.value / of_costs == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_limits_that_rounding_alone_puts_out_of_reach_are_kept() -> None:
+    weight = np.array([9.1, 5.0, 6.1, 9.7, 7.3])
+    assert weight.sum() < 37.2
+    for update in UPDATES:
+        plan = lagrangian_qubo(np.ones(5), weight, low=37.2, update=update)
+        assert (plan.value, plan.amounts.tolist()) == (5, [1] * 5)
+        # No price of that limit proves more than the bits cost.
+        assert max(plan.info["bounds"]) <= 5 + 1e-9
+    refused(lambda: lagrangian_qubo(np.ones(5), weight, low=37.201), "a limit of 37.201 cannot be kept")
+    apart = lagrangian_qubo([-5e9, -1e9, 6e9, -5e9, -2e9], [[1.0, 6, -1, 2, -1]], high=3.0, iterations=5, reads=1)
+    assert apart.value == -12e9
+
+
+@pytest.mark.parametrize("update", UPDATES)
 def test_a_knapsack_against_highs(update: Any) -> None:
     rng = np.random.default_rng(2)
     weight = rng.integers(5, 60, (3, 30))

@@ -48,6 +48,65 @@ def test_duals_are_the_differences_of_the_optimum() -> None:
             )
 
 
+def in_units(of_costs: float, of_water: float, penalty: float = 50) -> StagedProgram:
+    """The same stores, measured otherwise."""
+    given = store()
+    parts = ("low", "high", "state_bounds", "control_bounds", "start")
+    return store(
+        cost=given.cost * of_costs,
+        terminal=given.terminal * of_costs,
+        penalty=penalty * of_costs,
+        **{name: getattr(given, name) * of_water for name in parts},
+    )
+
+
+@pytest.mark.parametrize("of_costs", [1e-100, 1e-8, 1.0, 1e13])
+@pytest.mark.parametrize("of_water", [1e-100, 1e-8, 1.0, 1e9])
+def test_programs_in_any_unit(of_costs: float, of_water: float) -> None:
+    rng = np.random.default_rng(5)
+    flow, targets = rng.uniform(0, 4, (4, 2)), rng.uniform(1, 5, (4, 2))
+    program = in_units(of_costs, of_water)
+    for given in (None, targets):
+        same = store().solve(flow, given)
+        answer = program.solve(flow * of_water, None if given is None else given * of_water)
+        least = same.total + 50 * same.missed
+        got = answer.total / of_costs / of_water + 50 * (answer.missed / of_water)
+        assert got == pytest.approx(least, rel=1e-7)
+        assert answer.controls @ program.rows[0] == pytest.approx(8 * of_water, rel=1e-6)
+        assert (answer.states >= 0).all()
+        assert (answer.states <= program.state_bounds[:, 1]).all()
+        assert (answer.controls <= program.control_bounds[:, 1]).all()
+        before = np.vstack([program.start, answer.states[:-1]])
+        moved = before + flow * of_water + answer.controls @ program.effect.T
+        np.testing.assert_allclose(moved, answer.states, atol=1e-9 * of_water)
+        np.testing.assert_allclose(answer.duals / of_costs, same.duals, rtol=1e-6, atol=1e-6)
+
+
+def test_a_store_far_smaller_than_another_and_controls_of_large_units() -> None:
+    # The second store, its inflow and what it turbines are a hundred-millionth of the first's.
+    small = 1e-8
+    apart = StagedProgram(
+        cost=[0, 5, 0, 0, 5, 0],
+        effect=[[-1, 0, -1, 0, 0, 0], [0, 0, 0, -1, 0, -1]],
+        rows=[[1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]],
+        low=[2, 2 * small],
+        high=[2, 2 * small],
+        state_bounds=[[0, 4], [0, 4 * small]],
+        control_bounds=[[0, 9]] * 6,
+        start=[1, small],
+        terminal=[0, 0],
+        penalty=100,
+    )
+    answer = apart.solve([[0.0, 0.0], [2.0, 2 * small]])
+    assert answer.controls[:, 3:5].sum(axis=1) == pytest.approx([2 * small] * 2, rel=1e-6)
+    assert answer.costs.sum() == pytest.approx(5 + 5 * small, rel=1e-12)
+    bought = StagedProgram(
+        cost=[1, 2], effect=[[1e-12, 1e-12]], rows=[[0, 0]], low=[-1], high=[1], state_bounds=[[3, 9]],
+        control_bounds=[[0, 1e12]] * 2, start=[1], terminal=[0], penalty=1,
+    )  # fmt: skip
+    assert bought.solve([[0.0]]).controls[0] == pytest.approx([1e12, 1e12])
+
+
 def test_the_gradient_of_the_weights_is_that_of_the_cost() -> None:
     rng = np.random.default_rng(2)
     program = store()
@@ -99,6 +158,12 @@ def test_refusals() -> None:
     refused(lambda: store(low=[[8]], high=[[8]]).solve([[1.0, 1.0]] * 2), "limits of 1 stages, asked for 2")
     none = store(control_bounds=[[0, 1]] * 6)
     refused(lambda: none.solve([[0.0, 0.0]]), "no controls keep rows", InfeasibleError)
+    refused(
+        lambda: store(
+            cost=[0, 0, 0, 0, -1, 0], rows=[[1, 0, 0, 0, 0, 0]], low=[0], control_bounds=[[0, np.inf]] * 6
+        ).solve([[0.0, 0.0]]),
+        "cost: the controls have no least cost",
+    )
     refused(lambda: fit_target_policy("x", [[[1.0]]]), "give a StagedProgram")  # type: ignore[arg-type]
     refused(lambda: fit_target_policy(store(), [[1.0, 2.0]]), "inflows has shape (1, 2)")
     policy = fit_target_policy(store(), np.ones((1, 2, 2)), epochs=1)

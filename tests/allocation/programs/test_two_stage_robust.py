@@ -11,7 +11,7 @@ from refusals import refused
 from scipy.optimize import linprog
 
 from kofn.allocation import LearnedRecourse, TwoStageProgram, fit_recourse, two_stage_knapsack, two_stage_robust
-from kofn.core.checks import InfeasibleError
+from kofn.core.checks import FailureError, InfeasibleError
 
 
 def drawn(seed: int, n: int = 4, gamma: float = 1.5) -> TwoStageProgram:
@@ -60,6 +60,73 @@ def test_the_optimum_is_that_of_enumeration(seed: int) -> None:
         c=stages.c, d=stages.d, deviations=stages.deviations, T=stages.T, W=stages.W, h=stages.h, scenarios=corners
     )
     assert two_stage_robust(listed).value == pytest.approx(enumerated(listed), abs=1e-5)
+
+
+def in_units(stages: TwoStageProgram, of_costs: float, of_rows: float) -> TwoStageProgram:
+    """The program with costs and limits in other units."""
+    return TwoStageProgram(
+        c=stages.c * of_costs, d=stages.d * of_costs, deviations=stages.deviations * of_costs, T=stages.T * of_rows,
+        W=stages.W * of_rows, h=stages.h * of_rows, gamma=stages.gamma, scenarios=stages.scenarios,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("of_costs", [1e-100, 1e-8, 1e-6, 1e9, 1e13])
+@pytest.mark.parametrize("of_rows", [1e-100, 1e-6, 1.0, 1e8])
+def test_programs_in_any_unit_against_enumeration(of_costs: float, of_rows: float) -> None:
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        n, m, p = 2, 3, 2
+        stages = TwoStageProgram(
+            c=rng.integers(-6, 7, n),
+            d=rng.integers(-9, 3, m),
+            deviations=rng.integers(0, 6, (m, p)),
+            T=np.vstack([-np.eye(n), rng.integers(0, 4, n)]),
+            W=np.vstack([np.eye(n, m), rng.integers(1, 5, m)]),
+            h=np.r_[np.zeros(n), 5.0],
+            gamma=1,
+        )
+        plan = two_stage_robust(in_units(stages, of_costs, of_rows))
+        optimum = enumerated(stages)
+        assert plan.status == "optimal"
+        assert plan.value / of_costs == pytest.approx(optimum, rel=1e-8, abs=1e-8)
+        x = plan.amounts.astype(float)
+        scaled = in_units(stages, of_costs, of_rows)
+        value, u = scaled.worst(x)
+        cost, y = scaled.recourse(x, u)
+        assert cost == value
+        assert (stages.T @ x + stages.W @ y <= stages.h).all()
+        assert float(stages.c @ x) + value / of_costs == pytest.approx(optimum, rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-9, 1e12])
+def test_knapsacks_and_networks_in_any_unit(unit: float) -> None:
+    stages = drawn(2)
+    rows = np.ones((len(stages.h), 1))
+    rows[0] = unit
+    weighed = TwoStageProgram(
+        c=stages.c * unit, d=stages.d * unit, deviations=stages.deviations * unit, T=stages.T * rows,
+        W=stages.W * rows, h=stages.h * rows[:, 0], gamma=stages.gamma,
+    )  # fmt: skip
+    assert two_stage_robust(weighed).value / unit == pytest.approx(enumerated(stages), rel=1e-8)
+    same, learned = (fit_recourse(program, samples=20, units=2) for program in (stages, weighed))
+    assert learned.r2 == pytest.approx(same.r2, rel=0.05, abs=0.05)
+    x, cost = learned.main(weighed, [np.zeros(4)])
+    choices = [
+        unit * float(stages.c @ bits) + learned.predict(bits, np.zeros(4))
+        for bits in itertools.product((0, 1), repeat=4)
+    ]
+    assert cost / unit == pytest.approx(min(choices) / unit, rel=1e-5)
+    assert unit * float(stages.c @ x) + learned.predict(x, np.zeros(4)) == pytest.approx(min(choices), rel=1e-5)
+
+
+def test_costs_that_differ_in_a_late_digit_are_told_apart() -> None:
+    stages = TwoStageProgram(
+        c=[-1e7, -1e7 - 1], d=[0.0], deviations=[[0.0]], T=np.zeros((1, 2)), W=[[1.0]], h=[1.0], gamma=1,
+        A=[[1.0, 1.0]], high=[1.0],
+    )  # fmt: skip
+    plan = two_stage_robust(stages)
+    assert plan.amounts.tolist() == [0, 1]
+    assert plan.value == -1e7 - 1
 
 
 def test_programs_that_hold_the_network_agree_with_it() -> None:
@@ -116,6 +183,31 @@ def test_refusals() -> None:
     refused(
         lambda: two_stage_robust(stages, learned=fit_recourse(drawn(0), samples=20, units=2)), "learned is of (4, 4)"
     )
+    for call, says in (
+        (lambda: stages.recourse([1, 1], [0]), "x has 2 values, c has 1; give"),
+        (lambda: stages.recourse([2], [0]), "x at row 0 is 2; give whole numbers from 0 to 1"),
+        (lambda: stages.worst([0.5]), "x at row 0 is 0.5; give whole numbers"),
+        (lambda: stages.worst([np.nan]), "x at row 0 is NaN"),
+        (lambda: stages.recourse([1], [0, 0]), "u has 2 values, deviations 1 columns"),
+        (lambda: stages.recourse([1], [1.5]), "u at row 0 is 1.5; give numbers from 0 to 1"),
+        (lambda: stages.recourse([1], [np.nan]), "u at row 0 is NaN"),
+        (lambda: TwoStageProgram(**{**given, "gamma": 0.5}).recourse([1], [1]), "u comes to 1, gamma is 0.5"),
+        (
+            lambda: TwoStageProgram(**{**given, "gamma": None, "scenarios": [[0.0]]}).recourse([1], [1]),
+            "u is none of the scenarios",
+        ),
+        (lambda: TwoStageProgram(**{**given, "bounds_y": (0, np.nan)}), "bounds_y has a NaN"),
+        (lambda: TwoStageProgram(**{**given, "W": [[1e15]]}), "T, W at row 0, column 1 is 1e+15"),
+        (
+            lambda: TwoStageProgram(**{**given, "W": [[1e-10]], "bounds_y": (0, 1e9)}),
+            "T, W at row 0, column 1 is 1e-10, which the solver reads as 0",
+        ),
+        (lambda: TwoStageProgram(**{**given, "T": [[0]], "W": [[1e-100]], "h": [1]}), "h at row 0 is 1, too far from"),
+    ):
+        refused(call, says)
+    open_ended = TwoStageProgram(**{**given, "T": [[0.0]], "W": [[-1.0]], "bounds_y": (0, np.inf)})
+    for call in (lambda: open_ended.recourse([0], [0]), lambda: two_stage_robust(open_ended)):
+        refused(call, "give bounds_y", FailureError)
     none = TwoStageProgram(**{**given, "h": [-2.0]})
     refused(lambda: two_stage_robust(none), "A, T: no x keeps its limits", InfeasibleError)
     refused(lambda: none.recourse([0], [0]), "x leaves no y", InfeasibleError)

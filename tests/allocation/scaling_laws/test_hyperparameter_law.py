@@ -95,6 +95,7 @@ def test_refusals() -> None:
     N, D, values, loss = sweeps()
     two = (SIZES[0] == N) & (TOKENS[2] > D)
     few = {name: column[two] for name, column in values.items()}
+    law = fit_hyperparameter_law(N, D, values, loss, resamples=0)
     for call, says in (
         (lambda: fit_hyperparameter_law(N, D, {}, loss), "hyperparameters={}: give a name and the runs' values"),
         (lambda: fit_hyperparameter_law(N, D, {"tokens": D}, loss), "hyperparameters has 'tokens', which is an"),
@@ -105,6 +106,13 @@ def test_refusals() -> None:
         (lambda: fit_hyperparameter_law(N[two], D[two], few, loss[two]), "2 of 2 sweeps bound the best rate"),
         (lambda: fit_hyperparameter_law(np.ones(len(N)), D, values, loss), "parameters has 1 different values"),
         (lambda: fit_hyperparameter_law(N, D, values, loss, resamples=0).exponents(), "resamples=0: an interval takes"),
+        (
+            lambda: fit_hyperparameter_law(N, D, values, np.full(len(N), 2.5)),
+            "losses are all 2.5: no value of rate, batch",
+        ),
+        (lambda: law.best([], []), "parameters is empty"),
+        (lambda: law.best([1e9], []), "tokens is empty"),
+        (lambda: law.interval([1e9] * 2, [1e9] * 3), "shapes differ: parameters (2,), tokens (3,)"),
         (lambda: fit_hyperparameter_law(N, D, values, [[1.0]]), "losses has shape (1, 1)"),
     ):
         refused(call, says)

@@ -31,6 +31,7 @@ from refusals import refused
 
 from kofn.combination import ot_fusion, permute, singular_alignment, weight_matching
 from kofn.combination.alignment._coupling import coupling
+from kofn.core.checks import InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.laws import LAWS, Case, LawBroken
 
@@ -482,3 +483,30 @@ def test_the_laws_catch_orders_values_and_sums_that_are_wrong() -> None:
     unmatched = {name: np.tile(np.arange(4), (3, 1)) for name in plan.transforms}
     with pytest.raises(LawBroken):
         LAWS["blend"](dataclasses.replace(case, plan=dataclasses.replace(plan, transforms=unmatched)))
+
+
+def unit_networks(unit: float, *, recurrent: bool) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(2)
+    shapes: dict[str, tuple[int, ...]] = {"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5)}
+    if recurrent:
+        shapes = {"rnn.weight_ih_l0": (5, 3), "rnn.weight_hh_l0": (5, 5), "out.weight": (2, 5)}
+    return [{name: unit * rng.normal(size=shape) for name, shape in shapes.items()} for _ in range(3)]
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e-30, 1e30, 1e150])
+def test_orders_do_not_depend_on_the_unit(unit: float, recurrent: bool) -> None:
+    plain = weight_matching(unit_networks(1.0, recurrent=recurrent))
+    plan = weight_matching(unit_networks(unit, recurrent=recurrent))
+    for name, orders in plain.transforms.items():
+        np.testing.assert_array_equal(plan.transforms[name], orders)
+    for fact in ("distance_before", "distance_after"):
+        np.testing.assert_allclose(plan.info[fact], unit * np.array(plain.info[fact]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_distances_whose_squares_are_beyond_floats_are_refused(recurrent: bool) -> None:
+    with pytest.raises(
+        InputError, match=r"member \d is at distance .*e\+160 from the reference, whose square is beyond"
+    ):
+        weight_matching(unit_networks(1e160, recurrent=recurrent))

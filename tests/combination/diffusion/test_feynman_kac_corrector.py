@@ -127,7 +127,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("words", "message"), REFUSED, ids=[message[:20] for _, message in REFUSED])
 def test_refusals(words: dict[str, Any], message: str) -> None:
     wide = DiffusedMixture([[0.0]], [[9.0]])
-    narrow = DiffusedMixture([[0.0]], [[1.0]]) if "sigma_max" not in words else DiffusedMixture([[0.0]], [[25.0]])
+    narrow = (
+        DiffusedMixture([[0.0]], [[1.0]]) if "sigma_max" not in words else DiffusedMixture([[-9.0], [9.0]], [[1.0]])
+    )
     with pytest.raises(InputError) as error:
         feynman_kac_corrector([wide, narrow], **words)
     assert message in str(error.value)
@@ -156,3 +158,26 @@ def test_refusals_of_densities(make: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
         make()
     assert message in str(error.value)
+
+
+TURN = np.array([[0.6, -0.8], [0.8, 0.6]])
+
+
+@pytest.mark.parametrize(
+    ("members", "powers"),
+    [
+        ([([[0.0]], [[4.0]]), ([[1.0]], [[1.0]])], [2, -1]),
+        ([([[0.0]], [[4.0]]), ([[-9.0], [9.0]], [[1.0]])], [2, -1]),  # whose covariance, 82, is that of its modes
+        ([([[0.0], [1.0]], [[[1.0]], [[9.0]]]), ([[1.0]], [[1.0]])], [2, -1]),  # a wide component
+        (  # wider in one turned direction only, which is no axis
+            [([[0.0, 0.0]], TURN @ np.diag([1.0, 4.0]) @ TURN.T), ([[0.0, 0.0]], np.eye(2))],
+            [2, -1],
+        ),
+    ],
+)
+def test_products_that_fall_in_no_direction_are_refused(members: Any, powers: Any) -> None:
+    densities = [DiffusedMixture(*member) for member in members]
+    with pytest.raises(InputError, match=r"leave no density under noise of sigma_min=.*: along \[.*narrower densities"):
+        feynman_kac_corrector(densities, powers=powers, draws=20, steps=5, seed=0)
+    # The other way round the narrow one is the positive one.
+    feynman_kac_corrector(densities, powers=powers[::-1], draws=20, steps=5, seed=0)

@@ -168,12 +168,6 @@ def test_all_recipes_of_a_file_are_previewed(models: Path, tmp_path: Path, capsy
     assert sorted(each.name for each in tmp_path.iterdir()) == ["out", "r.yaml"]
 
 
-@pytest.mark.parametrize("name", ["alpaca", "chatml", "exaone", "llama3", "mistral"])
-def test_templates_that_mergekit_brings_along_are_refused_by_name(name: str, models: Path) -> None:
-    with pytest.raises(InputError, match=rf"{name}\.jinja\) after `chat_template: \|`"):
-        merge_recipe(listed(str(models / "a"), chat_template=name))
-
-
 def test_an_adapter_on_what_another_recipe_makes(models: Path, tmp_path: Path) -> None:
     made = listed("a", "c", name="x")
     whole = merged([made, listed("x+lora", "b")], models, tmp_path / "whole")

@@ -110,3 +110,24 @@ def test_limits_and_refusals() -> None:
         refused(lambda: diverse_search(X, shrinking, y=Y, budget=5), "returned shape (59, 2), before it (60, 2)"),
     }
     assert not untested(module, reached)
+
+
+@pytest.mark.parametrize("unit", [2.0**-600, 2.0**-400, 2.0**400, 2.0**600])
+def test_the_unit_does_not_decide(unit: float) -> None:
+    rng = np.random.default_rng(3)
+    y, configurations, noise = rng.normal(size=30), rng.random((12, 2)), rng.normal(size=(12, 30))
+
+    def evaluated(scale: float) -> Any:
+        def ask(i: int) -> Any:
+            return scale * (y + configurations[i, 0] + noise[i] * configurations[i, 1])
+
+        return diverse_search(scale * configurations, ask, y=scale * y, budget=6, seed=0).info["evaluated"].tolist()
+
+    assert evaluated(unit) == evaluated(1.0)
+
+
+def test_losses_beyond_floats_are_refused() -> None:
+    refused(
+        lambda: diverse_search(np.eye(4), lambda i: np.full(5, -1.7e308), y=np.full(5, 1.7e308), budget=4, seed=0),
+        "has a loss of inf: its predictions or y are too large to square",
+    )

@@ -88,3 +88,12 @@ def test_refusals(words: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         credal_mixture(**{"members": TASKS, **words})
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("unit", [1e-140, 1e-100, 1e-30, 1e30, 1e100, 1e140])
+def test_spreads_follow_the_unit(unit: float) -> None:
+    def spread(scale: float) -> Any:
+        tasks = [GaussianDensity([c * scale, 0.0], np.diag([scale**2, 4 * scale**2])) for c in (-4.0, 4.0, 4.5)]
+        return credal_mixture(tasks, seed=0).spread
+
+    np.testing.assert_allclose(spread(unit), unit * spread(1.0), rtol=1e-6)

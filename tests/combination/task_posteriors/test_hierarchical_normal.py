@@ -173,3 +173,51 @@ def test_refusals_of_episodes(make: Any, message: str) -> None:
     with pytest.raises(InputError) as error:
         make()
     assert message in str(error.value)
+
+
+def _quadratic(value: float, shift: float) -> Any:
+    return QuadraticEpisode.of_mode([value + shift], [[1.0]])
+
+
+def _gaussian(value: float, shift: float) -> Any:
+    return GaussianDensity([value + shift], [[1.0]])
+
+
+@pytest.mark.parametrize("member", [_quadratic, _gaussian])
+@pytest.mark.parametrize("shift", [-1e6, 2.0**31, 1.7e9, 1e12])
+def test_a_shift_of_all_tasks_shifts_the_answer(member: Any, shift: float) -> None:
+    # Whole sixteenths, so that a shift rounds nothing.
+    values = np.round(16 * np.random.default_rng(0).normal(scale=2.0, size=50)) / 16
+    here, there = (hierarchical_normal([member(value, off) for value in values], seed=0) for off in (0.0, shift))
+    rounding = 1e-12 * abs(shift)
+    for fact in ("population_covariance", "member_sds", "scale_matrix"):
+        np.testing.assert_allclose(there.info[fact], here.info[fact], rtol=1e-4 if member is _quadratic else 1e-6)
+    for fact in ("population_mean", "member_means"):
+        np.testing.assert_allclose(there.info[fact] - shift, here.info[fact], atol=1e-4 + rounding)
+    np.testing.assert_allclose(there.weights, here.weights, atol=1e-6)
+    np.testing.assert_allclose(there.spread, here.spread, atol=1e-3)
+
+
+def test_a_prior_counts_from_its_mean() -> None:
+    values = np.round(16 * np.random.default_rng(0).normal(scale=2.0, size=50)) / 16
+    answers = []
+    for shift in (0.0, 1e9):
+        prior = FewShotPrior(1, mean=[shift])
+        for value in values:
+            plan = prior.tell([_gaussian(value, shift)])
+        mean, covariance = prior.adapt(_gaussian(1.0, shift))
+        answers.append(
+            [plan.result["mean"][0] - shift, plan.result["covariance"][0, 0], mean[0] - shift, covariance[0, 0]]
+        )
+    np.testing.assert_allclose(answers[1], answers[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1e-100, 1e-9, 1e9, 1e100])
+def test_the_unit_of_parameters_is_that_of_the_answer(unit: float) -> None:
+    values = np.random.default_rng(0).normal(scale=2.0, size=30)
+    here, there = (
+        hierarchical_normal([GaussianDensity([scale * value], [[scale**2]]) for value in values], seed=0)
+        for scale in (1.0, unit)
+    )
+    np.testing.assert_allclose(there.info["population_covariance"] / unit / unit, here.info["population_covariance"])
+    np.testing.assert_allclose(there.result / unit, here.result)

@@ -90,3 +90,11 @@ def test_refusals() -> None:
     broken = {**moved, "vector": np.full(500, np.nan)}
     with pytest.raises(InputError, match=r"member 0: tensor 'vector' at .* is NaN"):
         arcee_fusion([broken], base=base)
+
+
+def test_divergences_are_bounded_as_those_of_mergekit() -> None:
+    # By plain divergences, 41.9 and 17.9, entry (0, 1) would count; with 1e-8 beside each probability none does.
+    base = np.array([[22.23, -19.67], [-5.64, 12.28]])
+    values = np.array([[4.07, 33.35], [-9.43, -27.97]])
+    np.testing.assert_array_equal(arcee_fusion([values], base=base).result, fused(base, values))
+    np.testing.assert_array_equal(arcee_fusion([values], base=base).result, base)

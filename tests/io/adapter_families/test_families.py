@@ -141,7 +141,7 @@ def test_a_configuration_that_scales_must_be_there(tmp_path: Path) -> None:
         refused(lambda folder=folder: lora_pairs(folder), says)
         (folder / CONFIG).unlink()
         refused(lambda folder=folder: lora_pairs(folder), "adapter_config.json is missing, which says how the factors")
-    refused(lambda: Adapter(lokr().tensors, {"peft_type": "LOKR"}), "is of type 'LOKR', not LORA")
+    refused(lambda: Adapter(lokr().tensors, {"peft_type": "LOKR"}), "is of no known LoRA form")
     path = kohya().save(tmp_path / "mlx" / "lora.safetensors")
     refused(lambda: lora_pairs(tmp_path / "nothing.safetensors"), "does not exist")
     (tmp_path / "mlx" / "adapters.safetensors").unlink()

@@ -30,6 +30,24 @@ def train(net: torch.nn.Module, after: object, steps: int, penalty: object = Non
         optimizer.zero_grad()
 
 
+def test_a_tied_layer_is_replaced_under_all_names() -> None:
+    layer = torch.nn.Linear(6, 6)
+    net = torch.nn.Sequential(layer, torch.nn.Sequential(torch.nn.Tanh(), layer))
+    ranks = AdaptiveRanks(net, 2, rank=2, steps=5)
+    assert net[0] is net[1][1] is ranks.layers["0"]
+    assert ranks.layers.keys() == {"0"}
+
+
+def test_gradients_from_before_move_no_frozen_parameter() -> None:
+    net = model()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(torch.ones(2, 6)).sum().backward()
+    before = net[0].bias.detach().clone()
+    AdaptiveRanks(net, 2, rank=2, steps=5)
+    optimizer.step()
+    assert torch.equal(net[0].linear.bias, before)
+
+
 def test_ranks_and_weights_are_those_of_peft() -> None:
     peft = pytest.importorskip("peft")
     ours, theirs = model(), model()

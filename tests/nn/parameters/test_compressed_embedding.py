@@ -29,12 +29,18 @@ def test_which_rows_are_the_same() -> None:
     hashed = CompressedEmbedding(50, 4, 10 * 16, kind="hash")
     assert torch.equal(hashed(torch.tensor(3)), hashed(torch.tensor(13)))
     composed = CompressedEmbedding(50, 4, 20 * 16, kind="quotient_remainder")
-    with torch.no_grad():
-        for table in composed.tables:
-            table.weight.normal_()
     assert len(torch.unique(composed(torch.arange(50)), dim=0)) == 50
     whole = CompressedEmbedding(30, 4, 30 * 16, kind="mixed")
     assert whole.stored_bytes == 30 * 16
+
+
+@pytest.mark.parametrize("kind", ["hash", "quotient_remainder", "mixed"])
+@pytest.mark.parametrize("outside", [-1, 50, 10**9])
+def test_ids_outside_are_refused_as_by_an_embedding(kind: str, outside: int) -> None:
+    table = CompressedEmbedding(50, 4, 20 * 16, kind=kind)
+    with pytest.raises(IndexError, match=rf"ids at \(0, 1\) is {outside}; the table has rows 0 to 49"):
+        table(torch.tensor([[49, outside]]))
+    assert table(torch.zeros(0, 3, dtype=torch.long)).shape == (0, 3, 4)
 
 
 def test_refusals() -> None:

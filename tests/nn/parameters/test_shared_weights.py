@@ -67,6 +67,24 @@ def test_steps_do_not_depend_on_how_large_the_stored_weights_are() -> None:
     assert not unscaled.isfinite().all() or (unscaled - wanted).abs().max() > 1
 
 
+def test_a_tied_layer_is_replaced_under_all_names() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(6, 6)
+    net = torch.nn.Sequential(layer, torch.nn.Sequential(torch.nn.Tanh(), layer), torch.nn.Linear(6, 2))
+    before = net(X)
+    shared = SharedWeights(net, 36, only="1.1")
+    assert net[0] is net[1][1] is shared.layers["0"]
+    torch.testing.assert_close(net(X), before)
+    assert sum(p.numel() for p in net.parameters()) == 36 + 6 + 12 + 2
+
+
+def test_a_weight_that_another_module_shares_is_refused() -> None:
+    net = torch.nn.Sequential(torch.nn.Embedding(6, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 6))
+    net[2].weight = net[0].weight
+    refused(lambda: SharedWeights(net, 8), "the weight of '2' is also 'weight' of '0'")
+    assert SharedWeights(net, 8, only="1").stored == 8
+
+
 def test_refusals() -> None:
     refused(lambda: SharedWeights(torch.nn.Sequential(torch.nn.ReLU()), 4), "no torch.nn.Linear")
     refused(lambda: SharedWeights(model(), 81), "budget=81 is above n=80")

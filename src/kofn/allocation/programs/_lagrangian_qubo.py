@@ -16,6 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import FailureError, InputError
 from kofn.core.helpers import helper
+from kofn.core.integer_programs import cost_unit
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
 from kofn.core.words import Limits
@@ -96,7 +97,10 @@ def lagrangian_qubo(
         >>> plan.amounts.tolist(), plan.value, plan.bound <= plan.value
         ([1, 0, 1, 0], -10.0, True)
     """
-    linear, pairs = quadratic(c, Q)
+    given, given_pairs = quadratic(c, Q)
+    # All that follows is in this unit, whose powers of 2 round nothing.
+    unit = cost_unit(max(float(np.abs(part).max(initial=0.0)) for part in (given, given_pairs)))
+    linear, pairs = given / unit, given_pairs / unit
     model = program(linear, A, low, high, (0, 1), 1)
     rows = _Rows.of(model.A, model.low, model.high)
     move = _MOVES[checks.choice(update, "update", _UPDATES)]
@@ -124,17 +128,17 @@ def lagrangian_qubo(
     return Allocation(
         n=len(linear),
         amounts=best,
-        values=linear * best + (pairs @ best) * best,
-        value=search.value,
-        bound=search.value if met else search.bound,
+        values=given * best + (given_pairs @ best) * best,
+        value=search.value * unit,
+        bound=(search.value if met else search.bound) * unit,
         sense="min",
         status="optimal" if met else "stopped" if stopped else "heuristic",
         method="lagrangian_qubo",
         info={
             "variables": len(linear),
-            "prices": search.best_prices / rows.scale,
-            "bounds": search.bounds,
-            "values": search.values,
+            "prices": search.best_prices / rows.scale * unit,
+            "bounds": [bound * unit for bound in search.bounds],
+            "values": [value * unit for value in search.values],
             "feasible_share": search.feasible / max(search.drawn, 1),
             "oracle_calls": search.drawn,
         },
@@ -143,6 +147,11 @@ def lagrangian_qubo(
 
 def _weight(linear: Floats, pairs: Floats) -> float:
     return _WEIGHT * float((np.abs(linear) + np.abs(pairs).sum(axis=1)).max(initial=0.0))
+
+
+def _slack(limit: Floats) -> Floats:
+    """By how much a row may be over its limit, both in the size of the row's largest term."""
+    return _FEASIBLE * (np.abs(limit) + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,14 +170,16 @@ class _Rows:
         if not len(limit):
             raise InputError("low and high limit no row; give a limit, or take anneal_qubo")
         fewest = np.minimum(rows, 0).sum(axis=1)
-        if (fewest > limit).any():
-            row = int((fewest > limit).argmax())
+        scale = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-300)
+        over = fewest > limit + _slack(limit / scale) * scale
+        if over.any():
+            row = int(over.argmax())
             raise InputError(
                 f"a limit of {abs(limit[row]):g} cannot be kept: its row comes to {abs(fewest[row]):g} at best; "
                 f"move it by {fewest[row] - limit[row]:g}"
             )
-        scale = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-300)
-        return cls(rows / scale[:, None], limit / scale, scale)
+        # What rounding alone puts out of reach is within reach: else no price of that row would be too high.
+        return cls(rows / scale[:, None], np.maximum(limit, fewest) / scale, scale)
 
     def excess(self, bits: Any) -> Floats:
         """How far each row is over its limit, (rows,) or (reads, rows)."""
@@ -176,7 +187,7 @@ class _Rows:
 
     def kept(self, bits: Any) -> Any:
         """Whether all limits are kept."""
-        slack = _FEASIBLE * (np.abs(self.limit) + 1)
+        slack = _slack(self.limit)
         return (self.excess(bits) <= slack).all(axis=-1)
 
 
@@ -213,9 +224,14 @@ class _Search:
     feasible: int = 0
 
     @property
+    def size(self) -> float:
+        """Of the largest cost, at most 1: what values near 0 are compared to."""
+        return min(1.0, max(float(np.abs(part).max(initial=0.0)) for part in (self.linear, self.pairs)))
+
+    @property
     def met(self) -> bool:
         """Whether the best bits cost no more than the bound."""
-        return self.best is not None and self.value <= self.bound + _ROUNDING * max(1.0, abs(self.value))
+        return self.best is not None and self.value <= self.bound + _ROUNDING * max(self.size, abs(self.value))
 
     def cost(self, bits: Any) -> float:
         """c @ x + x @ Q @ x."""
@@ -243,7 +259,7 @@ class _Search:
         # Without pairs this is the minimum of the priced quadratic; with them it is below it.
         bound = float(np.minimum(lowest, 0).sum() - prices.now @ self.rows.limit)
         self.bounds.append(bound)
-        self.rose = bound > self.bound + _ROUNDING * max(1.0, abs(bound))
+        self.rose = bound > self.bound + _ROUNDING * max(self.size, abs(bound))
         if bound > self.bound:
             self.bound, self.best_prices = bound, prices.now.copy()
         candidates = samples
@@ -270,7 +286,7 @@ class _Search:
         """The bits after flips, each the cheapest for the excess that it takes away, then those that save costs."""
         bits = bits.copy()
         A, n = self.rows.A, len(bits)
-        slack = _FEASIBLE * (np.abs(self.rows.limit) + 1)
+        slack = _slack(self.rows.limit)
         for _ in range(n):
             excess = np.maximum(self.rows.excess(bits) - slack, 0)
             if not excess.any():
@@ -283,7 +299,8 @@ class _Search:
             if gain.max() <= 0:
                 return bits
             rise = sign * (self.linear + 2 * self.pairs @ bits)
-            ratio = np.where(gain > 0, (rise - min(rise.min(), 0)) / np.maximum(gain, 1e-300), np.inf)
+            ratio = np.full(n, np.inf)
+            np.divide(rise - min(rise.min(), 0), gain, out=ratio, where=gain > 0)
             flip = int(ratio.argmin())
             bits[flip] = 1 - bits[flip]
         for _ in range(n):

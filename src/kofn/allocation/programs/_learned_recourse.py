@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kofn.allocation.programs._mixed_integer import Program
 from kofn.allocation.programs._two_stage import TwoStageProgram
 from kofn.core import checks
 from kofn.core.arrays import Floats
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import FailureError, InfeasibleError, InputError
 from kofn.core.helpers import helper
 
 __all__ = ["LearnedRecourse", "fit_recourse"]
+
+_UNSOLVED = "learned: the solver gives no optimum of the network that keeps its units to 1e-6; fit it anew, or smaller"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,7 @@ class LearnedRecourse:
 
     def main(self, stages: TwoStageProgram, known: list[Floats]) -> tuple[Floats, float]:
         """The best x by the network's costs at the values of u that are known, and that cost."""
-        from scipy.sparse import block_array, csr_array
+        from scipy.sparse import block_array, csc_array, csr_array
 
         first = stages.first_stage()
         n, s = len(stages.c), len(known)
@@ -77,14 +81,14 @@ class LearnedRecourse:
         high, low, least, most, whole = [first.high], [first.low], [], [], []
         for index, u in enumerate(known):
             weights, constant = self.of_x(u)
-            unit = _Units.of(weights, constant, self.out, first.least, first.most)
+            unit = _Units.of(weights, constant, self.out / stages.unit, first.least, first.most)
             own: list[Any] = [None] * s
             own[index] = csr_array(unit.table)
             rows.append([csr_array(unit.inputs), None, *own])
             answer: list[Any] = [None] * s
             answer[index] = csr_array(unit.answer[None])
             rows.append([None, csr_array(np.full((1, 1), -1.0)), *answer])
-            high += [unit.high, np.full(1, -self.base)]
+            high += [unit.high, np.full(1, -self.base / stages.unit)]
             low += [np.full(len(unit.high), -np.inf), np.full(1, -np.inf)]
             least.append(unit.least)
             most.append(unit.most)
@@ -93,21 +97,29 @@ class LearnedRecourse:
             np.concatenate([first.least, [-np.inf], *least]),
             np.concatenate([first.most, [np.inf], *most]),
         )
-        costs = np.r_[stages.c, 1.0, np.zeros(sum(map(len, whole)))]
-        point, value, _ = stages.solve(
-            costs,
-            block_array(rows, format="csr"),
-            np.concatenate(high),
-            ends,
-            np.concatenate([np.ones(n), [0], *whole]),
-            np.concatenate(low),
+        costs = np.r_[stages.c / stages.unit, 1.0, np.zeros(sum(map(len, whole)))]
+        point, value = stages.solved(
+            Program(
+                c=costs,
+                A=csc_array(block_array(rows, format="csc")),
+                low=np.concatenate(low),
+                high=np.concatenate(high),
+                least=ends[0],
+                most=ends[1],
+                whole=np.concatenate([np.ones(n), [0], *whole]).astype(bool),
+                matrix="learned",
+            )
         )
-        if point is None:
+        if value == math.inf:
             raise InfeasibleError("A: no x keeps its limits; widen high or bounds")
-        return np.round(point[:n]), value
+        if point is None:
+            raise FailureError(_UNSOLVED)
+        return point[:n], value * stages.unit
 
     def adversary(self, stages: TwoStageProgram, x: Floats) -> tuple[Floats, float]:
         """The u at which the network's cost is highest, and that cost."""
+        from scipy.sparse import csc_array
+
         if stages.scenarios is not None:
             options = np.asarray(stages.scenarios)
             costs = [self.predict(x, u) for u in options]
@@ -115,17 +127,22 @@ class LearnedRecourse:
         p = stages.uncertain
         weights, constant = self.of_u(x)
         # Minus the network is minimised.
-        unit = _Units.of(weights, constant, -self.out, np.zeros(p), np.ones(p))
+        unit = _Units.of(weights, constant, -self.out / stages.unit, np.zeros(p), np.ones(p))
         table = np.block([[unit.inputs, unit.table], [np.ones((1, p)), np.zeros((1, unit.table.shape[1]))]])
-        ends = (np.r_[np.zeros(p), unit.least], np.r_[np.ones(p), unit.most])
-        point, _, _ = stages.solve(
-            np.r_[np.zeros(p), unit.answer],
-            table,
-            np.r_[unit.high, float(stages.gamma or 0)],
-            ends,
-            np.r_[np.zeros(p), unit.whole],
+        point, _ = stages.solved(
+            Program(
+                c=np.r_[np.zeros(p), unit.answer],
+                A=csc_array(table),
+                low=np.full(len(table), -np.inf),
+                high=np.r_[unit.high, float(stages.gamma or 0)],
+                least=np.r_[np.zeros(p), unit.least],
+                most=np.r_[np.ones(p), unit.most],
+                whole=np.r_[np.zeros(p), unit.whole].astype(bool),
+                matrix="learned",
+            )
         )
-        assert point is not None
+        if point is None:
+            raise FailureError(_UNSOLVED)
         u = np.clip(point[:p], 0, 1)
         return u, self.predict(x, u)
 
@@ -223,7 +240,7 @@ def fit_recourse(stages: TwoStageProgram, *, samples: int = 500, units: int = 16
     rng = np.random.default_rng(checks.entropy(seed))
     drawn = [(_drawn_x(stages, rng), _drawn_u(stages, rng)) for _ in range(samples)]
     X = np.stack([inputs(x, u) for x, u in drawn])
-    y = np.array([stages.recourse(x, u)[0] for x, u in drawn])
+    y = np.array([stages.recourse(x, u)[0] for x, u in drawn]) / stages.unit
     cut = samples - samples // 5
     centre, scale = float(y[:cut].mean()), float(y[:cut].std()) or 1.0
     network = MLPRegressor(
@@ -240,8 +257,8 @@ def fit_recourse(stages: TwoStageProgram, *, samples: int = 500, units: int = 16
         shape=(len(stages.c), stages.uncertain),
         hidden=network.coefs_[0].T,
         shift=network.intercepts_[0],
-        out=network.coefs_[1][:, 0] * scale,
-        base=float(network.intercepts_[1][0] * scale + centre),
+        out=network.coefs_[1][:, 0] * scale * stages.unit,
+        base=float(network.intercepts_[1][0] * scale + centre) * stages.unit,
         r2=1 - float(((judged - y[cut:]) ** 2).sum()) / spread,
         samples=samples,
     )

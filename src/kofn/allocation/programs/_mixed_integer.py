@@ -12,12 +12,12 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.integer_programs import milp
+from kofn.core.integer_programs import REFUSED, cost_unit, divided, is_infeasible, milp, row_units
 
 # How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
 _FEASIBLE, _WHOLE = 1e-6, 1e-5
-# What HiGHS says of a program that no point keeps, and of one it refuses to read; and what it can tell apart.
-_INFEASIBLE, _REFUSED, _UNDECIDED, _OUT_OF_TIME = 2, "Model error", 4, 1
+# What HiGHS says of a program that is solved, of one whose time ended, and of one that it cannot tell apart.
+_OPTIMAL, _OUT_OF_TIME, _UNDECIDED = 0, 1, 4
 # It reads no coefficient from here on, and takes limits from here on for none.
 _LARGE_ENTRY, _LARGE_LIMIT = 1e15, 1e20
 # Entries of a row up to here, beside its largest of 1 to 2, it reads as 0.
@@ -36,6 +36,8 @@ class Program:
         least, most: (n,) bounds of the variables.
         whole: (n,) which variables are integers.
         calls: how often HiGHS was called, in a list of one.
+        nodes: of its trees of branch and bound, likewise.
+        matrix, ends: what errors call A, low and high.
     """
 
     c: Floats
@@ -46,10 +48,13 @@ class Program:
     most: Floats
     whole: Mask
     calls: list[int] = field(default_factory=lambda: [0])
+    nodes: list[int] = field(default_factory=lambda: [0])
+    matrix: str = "A"
+    ends: tuple[str, str] = ("low", "high")
     row_unit: Floats = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "row_unit", _row_units(self.A))
+        object.__setattr__(self, "row_unit", row_units(self.A))
         self._refuse_unread()
 
     @property
@@ -91,14 +96,14 @@ class Program:
         fractions = np.zeros(self.n)
         limit = _within(within)
         answer = self._solve(self.c, fractions, options=limit)
-        none = _is_infeasible(answer)
+        none = is_infeasible(answer)
         if answer.status == _UNDECIDED:
-            none = _is_infeasible(self._solve(fractions, fractions, options=limit))
+            none = is_infeasible(self._solve(fractions, fractions, options=limit))
         if answer.status == _OUT_OF_TIME:
             return None, -math.inf
         if none:
             raise InfeasibleError("A: no values within bounds keep all rows, not even fractions; widen bounds or rows")
-        if _REFUSED in answer.message:
+        if REFUSED in answer.message:
             raise InputError(f"A: the solver refuses the program ({answer.message}); scale rows and limits nearer to 1")
         if answer.x is None:
             point, proven = self.solved(costs=fractions, seconds=seconds)
@@ -119,6 +124,7 @@ class Program:
         extra: tuple[Floats, float] | None = None,
         seconds: float = math.inf,
         nodes: int | None = None,
+        gap: float | None = None,
     ) -> tuple[Floats | None, float]:
         """The best point that HiGHS finds within its limits, or None, and the bound it proves of this program: infinite
         where it proves that no point keeps it.
@@ -130,13 +136,15 @@ class Program:
             extra: a row (n,) and the most it may come to.
             seconds: limit of one call.
             nodes: limit of branch and bound.
+            gap: relative gap at which it ends; default that of HiGHS.
         """
         minimised = self.c if costs is None else costs
         options: dict[str, Any] = _within(seconds) | ({} if nodes is None else {"node_limit": nodes})
+        options |= {} if gap is None else {"mip_rel_gap": gap}
         rows = [(self.A, self.low, self.high, self.row_unit)]
         if extra is not None:
             row = extra[0][None]
-            rows.append((row, np.array([-np.inf]), np.array([extra[1]]), _row_units(row)))
+            rows.append((row, np.array([-np.inf]), np.array([extra[1]]), row_units(row)))
         if free is None or around is None:
             answer = self._solve(minimised, self.whole, rows=rows, options=options)
             return (None if answer.x is None else self.rounded(answer.x)), _bound(answer)
@@ -160,19 +168,20 @@ class Program:
         given: Any = options or {}
         least, most = (self.least, self.most) if bounds is None else bounds
         limits = [(self.A, self.low, self.high, self.row_unit)] if rows is None else rows
-        # The solver's tolerances are those of numbers around 1: what is all smaller is enlarged, by powers of 2.
-        unit = _unit(np.abs(c).max(initial=0.0))
+        # The solver's tolerances are those of numbers around 1: what is smaller or far larger is scaled by powers of 2.
+        unit = cost_unit(float(np.abs(c).max(initial=0.0)))
         answer: Any = milp(
             c / unit,
             integrality=np.asarray(whole, np.int64),
             bounds=Bounds(least, most),
             constraints=[
-                LinearConstraint(_divided(A, row_unit), low / row_unit, high / row_unit)
+                LinearConstraint(divided(A, row_unit), low / row_unit, high / row_unit)
                 for A, low, high, row_unit in limits
                 if A.shape[0]
             ],
             options=given,
         )
+        self.nodes[0] += int(answer.get("mip_node_count") or 0)
         for name in ("fun", "mip_dual_bound"):
             if answer.get(name) is not None:
                 answer[name] *= unit
@@ -184,17 +193,18 @@ class Program:
         Raises:
             InputError: there is one.
         """
-        shares = abs(_divided(self.A, self.row_unit)).tocoo()
+        shares = abs(divided(self.A, self.row_unit)).tocoo()
         reach = np.maximum(np.abs(self.least), np.abs(self.most))[shares.col]
         with np.errstate(invalid="ignore"):
             lost = (shares.data > 0) & (shares.data <= _SMALL_ENTRY) & (shares.data * reach > _FEASIBLE)
         if lost.any():
             row, column = int(shares.row[lost.argmax()]), int(shares.col[lost.argmax()])
             raise InputError(
-                f"A at row {row}, column {column} is {self.A[row, column]:g}, which the solver reads as 0 beside the "
-                f"row's largest entry; measure variable {column} in larger units, or bound it"
+                f"{self.matrix} at row {row}, column {column} is {self.A[row, column]:g}, which the solver reads as 0 "
+                f"beside the row's largest entry; measure variable {column} in larger units, or bound it"
             )
-        for name, side, open_end in (("low", self.low, -math.inf), ("high", self.high, math.inf)):
+        sides = zip(self.ends, (self.low, self.high), (-math.inf, math.inf), strict=True)
+        for name, side, open_end in sides:
             far = (np.abs(side / self.row_unit) >= _LARGE_LIMIT) & (side != open_end)
             if far.any():
                 row = int(far.argmax())
@@ -208,39 +218,18 @@ def _columns(A: Any, free: Mask) -> Any:
     return A[:, free] if isinstance(A, np.ndarray) else A[:, np.flatnonzero(free)]
 
 
-def _unit(size: float) -> float:
-    """The power of 2 that is just not above a size below 1; 1 for others, and for 0."""
-    return math.ldexp(1.0, max(math.frexp(size)[1] - 1, -1021)) if 0 < size < 1 else 1.0
-
-
-def _row_units(A: Any) -> Floats:
-    """(rows,) what each row is divided by before it is solved."""
-    largest = abs(A).max(axis=1)
-    dense = largest.toarray() if checks.is_sparse(largest) else np.asarray(largest)
-    return np.array([_unit(size) for size in dense.ravel().tolist()])
-
-
-def _divided(A: Any, row_unit: Floats) -> Any:
-    from scipy.sparse import csc_array
-
-    rows = csc_array(A)
-    return csc_array((rows.data / row_unit[rows.indices], rows.indices, rows.indptr), shape=rows.shape)
-
-
 def _within(seconds: float) -> dict[str, Any]:
     """The solver's option for a limit of time."""
     return {"time_limit": max(seconds, 1e-3)} if math.isfinite(seconds) else {}
 
 
-def _is_infeasible(answer: Any) -> bool:
-    """Whether HiGHS proved that there is no point; a program that it refuses to read has the same number."""
-    return bool(answer.status == _INFEASIBLE and _REFUSED not in answer.message)
-
-
 def _bound(answer: Any) -> float:
-    if _is_infeasible(answer):
+    if is_infeasible(answer):
         return math.inf
     bound = getattr(answer, "mip_dual_bound", None)
+    # Where nothing is whole there is no tree, and the optimum is the bound.
+    if bound is None and answer.status == _OPTIMAL:
+        bound = answer.fun
     return -math.inf if bound is None or not math.isfinite(bound) else float(bound)
 
 
@@ -266,26 +255,29 @@ def program(c: Any, A: Any, low: Any, high: Any, bounds: Any, integrality: Any) 
     rows = csc_array(table, dtype=np.float64)
     if not np.isfinite(rows.data).all():
         raise InputError("A has an entry that is not finite; give numbers, and leave out a row that limits nothing")
-    _readable(rows)
+    refuse_unreadable(rows)
     lowest, highest = (
         _limits(side, name, rows.shape[0], open_end)
         for side, name, open_end in ((low, "low", -np.inf), (high, "high", np.inf))
     )
     _ordered(lowest, highest, "low", "high")
-    least, most = _ends(bounds, n)
-    _ordered(least, most, "least of bounds", "most")
+    least, most = ends_of(bounds, n)
     whole = _which_whole(integrality, n)
     _hold_whole(least, most, whole)
     return Program(costs, rows, lowest, highest, least, most, whole)
 
 
-def _readable(rows: Any) -> None:
-    """Refuse entries of a size that HiGHS does not read, which it would answer as if no point kept the program."""
+def refuse_unreadable(rows: Any, matrix: str = "A") -> None:
+    """Refuse entries of a size that HiGHS does not read, which it would answer as if no point kept the program.
+
+    Raises:
+        InputError: there is one.
+    """
     large = np.flatnonzero(np.abs(rows.data) >= _LARGE_ENTRY)
     if len(large):
         row, column = int(rows.indices[large[0]]), int(np.searchsorted(rows.indptr, large[0], side="right") - 1)
         raise InputError(
-            f"A at row {row}, column {column} is {rows.data[large[0]]:g}; the solver reads entries below "
+            f"{matrix} at row {row}, column {column} is {rows.data[large[0]]:g}; the solver reads entries below "
             f"{_LARGE_ENTRY:g} in size: divide the row and its limits by a number"
         )
 
@@ -329,18 +321,25 @@ def _limits(side: ArrayLike | None, name: str, rows: int, open_end: float) -> Fl
     return out
 
 
-def _ends(bounds: Any, n: int) -> tuple[Floats, Floats]:
-    ends = checks.as_float(checks.as_array(bounds, "bounds"), "bounds").astype(np.float64)
+def ends_of(bounds: Any, n: int, name: str = "bounds") -> tuple[Floats, Floats]:
+    """(n,) the least and the most of each variable.
+
+    Raises:
+        InputError: another shape, NaN, bounds too large for HiGHS.
+        InfeasibleError: bounds the wrong way round.
+    """
+    ends = checks.as_float(checks.as_array(bounds, name), name).astype(np.float64)
     if ends.shape not in ((2,), (n, 2)):
         raise InputError(
-            f"bounds has shape {ends.shape}; give (least, most), or one such pair for each of {n} variables"
+            f"{name} has shape {ends.shape}; give (least, most), or one such pair for each of {n} variables"
         )
     if np.isnan(ends).any():
-        raise InputError("bounds has a NaN; give numbers, or infinity where there is no bound")
+        raise InputError(f"{name} has a NaN; give numbers, or infinity where there is no bound")
     pairs = np.broadcast_to(ends, (n, 2))
     least, most = pairs[:, 0].copy(), pairs[:, 1].copy()
-    _reachable(least, "least of bounds", "variable", -math.inf)
-    _reachable(most, "most of bounds", "variable", math.inf)
+    _reachable(least, f"least of {name}", "variable", -math.inf)
+    _reachable(most, f"most of {name}", "variable", math.inf)
+    _ordered(least, most, f"least of {name}", "most")
     return least, most
 
 

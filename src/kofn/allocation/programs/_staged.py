@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InputError
+from kofn.core.linear_programs import LinearProgram
 
 __all__ = ["StagedProgram"]
 
@@ -57,7 +58,7 @@ class StagedProgram:
         terminal: (k,) what a unit of the last state saves.
         penalty: charged for each unit by which a state is off its target.
 
-    `calls` counts the linear programs that HiGHS solved.
+    `calls` counts the linear programs that HiGHS solved. Limits are kept to 1e-6 of their terms, in any unit.
 
     Examples:
         >>> from kofn.allocation import StagedProgram
@@ -130,9 +131,9 @@ class StagedProgram:
 
         Raises:
             InfeasibleError: no controls keep the limits.
+            InputError: the controls have no least cost, shapes that do not fit.
         """
-        from scipy import optimize
-        from scipy.sparse import block_array, csr_array, eye_array, kron
+        from scipy.sparse import block_array, csr_array, eye_array, kron, vstack
 
         flow = self.inflows(inflows)
         stages, k = flow.shape
@@ -163,26 +164,25 @@ class StagedProgram:
         limited = block_array([[table, rest], [-table, -rest]], format="csr")
         most = np.r_[high.ravel(), -low.ravel()]
         finite = np.isfinite(most)
-        # SciPy's stubs take neither sparse rows nor arrays of bounds.
-        solver: Any = optimize.linprog
-        answer = solver(
-            np.concatenate(costs),
-            A_ub=limited[finite],
-            b_ub=most[finite],
-            A_eq=block_array(equal, format="csr"),
-            b_eq=np.concatenate([part.ravel() for part in known]),
-            bounds=np.vstack(ends),
-            method="highs",
+        table_of_equal = block_array(equal, format="csr")
+        ends_of = np.vstack(ends)
+        ties = table_of_equal.shape[0]
+        solution, marginals, calls = LinearProgram(
+            c=np.concatenate(costs),
+            A=vstack([table_of_equal, limited[finite]], format="csr"),
+            b=np.concatenate([*(part.ravel() for part in known), most[finite]]),
+            equal=np.arange(ties + int(finite.sum())) < ties,
+            least=ends_of[:, 0],
+            most=ends_of[:, 1],
+        ).solved(
+            f"no controls keep rows, low, high and bounds over {stages} stages from stage {first} on; give a "
+            "control that buys or spills what is missing or too much",
+            "cost: the controls have no least cost; give control_bounds to what saves costs",
         )
-        self.calls += 1
-        if answer.x is None:
-            raise InfeasibleError(
-                f"no controls keep rows, low, high and bounds over {stages} stages from stage {first} on; give a "
-                "control that buys or spills what is missing or too much"
-            )
-        controls = answer.x[: stages * m].reshape(stages, m)
-        states = answer.x[stages * m : stages * (m + k)].reshape(stages, k)
-        duals = np.zeros((stages, k)) if targets is None else answer.eqlin.marginals[stages * k :].reshape(stages, k)
+        self.calls += calls
+        controls = solution[: stages * m].reshape(stages, m)
+        states = solution[stages * m : stages * (m + k)].reshape(stages, k)
+        duals = np.zeros((stages, k)) if targets is None else marginals[stages * k : ties].reshape(stages, k)
         missed = 0.0 if targets is None else float(np.abs(states - known[1]).sum())
         terminal = -float(self.terminal @ states[-1]) if last else 0.0
         return Staged(controls @ self.cost, terminal, states, controls, duals, missed)

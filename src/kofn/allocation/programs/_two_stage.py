@@ -9,19 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kofn.allocation.programs._mixed_integer import Program, program
+from kofn.allocation.programs._mixed_integer import Program, ends_of, program, refuse_unreadable
 from kofn.core import checks
 from kofn.core.arrays import Floats
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import FailureError, InfeasibleError, InputError
 from kofn.core.helpers import helper
-from kofn.core.integer_programs import milp
+from kofn.core.integer_programs import unit_of
 
 __all__ = ["TwoStageProgram", "two_stage_knapsack"]
 
 # A cut is worth adding where it lowers the adversary's bound by this share.
-_ROUNDING = 1e-7
-# What SciPy says where the time ended.
-_TIME = 1
+_ROUNDING = 1e-9
 
 
 @dataclass(eq=False, kw_only=True)
@@ -69,6 +67,8 @@ class TwoStageProgram:
     bounds_y: tuple[float, float] = (0.0, 1.0)
     calls: int = field(default=0, init=False)
     nodes: int = field(default=0, init=False)
+    unit: float = field(default=1.0, init=False, repr=False)
+    _both: Program = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.c, self.d = (checks.vector(getattr(self, name), name).astype(np.float64) for name in ("c", "d"))
@@ -93,12 +93,24 @@ class TwoStageProgram:
                 raise InputError(f"scenarios has {self.scenarios.shape[1]} columns, deviations {self.uncertain}")
         if self.A is not None:
             self.A = checks.matrix(self.A, "A").astype(np.float64)
-        self.first_stage()
+        self.unit = unit_of(self.largest)
+        self._both = self._both_stages()
+
+    @property
+    def largest(self) -> float:
+        """The size of the largest cost, which tolerances are a share of."""
+        return max(float(np.abs(part).max(initial=0.0)) for part in (self.c, self.d, self.deviations))
 
     @property
     def uncertain(self) -> int:
         """How many numbers u has, p."""
         return int(self.deviations.shape[1])
+
+    @property
+    def second_ends(self) -> tuple[Floats, Floats]:
+        """(m,) least and most of y."""
+        n = len(self.c)
+        return self._both.least[n:], self._both.most[n:]
 
     def first_stage(self) -> Program:
         """The limits of x alone, with the costs c."""
@@ -109,69 +121,148 @@ class TwoStageProgram:
         """(m,) costs of the second stage."""
         return np.asarray(self.d + self.deviations @ np.asarray(u, np.float64))
 
-    def solve(
-        self, c: Any, A: Any, high: Any, bounds: Any, whole: Any, low: Any = None, seconds: float = math.inf
-    ) -> tuple[Floats | None, float, float]:
-        """The best point that HiGHS finds in so many seconds, its cost, and the bound that is proven.
+    def _both_stages(self) -> Program:
+        """The limits that tie both stages together, of (x, y), without costs."""
+        from scipy.sparse import csc_array
 
-        None and infinity where no point keeps the limits; None with a finite bound where the time ended before any.
-        """
-        from scipy.optimize import Bounds, LinearConstraint
+        n, m = len(self.c), len(self.d)
+        first = self.first_stage()
+        least, most = ends_of(self.bounds_y, m, "bounds_y")
+        tied = csc_array(np.hstack([self.T, self.W]))
+        refuse_unreadable(tied, "T, W")
+        return Program(
+            c=np.zeros(n + m),
+            A=tied,
+            low=np.full(len(self.h), -np.inf),
+            high=self.h,
+            least=np.r_[first.least, least],
+            most=np.r_[first.most, most],
+            whole=np.ones(n + m, bool),
+            matrix="T, W",
+            ends=("low", "h"),
+        )
 
-        least = np.full(len(high), -np.inf) if low is None else low
-        options: dict[str, Any] = {"time_limit": max(seconds, 1e-3)} if math.isfinite(seconds) else {}
-        limits = LinearConstraint(A, least, high)
-        answer = milp(c, integrality=whole, bounds=Bounds(*bounds), constraints=limits, options=options)
-        self.calls += 1
-        self.nodes += int(answer.mip_node_count or 0)
-        if answer.x is None:
-            return None, math.inf, -math.inf if answer.status == _TIME else math.inf
-        bound = answer.fun if answer.mip_dual_bound is None else answer.mip_dual_bound
-        return answer.x, float(answer.fun), float(bound)
+    def solved(self, model: Program, seconds: float = math.inf, **part: Any) -> tuple[Floats | None, float]:
+        """What `Program.solved` answers without a gap, counted in `calls` and `nodes`."""
+        calls, nodes = model.calls[0], model.nodes[0]
+        answer = model.solved(seconds=seconds, gap=0.0, **part)
+        self.calls += model.calls[0] - calls
+        self.nodes += model.nodes[0] - nodes
+        return answer
 
-    def recourse(self, x: Any, u: Any) -> tuple[float, Floats]:
+    def recourse(self, x: ArrayLike, u: ArrayLike) -> tuple[float, Floats]:
         """The least cost of the second stage, and the y that reaches it.
 
         Raises:
             InfeasibleError: no y keeps the limits with this x.
+            InputError: an x out of bounds, a u that may not be.
         """
-        first = np.asarray(x, np.float64)
-        ones = np.ones(len(self.d))
-        ends = (self.bounds_y[0] * ones, self.bounds_y[1] * ones)
-        y, value, _ = self.solve(self.costs(u), self.W, self.h - self.T @ first, ends, ones)
-        if y is None:
-            raise InfeasibleError("x leaves no y that keeps T @ x + W @ y <= h; every x must leave one")
-        return value, np.round(y)
+        return self._recourse(self._decided(x), self._possible(u))
 
-    def worst(self, x: Any) -> tuple[float, Floats]:
+    def _recourse(self, x: Floats, u: Floats) -> tuple[float, Floats]:
+        n, costs = len(self.c), self.costs(u)
+        later = np.arange(n + len(costs)) >= n
+        point, proven = self.solved(
+            self._both,
+            free=later,
+            around=np.where(later, 0.0, np.r_[x, costs]),
+            costs=np.r_[np.zeros(n), costs / self.unit],
+        )
+        if proven == math.inf:
+            raise InfeasibleError("x leaves no y that keeps T @ x + W @ y <= h; every x must leave one")
+        if point is None:
+            raise FailureError(
+                "T, W: the solver gives no y of least cost that keeps all rows to 1e-6; give bounds_y, or scale rows"
+            )
+        y = point[n:]
+        return math.fsum((costs * y).tolist()), y
+
+    def _decided(self, x: ArrayLike) -> Floats:
+        """x, checked."""
+        n = len(self.c)
+        decided = checks.vector(x, "x").astype(np.float64)
+        if len(decided) != n:
+            raise InputError(f"x has {len(decided)} values, c has {n}; give one for each")
+        wrong = (decided < self._both.least[:n]) | (decided > self._both.most[:n]) | (decided != np.round(decided))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InputError(
+                f"x at row {row} is {decided[row]:g}; give whole numbers from {self._both.least[row]:g} to "
+                f"{self._both.most[row]:g}"
+            )
+        return decided
+
+    def _possible(self, u: ArrayLike) -> Floats:
+        """u, checked."""
+        possible = checks.vector(u, "u").astype(np.float64)
+        if len(possible) != self.uncertain:
+            raise InputError(f"u has {len(possible)} values, deviations {self.uncertain} columns; give one for each")
+        if self.scenarios is not None:
+            if not (np.asarray(self.scenarios) == possible).all(axis=1).any():
+                raise InputError("u is none of the scenarios; give one of their rows")
+            return possible
+        wrong = (possible < 0) | (possible > 1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise InputError(f"u at row {row} is {possible[row]:g}; give numbers from 0 to 1")
+        gamma = float(self.gamma or 0)
+        if math.fsum(possible.tolist()) > gamma * (1 + _ROUNDING):
+            raise InputError(f"u comes to {possible.sum():g}, gamma is {gamma:g}; give a u of at most that")
+        return possible
+
+    def worst(self, x: ArrayLike) -> tuple[float, Floats]:
         """The cost of the second stage at the worst u, exactly, and that u.
 
         Of scenarios each is solved. Within `gamma` the cost is the lowest of one plane for each y, and u is where it is
         highest by the planes that are known; the y that is best there is the next plane.
+
+        Raises:
+            InfeasibleError: no y keeps the limits with this x.
+            InputError: an x out of bounds.
         """
+        decided = self._decided(x)
         if self.scenarios is not None:
             options = np.asarray(self.scenarios)
-            values = [self.recourse(x, u)[0] for u in options]
+            values = [self._recourse(decided, u)[0] for u in options]
             worst = int(np.argmax(values))
             return values[worst], options[worst]
-        p = self.uncertain
-        u = np.zeros(p)
-        planes: list[tuple[float, Floats]] = []
+        u = np.zeros(self.uncertain)
+        planes: dict[bytes, tuple[float, Floats]] = {}
         best, best_u = -math.inf, u
         while True:
-            value, y = self.recourse(x, u)
+            value, y = self._recourse(decided, u)
             if value > best:
                 best, best_u = value, u
-            planes.append((float(self.d @ y), self.deviations.T @ y))
-            # Maximise t with t <= constant + slope @ u.
-            table = np.vstack([np.r_[1.0, -slope] for _, slope in planes] + [np.r_[0.0, np.ones(p)]])
-            high = np.array([constant for constant, _ in planes] + [self.gamma])
-            ends = (np.r_[-np.inf, np.zeros(p)], np.r_[np.inf, np.ones(p)])
-            point, value, _ = self.solve(np.r_[-1.0, np.zeros(p)], table, high, ends, np.zeros(p + 1))
-            assert point is not None
-            if -value <= best + _ROUNDING * max(1.0, abs(best)):
+            key = (y + 0.0).tobytes()
+            if key in planes:
                 return best, best_u
-            u = np.clip(point[1:], 0, 1)
+            planes[key] = (math.fsum((self.d * y).tolist()), self.deviations.T @ y)
+            u, highest = self._highest(list(planes.values()))
+            if highest <= best + _ROUNDING * max(self.largest, abs(best)):
+                return best, best_u
+
+    def _highest(self, planes: list[tuple[float, Floats]]) -> tuple[Floats, float]:
+        """The u at which the lowest of the planes is highest, and what that comes to."""
+        from scipy.sparse import csc_array
+
+        p, gamma = self.uncertain, float(self.gamma or 0)
+        # Maximise t with t <= constant + slope @ u.
+        table = np.vstack([*(np.r_[1.0, -slope / self.unit] for _, slope in planes), np.r_[0.0, np.ones(p)]])
+        model = Program(
+            c=np.r_[-1.0, np.zeros(p)],
+            A=csc_array(table),
+            low=np.full(len(table), -np.inf),
+            high=np.array([*(constant / self.unit for constant, _ in planes), gamma]),
+            least=np.r_[-np.inf, np.zeros(p)],
+            most=np.r_[np.inf, np.ones(p)],
+            whole=np.zeros(p + 1, bool),
+            matrix="deviations",
+        )
+        point, bound = self.solved(model)
+        if point is None:
+            raise FailureError("deviations: the solver gives no worst u; scale d and deviations nearer to each other")
+        u = np.clip(point[1:], 0, 1)
+        return u * min(1.0, gamma / max(math.fsum(u.tolist()), 1e-300)), -bound * self.unit
 
 
 @helper

@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from kofn.allocation.programs._learned_recourse import LearnedRecourse
+from kofn.allocation.programs._mixed_integer import Program
 from kofn.allocation.programs._two_stage import TwoStageProgram
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -20,7 +21,8 @@ from kofn.core.words import Limits
 
 __all__ = ["two_stage_robust"]
 
-_ROUNDING = 1e-6
+# Value meets bound to this share of the larger of the value and the largest cost.
+_ROUNDING = 1e-9
 
 
 @helper
@@ -57,8 +59,9 @@ def two_stage_robust(
     Cost: each round adds a second stage's variables to the main program, or as many binaries as the network has hidden
     units of negative weight.
 
-    Guarantee: status "optimal" where value meets bound, "stopped" by a limit; with `learned` "heuristic": the value is
-    true, the choice as good as the network.
+    Guarantee: status "optimal" where value meets bound, to 1e-9 of the larger of the value and the largest cost;
+    "stopped" by a limit; limits are kept to 1e-6 of their terms, in any unit of costs and rows. With `learned`
+    "heuristic": the value is true, the choice as good as the network.
 
     References:
         Zeng & Zhao 2013, "Solving Two-Stage Robust Optimization Problems Using a Column-and-Constraint Generation
@@ -128,7 +131,7 @@ def _exact(stages: TwoStageProgram, rounds: int, control: Control) -> _Run:
         value = math.fsum((stages.c * x).tolist()) + second
         if best is None or value < best.value:
             best = _Run(x, value, bound, u, len(known), count, "stopped")
-        if best.value <= bound + _ROUNDING * max(1.0, abs(best.value)):
+        if best.value <= bound + _ROUNDING * max(stages.largest, abs(best.value)):
             return _Run(best.x, best.value, best.value, best.worst, len(known), count, "optimal")
         if any(np.array_equal(u, other) for other in known):
             break
@@ -140,11 +143,11 @@ def _exact(stages: TwoStageProgram, rounds: int, control: Control) -> _Run:
 
 def _main(stages: TwoStageProgram, known: list[Floats], seconds: float) -> tuple[Floats | None, float]:
     """The best x against the values of u that are known, and the bound that this proves; None where time ended."""
-    from scipy.sparse import block_array, csr_array
+    from scipy.sparse import block_array, csc_array, csr_array
 
-    first = stages.first_stage()
+    first, unit = stages.first_stage(), stages.unit
     n, m, s = len(stages.c), len(stages.d), len(known)
-    # Columns: x, the cost of the second stage, then a second stage for each u.
+    # Columns: x, the cost of the second stage in units, then a second stage for each u.
     tie = csr_array(stages.T)
     below = csr_array(np.full((1, 1), -1.0))
     rows: list[list[Any]] = [[first.A, csr_array((first.A.shape[0], 1)), *[None] * s]]
@@ -154,22 +157,32 @@ def _main(stages: TwoStageProgram, known: list[Floats], seconds: float) -> tuple
         own[index] = csr_array(stages.W)
         rows.append([tie, None, *own])
         costs: list[Any] = [None] * s
-        costs[index] = csr_array(stages.costs(u)[None])
+        costs[index] = csr_array(stages.costs(u)[None] / unit)
         rows.append([None, below, *costs])
         high += [stages.h, np.zeros(1)]
-    least, most = stages.bounds_y
-    ends = (
-        np.r_[first.least, -np.inf, np.full(m * s, least)],
-        np.r_[first.most, np.inf, np.full(m * s, most)],
+    least, most = stages.second_ends
+    limits = np.concatenate(high)
+    point, bound = stages.solved(
+        Program(
+            c=np.r_[stages.c / unit, 1.0, np.zeros(m * s)],
+            A=csc_array(block_array(rows, format="csc")),
+            low=np.full(len(limits), -np.inf),
+            high=limits,
+            least=np.r_[first.least, -np.inf, np.tile(least, s)],
+            most=np.r_[first.most, np.inf, np.tile(most, s)],
+            whole=np.r_[np.ones(n, bool), False, np.ones(m * s, bool)],
+            matrix="A, T, W and d",
+            ends=("low", "high, h"),
+        ),
+        seconds,
     )
-    whole = np.r_[np.ones(n), 0, np.ones(m * s)]
-    costs_of = np.r_[stages.c, 1.0, np.zeros(m * s)]
-    point, _, bound = stages.solve(
-        costs_of, block_array(rows, format="csr"), np.concatenate(high), ends, whole, seconds=seconds
-    )
-    if point is None and bound == math.inf:
+    if bound == math.inf:
         raise InfeasibleError("A, T: no x keeps its limits and leaves a second stage for every u; widen h or high")
-    return (None if point is None else np.round(point[:n])), bound
+    if point is None and seconds == math.inf:
+        raise FailureError(
+            "A, T, W: the solver gives no x of least cost that keeps all rows to 1e-6; give bounds_y, or scale rows"
+        )
+    return (None if point is None else point[:n]), bound * unit
 
 
 def _by_network(stages: TwoStageProgram, learned: LearnedRecourse, rounds: int, control: Control) -> _Run:
@@ -180,7 +193,7 @@ def _by_network(stages: TwoStageProgram, learned: LearnedRecourse, rounds: int, 
         x, predicted = learned.main(stages, known)
         u, highest = learned.adversary(stages, x)
         reached = max(learned.predict(x, other) for other in known)
-        if highest <= reached + _ROUNDING * max(1.0, abs(reached)):
+        if highest <= reached + _ROUNDING * max(stages.largest, abs(reached)):
             break
         known.append(u)
     if x is None:

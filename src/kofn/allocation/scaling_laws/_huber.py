@@ -185,7 +185,7 @@ def points(**columns: ArrayLike) -> dict[str, Floats]:
     """Columns of runs to predict, of one length.
 
     Raises:
-        InputError: a value that is not above 0.
+        InputError: a value that is not above 0, none at all, columns of unlike length.
     """
     read = {}
     for name, column in columns.items():
@@ -193,7 +193,13 @@ def points(**columns: ArrayLike) -> dict[str, Floats]:
         bad = ~(np.isfinite(values) & (values > 0))
         if bad.any():
             raise InputError(f"{name} holds {values[bad][0]:g}; give finite numbers above 0")
+        if not len(values):
+            raise InputError(f"{name} is empty; give the values of the runs to predict")
         read[name] = values
+    lengths = {name: values.shape for name, values in read.items() if values.shape != (1,)}
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{name} {shape}" for name, shape in lengths.items())
+        raise InputError(f"shapes differ: {each}; give one value a run in each, or a single one for all runs")
     return dict(zip(read, np.broadcast_arrays(*read.values()), strict=True))
 
 

@@ -100,8 +100,9 @@ def fit_hyperparameter_law(
         `exponents`.
 
     Raises:
-        InputError: values that are not above 0, a hyperparameter that no sweep varies, fewer than four sweeps that
-            bound its optimum, or fewer than three different sizes or tokens among these: the data then support no law.
+        InputError: values that are not above 0, losses that are all equal, a hyperparameter that no sweep varies, fewer
+            than four sweeps that bound its optimum, or fewer than three different sizes or tokens among these: the data
+            then support no law.
 
     Sweeps whose best run has the least or the largest value that was tried do not bound the optimum: of that
     hyperparameter they are left out, and told in a warning. Where sizes and tokens lie nearly on one line in logs, such
@@ -162,6 +163,11 @@ def _runs(
     sound = np.isfinite(loss)
     if not sound.any():
         raise InputError("losses holds no finite number: every run diverged; give runs that did not")
+    if sound.sum() > 1 and loss[sound].min() == loss[sound].max():
+        raise InputError(
+            f"losses are all {loss[sound][0]:g}: no value of {', '.join(hyperparameters)} is better than another, so "
+            "that nothing is to be learnt from them; give the losses that the runs reached"
+        )
     columns = {"parameters": parameters, "tokens": tokens, **hyperparameters}
     read, _ = measured(columns, np.where(sound, loss, 1.0))
     kept, settled = measured({name: column[sound] for name, column in read.items()}, loss[sound])

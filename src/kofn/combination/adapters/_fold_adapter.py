@@ -24,6 +24,7 @@ from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
 from kofn.combination.adapters._fold_tables import Folding, array_of
+from kofn.combination.adapters._fold_templates import with_templates_of
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -120,7 +121,7 @@ def fold_adapters(
         only, skip: as in `fold_adapter`, of modules of any of the adapters.
         dtype: as in `fold_adapter`.
         out: as in `fold_adapter`. A folder gets the base's configuration and tokenizer too, or the tokenizer of an
-            adapter that trained tokens.
+            adapter that trained tokens, and the chat template of adapters that have one.
 
     Returns:
         As `fold_adapter`.
@@ -154,6 +155,7 @@ class Fold:
         specs: the tensors of the result that are computed or written, by name.
         folding: what is done to them.
         weights: (m,) of the adapters.
+        adapters: (m,) as they were given.
         pool: the base as `open_members` gives it where a dtype was given.
     """
 
@@ -162,6 +164,7 @@ class Fold:
     specs: Mapping[str, TensorSpec]
     folding: Folding
     weights: list[float]
+    adapters: Sequence[Adapter]
     pool: Pool | None = None
 
     def tensor(self, name: str) -> Array:
@@ -246,7 +249,11 @@ class Fold:
             settings = {**settings, **untied({**config, **settings}), **self.folding.settings}
         adapter = self.folding.tokenizer
         tokenizer = None if adapter is None else adapter.path
-        return companions(["the base"], [source.path], settings, dropped, tokenizer)[0]
+        files: Mapping[str, Path | bytes] = companions(["the base"], [source.path], settings, dropped, tokenizer)[0]
+        if files and tokenizer is None:
+            files, notes = with_templates_of(files, source.path, self.adapters, self.weights)
+            self.folding.notes += notes
+        return dict(files)
 
     def _write(self, writer: CheckpointWriter) -> None:
         """Write every tensor in blocks, on all cores; each thread holds one block."""
@@ -352,7 +359,7 @@ def open_fold(
         own = array_of(tensors[name]) if in_memory else tensors[name]
         kept = own.dtype if pool is None else pool.dtype_of(name)
         specs[name] = TensorSpec(name, kept, folding.shapes.get(name, tuple(own.shape)))
-    return Fold(source, tensors, specs, folding, used, pool)
+    return Fold(source, tensors, specs, folding, used, given, pool)
 
 
 def _weights(weights: Sequence[float] | None, members: Sequence[Adapter]) -> list[float]:

@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination.alignment._block_tables import FIXED, TABLES, Row, heads_of
-from kofn.combination.alignment._layers import CELL, CELL_PARTS, Shapes, by_stem, following, leading_embedding
+from kofn.combination.alignment._chain_order import CELL, DECLARE, Shapes, by_stem, embedding_of, following
 from kofn.core import checks
 from kofn.core.checks import InputError, regular
 
-_DECLARE = (
-    "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
-    "and {} for the same text in the group's name and in its tensors (a command line has JSON: "
-    """--architecture '{"group": [["tensor", 0]]}')"""
-)
 CHAINS = ("mlp", "cnn", "rnn")
 BUILT_IN = (*CHAINS, *TABLES)
 # A group may index both sides of a tensor, as recurrent states do.
@@ -32,6 +27,7 @@ _SIDES = 2
 _BRANCHED = re.compile(r"shortcut|downsample|skip|resid|layer\d+\.\d+\.|block|attn|attention|lstm|gru|rnn|embed")
 _STATISTICS = ("running_mean", "running_var")
 _COUNTERS = ("num_batches_tracked",)
+_CELL_PARTS = ("weight_ih", "bias_ih", "weight_hh", "bias_hh")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +65,7 @@ class Group:
 class Layer:
     """A layer of a plain chain."""
 
-    kind: str  # "linear", "conv", "recurrent", "norm" or "embedding"
+    kind: str  # "embedding", "linear", "conv", "recurrent" or "norm"
     weight: str
     bias: str | None
 
@@ -144,12 +140,13 @@ def _guess(shapes: Shapes) -> str:
         rows, columns = shapes[fused[0]]
         return "nanogpt" if rows > columns else "gpt2"
     cells = {name for name in names if CELL.fullmatch(name.rpartition(".")[2])}
-    lead = f"{leading_embedding(by_stem(shapes), shapes)}.weight" if cells else None
-    odd = next((name for name in names if name not in cells and name != lead and _BRANCHED.search(name)), None)
+    embedding = embedding_of(by_stem(shapes), shapes)
+    chained = cells if embedding is None else {*cells, embedding.tensor}
+    odd = next((name for name in names if name not in chained and _BRANCHED.search(name)), None)
     if odd is not None:
         raise InputError(
             f"the architecture of the members is not known: tensor {odd!r} tells of branches, which names and shapes "
-            f'do not show; {_DECLARE}, or architecture="cnn" if the layers really follow one another'
+            f'do not show; {DECLARE}, or architecture="cnn" if the layers really follow one another'
         )
     if cells:
         return "rnn"
@@ -162,37 +159,38 @@ def _guess(shapes: Shapes) -> str:
 def _chain(shapes: Shapes, name: str) -> Graph:
     """Layers that follow one another: linear, convolutional, recurrent, and norms between them."""
     layers = by_stem(shapes)
-    lead = leading_embedding(layers, shapes)
-    embedding = None if lead is None else layers.pop(lead)["weight"]
     stems = {re.sub(r"\d+", "#", stem) for stem in layers}
     order = list(layers)
     if len(stems) == 1:
         # A file lists 10.weight before 2.weight.
         order.sort(key=lambda stem: [int(number) for number in re.findall(r"\d+", stem)])
-    order = following(order, layers, shapes)
     chain: list[Layer] = []
     groups: list[Group] = []
     axes: list[Axis] = []
     width, spatial = 0, False
+    embedding = embedding_of(layers, shapes)
     if embedding is not None:
-        # Its columns are what the first layer reads; its rows are tokens, whose order is given.
-        axes, width = [Axis(embedding, 1)], shapes[embedding][1]
-        chain.append(Layer("embedding", embedding, None))
+        # Its rows are tokens, which stay in place.
+        order.remove(embedding.stem)
+        width, axes = embedding.width, [Axis(embedding.tensor, 1)] if embedding.certain else []
+        chain.append(Layer("embedding", embedding.tensor, None))
+    order = following(order, layers, shapes, width)
     for stem in order:
         parts = layers[stem]
         cell = "weight_hh" in parts
         weight = parts.get("weight_ih" if cell else "weight")
-        known = CELL_PARTS if cell else ("weight", "bias", *_STATISTICS, *_COUNTERS)
+        known = _CELL_PARTS if cell else ("weight", "bias", *_STATISTICS, *_COUNTERS)
         if (odd := next((part for part in parts if part not in known), None)) is not None or weight is None:
-            raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {_DECLARE}")
+            raise InputError(f"tensor {parts[odd or min(parts)]!r} is of no layer that {name!r} knows; {DECLARE}")
         shape = shapes[weight]
         if len(shape) == 1:
             if not chain or shape[0] != width:
                 raise InputError(
                     f"the norm {weight!r} has {shape[0]} units, what comes before it {width}; "
-                    f"the layers do not follow one another: {_DECLARE}"
+                    f"the layers do not follow one another: {DECLARE}"
                 )
-            axes += [Axis(tensor, 0, matched=part not in _STATISTICS) for part, tensor in _of_units(parts)]
+            if axes:
+                axes += [Axis(tensor, 0, matched=part not in _STATISTICS) for part, tensor in _of_units(parts)]
             chain.append(Layer("norm", weight, parts.get("bias")))
             continue
         depthwise = len(shape) > 2 and shape[1] == 1 and shape[0] == width and width > 1
@@ -205,9 +203,10 @@ def _chain(shapes: Shapes, name: str) -> Graph:
             if shape[1] % width or (shape[1] != width and not (spatial and len(shape) == 2)):
                 raise InputError(
                     f"tensor {weight!r} takes {shape[1]} inputs, what comes before it gives {width}; "
-                    f"the layers do not follow one another: {_DECLARE}"
+                    f"the layers do not follow one another: {DECLARE}"
                 )
-            groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
+            if axes:
+                groups.append(Group(stem_of(axes), width, (*axes, Axis(weight, 1, incoming=False))))
         axes, width = (
             _cell_axes(parts, shapes) if cell else ([Axis(tensor, 0) for _, tensor in _of_units(parts)], shape[0])
         )
@@ -228,9 +227,9 @@ def _cell_axes(parts: Mapping[str, str], shapes: Shapes) -> tuple[list[Axis], in
     if rows % hidden or shapes[parts["weight_ih"]][0] != rows:
         raise InputError(
             f"tensor {parts['weight_hh']!r} has shape {(rows, hidden)} and {parts['weight_ih']!r} "
-            f"{shapes[parts['weight_ih']]}, which is no recurrent layer; {_DECLARE}"
+            f"{shapes[parts['weight_ih']]}, which is no recurrent layer; {DECLARE}"
         )
-    axes = [Axis(parts[part], 0, rows // hidden) for part in CELL_PARTS if part in parts]
+    axes = [Axis(parts[part], 0, rows // hidden) for part in _CELL_PARTS if part in parts]
     return [*axes, Axis(parts["weight_hh"], 1, incoming=False)], hidden
 
 
@@ -265,7 +264,7 @@ def _table(shapes: Shapes, name: str, heads: tuple[int, int] | None) -> Graph:
         (t for t in shapes if t not in covered and not any(expression.fullmatch(t) for expression in fixed)), None
     )
     if odd is not None:
-        raise InputError(f"tensor {odd!r} is none of architecture {name!r}; {_DECLARE}")
+        raise InputError(f"tensor {odd!r} is none of architecture {name!r}; {DECLARE}")
     return Graph(name, tuple(groups), left=tuple(left))
 
 
@@ -273,7 +272,7 @@ def _refuse_norm_over_heads(shapes: Shapes, heads: tuple[int, int]) -> None:
     for tensor, shape in shapes.items():
         query = tensor.replace("q_norm.weight", "q_proj.weight")
         if query != tensor and query in shapes and shape[0] * heads[0] != shapes[query][0]:
-            raise InputError(f"tensor {tensor!r} is a norm over all heads, none of architecture 'llama'; {_DECLARE}")
+            raise InputError(f"tensor {tensor!r} is a norm over all heads, none of architecture 'llama'; {DECLARE}")
 
 
 def _regex(pattern: str) -> re.Pattern[str]:
@@ -323,7 +322,7 @@ def _group(shapes: Shapes, name: str, axes: Sequence[Axis], units: int | None, i
 def _declared(shapes: Shapes, architecture: Mapping[str, Any]) -> Graph:
     """Groups as the user declares them; tensors that no group names stay as they are."""
     if not architecture:
-        raise InputError(f"architecture names no group; {_DECLARE}")
+        raise InputError(f"architecture names no group; {DECLARE}")
     groups: list[Group] = []
     for template, body in architecture.items():
         units = body.get("units") if isinstance(body, Mapping) else None

@@ -16,6 +16,8 @@ from kofn.core.arrays import Array, Floats, Ints
 _KEPT = 1 << 30
 # Most steps of the relaxed matching of a group that indexes both sides of a tensor, and the least gain of a step.
 _STEPS, _GAIN = 30, 1e-6
+# Largest entries from 2 to the minus this to 2 to this are left in their units.
+_IN_RANGE = 16
 
 
 @dataclass
@@ -40,7 +42,7 @@ def match(ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph, 
     group that indexes both sides of a tensor, as recurrent states do, has a quadratic problem, which is relaxed; its
     answer is taken where it is better.
     """
-    work = _Products(ours, theirs, graph)
+    work = _Products(_near_one(ours), _near_one(theirs), graph)
     result = Match(identity(graph))
     if initial == "layers":
         for group, axes in forward(graph, ours):
@@ -76,6 +78,16 @@ def match(ours: Mapping[str, Array], theirs: Mapping[str, Array], graph: Graph, 
             result.converged = True
             break
     return result
+
+
+def _near_one(tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+    """A network's tensors in a power of two near their largest entry: permutations stay, products are in range."""
+    largest = max((float(np.abs(tensor).max(initial=0.0)) for tensor in tensors.values()), default=0.0)
+    exponent = math.frexp(largest)[1]
+    # Exponents near 0 leave all products in range, and copies of the weights are saved.
+    if abs(exponent) <= _IN_RANGE:
+        return tensors
+    return {name: np.ldexp(tensor, -exponent) for name, tensor in tensors.items()}
 
 
 class _Products:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.members import REAL, Pool, Tensor, tensor_label
 from kofn.combination.alignment._architectures import Axis, Graph, Group
 from kofn.core import checks
-from kofn.core.arrays import Array, Ints
+from kofn.core.arrays import Array, Ints, near_one
 from kofn.core.checks import InputError
 
 Orders = dict[str, Any]  # group -> an order of the member's units, or their coupling with the reference's
@@ -139,10 +139,12 @@ def rearranged(
     return out
 
 
-def squared_distance(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str]) -> float:
-    """Squared distance over the named tensors, in float64."""
-    total = []
+def distance(a: Mapping[str, Any], b: Mapping[str, Any], names: Iterable[str]) -> float:
+    """L2 distance over the named tensors, in float64, of entries of any size."""
+    parts = []
     for name in names:
         gaps = np.subtract(a[name], b[name], dtype=np.float64).ravel()
-        total.append(float(gaps @ gaps))
-    return math.fsum(total)
+        if gaps.size:
+            gaps, factor = near_one(gaps, axis=0)
+            parts.append(math.sqrt(float(gaps @ gaps)) / float(factor[0]))
+    return math.hypot(*parts)

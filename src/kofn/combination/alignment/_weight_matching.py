@@ -16,15 +16,16 @@ from kofn.combination.alignment._architectures import configuration, graph_of
 from kofn.combination.alignment._matching import Match, identity, match
 from kofn.combination.alignment._units import (
     Orders,
+    distance,
     floats,
     named,
     place_of,
     rearranged,
     shapes_of,
-    squared_distance,
     whole,
 )
 from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Blend
 from kofn.core.registry import method
@@ -91,7 +92,7 @@ def weight_matching(
 
     Raises:
         InputError: members that do not match, an architecture that is not known, plain arrays, NaN, integers among the
-            tensors to match.
+            tensors to match, distances whose squares are beyond floats.
 
     Cost: a sweep takes a matrix product for each tensor and group on it and an assignment a group, O(width^3) at worst;
     groups whose neighbours have not changed are skipped. Ties between equal units are broken arbitrarily.
@@ -134,14 +135,14 @@ def weight_matching(
         else:
             theirs = floats(member, names, pool.labels[position])
             fit = match(ours, theirs, graph, initial, most)
-            apart = squared_distance(
+            apart = distance(
                 floats(pool.members[first], fixed, pool.labels[first]),
                 floats(member, fixed, pool.labels[position]),
                 fixed,
             )
-            before.append(squared_distance(ours, theirs, names) + apart)
+            before.append(math.hypot(distance(ours, theirs, names), apart))
             theirs = rearranged(theirs, graph, fit.orders, graph)
-            after.append(squared_distance(ours, theirs, names) + apart)
+            after.append(math.hypot(distance(ours, theirs, names), apart))
             aligned.append(
                 as_tensors({n: theirs.get(n) if n in theirs else whole(member, n) for n in member}, pool.first)
             )
@@ -149,7 +150,7 @@ def weight_matching(
         sweeps.append(fit.sweeps)
         converged.append(fit.converged)
         assignments += fit.assignments
-    value = math.fsum(after)
+    value = _value_of(after)
     exact = graph.separable
     return mean_of(
         pool,
@@ -168,8 +169,20 @@ def weight_matching(
             "sweeps": sweeps,
             "converged": converged,
             "assignments": assignments,
-            "distance_before": [math.sqrt(square) for square in before],
-            "distance_after": [math.sqrt(square) for square in after],
+            "distance_before": before,
+            "distance_after": after,
             "left": list(graph.left),
         },
     )
+
+
+def _value_of(distances: Sequence[float]) -> float:
+    """The sum of the squared distances."""
+    value = math.fsum(gap * gap for gap in distances if gap < math.inf)
+    largest = max(distances)
+    if not math.isfinite(value) or largest == math.inf:
+        raise InputError(
+            f"member {checks.item_key(distances.index(largest))} is at distance {largest:.3g} from the reference, "
+            "whose square is beyond floats; scale the members down"
+        )
+    return value

@@ -144,6 +144,14 @@ class DiffusedMixture(Diffused):
         }.items():
             object.__setattr__(self, name, value)
 
+    def tail_precisions(self, directions: Floats, sigma: float) -> Floats:
+        """(n,) how fast the log density under noise falls along rays in these unit directions (n, d): it goes as minus
+        half of this times the square of the distance, by the component with the heaviest tail."""
+        covariances = np.broadcast_to(self.covariances, (len(self.means), self.d, self.d))[self.weights > 0]
+        inverses = np.linalg.inv(covariances + sigma**2 * np.eye(self.d))
+        out: Floats = np.einsum("ni,kij,nj->kn", directions, inverses, directions).min(axis=0)
+        return out
+
     @classmethod
     def of_draws(cls, draws: Any, *, bandwidth: float | None = None) -> DiffusedMixture:
         """Kernels around draws, of their covariance times the square of a bandwidth.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kofn.combination.diffusion._diffused import Diffused, read_diffused
-from kofn.combination.diffusion._flow import Flow
+from kofn.combination.diffusion._flow import Flow, refuse_improper
 from kofn.combination.posteriors._draws import described
 from kofn.combination.posteriors._sizes import kish, normalised, systematic
 from kofn.core import checks
@@ -80,7 +80,8 @@ def feynman_kac_corrector(
         members: m densities under noise, of the same d parameters: `DiffusedScore` of a diffusion model, or
             `DiffusedMixture`, also of draws (`DiffusedMixture.of_draws`), of `kofn.combination`.
         powers: (m,) the power of each density, of a positive sum; 1 each by default, their product. Shares (0.3, 0.7)
-            make a geometric mean, one member's power above 1 anneals it, and (-1, 2) is guidance away from the first.
+            make a geometric mean, one member's power above 1 anneals it, and (-1, 2) is guidance away from the first. A
+            negative power is of a density with tails as heavy as the others': of a `DiffusedScore` nothing tells.
         draws: how many particles.
         steps: how many levels of noise, evenly on a logarithmic scale.
         noise: "target" moves particles by the whole score and unit noise; "tempered" scales the noise by one over the
@@ -101,7 +102,8 @@ def feynman_kac_corrector(
 
     Raises:
         InputError: something else than diffused densities, unlike numbers of parameters, powers whose sum is not
-            positive, noise that does not fall, scores of another shape or that are NaN.
+            positive, or whose product has no integral where all members are `DiffusedMixture`, noise that does not
+            fall, scores of another shape or that are NaN.
         FailureError: scores so large that no particle keeps a weight.
 
     Cost: all members' scores at all particles, once a step.
@@ -124,6 +126,7 @@ def feynman_kac_corrector(
     exponents = _powers(powers, len(densities))
     count = checks.count(draws, "draws", least=2)
     levels = _levels(densities, checks.count(steps, "steps", least=2), sigma_max, sigma_min)
+    refuse_improper(densities, exponents, float(levels[-1]))
     tempering = 1.0 if noise == "target" else 1 / exponents.sum()
     flow = Flow(densities, exponents, float(tempering), guided=weighted)
     rng = np.random.default_rng(seed)

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kofn.combination.diffusion._diffused import Diffused
+from kofn.combination.diffusion._diffused import Diffused, DiffusedMixture
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
+
+# Tails that cancel to this share are even, up to rounding.
+_EVEN = 1e-12
 
 
 @dataclass(frozen=True)
@@ -146,3 +149,34 @@ class Flow:
             constant += 0.5 * float(power) * (float(np.linalg.slogdet(precision)[1]) - float(off @ precision @ off))
         factor = np.linalg.cholesky(np.linalg.inv(total))
         return mean + rng.normal(size=(count, d)) @ factor.T, constant
+
+
+def refuse_improper(densities: Sequence[Diffused], powers: Floats, sigma: float) -> None:
+    """Refuse powers whose product under the last noise does not fall along some direction, so that it has no integral.
+
+    Of mixtures the tails are known: this decides for Gaussians, for components of one covariance and for one parameter;
+    of others it knows the directions that it looks in.
+
+    Raises:
+        InputError: no density.
+    """
+    mixtures = [density for density in densities if isinstance(density, DiffusedMixture)]
+    if len(mixtures) < len(densities) or not (powers < 0).any():
+        return
+    noise = sigma**2 * np.eye(densities[0].d)
+    precisions = np.linalg.inv(
+        np.array([density.covariances.reshape(-1, *noise.shape)[0] for density in mixtures]) + noise
+    )
+    stacked = np.concatenate(
+        [np.einsum("m,mij->ij", powers, precisions)[None], *(d.covariances.reshape(-1, *noise.shape) for d in mixtures)]
+    )
+    directions = np.linalg.eigh(stacked)[1].swapaxes(1, 2).reshape(-1, len(noise))
+    falls = np.array([density.tail_precisions(directions, sigma) for density in mixtures])
+    totals = powers @ falls
+    least = int(np.argmin(totals / (np.abs(powers) @ falls)))
+    if totals[least] <= _EVEN * (np.abs(powers) @ falls)[least]:
+        raise InputError(
+            f"powers={powers.tolist()} leave no density under noise of sigma_min={sigma:.6g}: along "
+            f"{directions[least].round(3).tolist()} the negative powers fall faster than the positive ones (precisions "
+            f"{falls[:, least].round(6).tolist()}); give smaller powers of the narrower densities"
+        )

@@ -1,7 +1,7 @@
 """Read mergekit recipes: what each tensor of the output is made of, by which rule and which settings.
 
 A setting of a model counts before one of its slice, that before the recipe's own. Settings that a method does not have
-are ignored, as mergekit ignores them.
+are ignored, as mergekit ignores them, but for those that no method has and that are spelt nearly like one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.members import float_dtype
-from kofn.combination.recipes._mergekit_methods import METHODS, settings_of
-from kofn.combination.recipes._mergekit_settings import Input, Lookup, Settings
+from kofn.combination.recipes._mergekit_methods import METHODS, known_settings, settings_asked, settings_of
+from kofn.combination.recipes._mergekit_settings import SHARES, Input, Lookup, Settings, odd_share
 from kofn.combination.recipes._mergekit_tokens import chat_template_of, read_tokens_of
 from kofn.combination.recipes._recipe import Adapted, Part, Recipe, Relayered, folder_of, located, refuse_unknown
 from kofn.combination.rules import Rule
@@ -83,7 +83,7 @@ def read_mergekit(content: Mapping[str, Any], folder: Path | None, made: Mapping
     if not isinstance(method, str) or method not in METHODS:
         near = nearest(str(method), METHODS)
         raise InputError(f"merge_method {method!r} is not read{near}; {', '.join(METHODS)} are")
-    parameters = _mapping(content.get("parameters"), "parameters")
+    parameters = _parameters(content)
     base = None if content.get("base_model") is None else _model(content["base_model"], "base_model")
     slices = _slices(content, base)
     keeps_base = METHODS[method].base
@@ -151,7 +151,7 @@ def _slices(content: Mapping[str, Any], base: str | None) -> list[_Slice]:
             raise InputError(f"the sources of a slice have {sorted(counts)} layers; give all as many")
         _refuse_twice(sources)
         own = _model(entry["base_model"], "base_model") if entry.get("base_model") else base
-        slices.append(_Slice(tuple(sources), _mapping(entry.get("parameters"), "parameters"), own, counts.pop()))
+        slices.append(_Slice(tuple(sources), _parameters(entry), own, counts.pop()))
     return slices
 
 
@@ -168,7 +168,17 @@ def _source(item: Any, owner: str, first: int | None = None) -> _Source:
     refuse_unknown(entry, ("model", "parameters", "layer_range"), owner, remedy=_IGNORED)
     if "model" not in entry:
         raise InputError(f"{owner} names no model; give model: a path")
-    return _Source(_model(entry["model"], "model"), _mapping(entry.get("parameters"), "parameters"), first)
+    return _Source(_model(entry["model"], "model"), _parameters(entry), first)
+
+
+def _parameters(entry: Mapping[str, Any]) -> Settings:
+    """The settings of a recipe, a slice or a model; one that no method has is refused where it is nearly another."""
+    given = _mapping(entry.get("parameters"), "parameters")
+    known = known_settings()
+    for key in given:
+        if key not in known and (near := nearest(str(key), known)):
+            raise InputError(f"parameters: no method reads {key!r}{near}")
+    return given
 
 
 def _model(value: Any, key: str) -> str:
@@ -202,11 +212,12 @@ def _columns(piece: _Slice, method: str) -> tuple[list[_Source], _Source | None]
         mine = next((source for source in piece.sources if source.model == piece.base), _Source(piece.base, {}))
         return others, mine
     sources = list(piece.sources)
-    if piece.base is not None and piece.base not in [source.model for source in sources]:
+    # mergekit blends the base of `models` among them; of `slices`, it copies the configuration and tokenizer only.
+    if piece.base is not None and piece.layers is None and piece.base not in [source.model for source in sources]:
         sources.append(_Source(piece.base, {}))
     if method == "slerp":
         # From the base to the other model, whichever is listed first.
-        if len(sources) != 2 or piece.base is None:
+        if len(sources) != 2 or piece.base not in [source.model for source in sources]:
             raise InputError("slerp takes two models, of which base_model names the one at t: 0")
         sources.sort(key=lambda source: source.model != piece.base)
     return sources, None
@@ -244,8 +255,12 @@ class _Reading:
 
     def notes(self) -> tuple[str, ...]:
         """What is said of the recipe as a whole."""
-        note = METHODS[self.method].note
-        return (note,) if note else ()
+        scopes = [self.parameters, *(piece.parameters for piece in self.slices)]
+        scopes += [source.parameters for members in self.members for source in members]
+        shares = settings_asked(self.method).intersection(SHARES)
+        given = [(key, scope[key]) for scope in scopes for key in sorted(shares.intersection(scope))]
+        odd = dict.fromkeys(text for key, value in given if (text := odd_share(key, value)))
+        return tuple(filter(None, (METHODS[self.method].note, *odd)))
 
     def parts(self, names: Sequence[str]) -> tuple[Part, ...]:
         """The tensors that are blended alike, together."""

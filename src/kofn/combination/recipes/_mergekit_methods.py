@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from kofn.combination.recipes import _mergekit_rules as elementwise
 from kofn.combination.recipes import _mergekit_spheres as spheres
-from kofn.combination.recipes._mergekit_settings import REQUIRED, Lookup, flag, number, whole
+from kofn.combination.recipes._mergekit_settings import REQUIRED, Lookup, Read, amount, flag, number, share, whole
 from kofn.combination.rules import Rule
 from kofn.combination.task_vectors._arcee_fusion import ArceeFusion
 
@@ -46,8 +48,8 @@ def _task_vectors(
             divide=setting.shared("normalize", flag, divide),
             rescale=setting.shared("rescale", flag, rescale),
             scale=setting.shared("lambda", number, 1.0),
-            gammas=setting.each("gamma", number, 0.01) if sparsify == "outliers" else (),
-            epsilons=setting.each("epsilon", number, 0.15) if sparsify == "ranks" else (),
+            gammas=setting.each("gamma", share, 0.01) if sparsify == "outliers" else (),
+            epsilons=setting.each("epsilon", amount, 0.15) if sparsify == "ranks" else (),
         )
 
     return Method(make, base=True, pads=True, note=DRAWN if sparsify in ("random", "ranks") else "")
@@ -68,12 +70,12 @@ def _nuslerp(setting: Lookup) -> Rule:
 
 def _multislerp(setting: Lookup) -> Rule:
     return spheres.MultiSlerp(
-        divide=setting.shared("normalize_weights", flag, True), eps=setting.shared("eps", number, 1e-8)
+        divide=setting.shared("normalize_weights", flag, True), eps=setting.shared("eps", amount, 1e-8)
     )
 
 
 def _karcher(setting: Lookup) -> Rule:
-    return spheres.KarcherMean(max_iter=setting.shared("max_iter", whole, 10), tol=setting.shared("tol", number, 1e-5))
+    return spheres.KarcherMean(max_iter=setting.shared("max_iter", whole, 10), tol=setting.shared("tol", amount, 1e-5))
 
 
 def _model_stock(setting: Lookup) -> Rule:
@@ -81,7 +83,7 @@ def _model_stock(setting: Lookup) -> Rule:
 
 
 def _nearswap(setting: Lookup) -> Rule:
-    return elementwise.NearSwap(t=setting.shared("t", number))
+    return elementwise.NearSwap(t=setting.shared("t", amount))
 
 
 def _sce(setting: Lookup) -> Rule:
@@ -97,14 +99,14 @@ def _passthrough(setting: Lookup) -> Rule:
 
 
 def _ram(setting: Lookup) -> Rule:
-    return elementwise.Ram(epsilon=setting.shared("epsilon", number, 1e-5))
+    return elementwise.Ram(epsilon=setting.shared("epsilon", amount, 1e-5))
 
 
 def _ram_plus(setting: Lookup) -> Rule:
     return elementwise.Ram(
-        epsilon=setting.shared("epsilon", number, 1e-5),
+        epsilon=setting.shared("epsilon", amount, 1e-5),
         r=setting.shared("r", number, 0.1),
-        alpha=setting.shared("alpha", number, 0.2),
+        alpha=setting.shared("alpha", amount, 0.2),
     )
 
 
@@ -137,3 +139,27 @@ def settings_of(method: str, setting: Lookup) -> tuple[Rule, list[float]]:
     form = METHODS[method]
     weights = list(setting.each("weight", number, REQUIRED)) if form.weighs else []
     return form.make(setting), weights
+
+
+@functools.cache
+def settings_asked(method: str) -> frozenset[str]:
+    """The settings that a method has."""
+    asked = _Asked("", 0.0, (), ())
+    settings_of(method, asked)
+    return frozenset(asked.used)
+
+
+def known_settings() -> frozenset[str]:
+    """The settings that some method has, and `int8_mask`, which decides in mergekit how masks are held only."""
+    return frozenset({"int8_mask"}).union(*map(settings_asked, METHODS))
+
+
+class _Asked(Lookup):
+    """A lookup that notes what is asked for, and answers with defaults."""
+
+    def shared(self, key: str, read: Read, default: Any = REQUIRED) -> Any:
+        self.used[key] = 0.0 if default is REQUIRED else default
+        return self.used[key]
+
+    def each(self, key: str, read: Read, default: Any = REQUIRED) -> tuple[Any, ...]:
+        return (self.shared(key, read, default),)

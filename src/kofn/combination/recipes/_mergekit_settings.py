@@ -18,6 +18,7 @@ from kofn.core.checks import InputError
 Settings = Mapping[str, Any]
 Read = Callable[[Any, str], Any]
 
+SHARES = ("density", "select_topk")  # settings that tell which share of the entries is kept
 REQUIRED = object()  # instead of a default
 _YES, _NO = ("1", "on", "t", "true", "y", "yes"), ("0", "off", "f", "false", "n", "no")
 
@@ -105,6 +106,22 @@ def _along(steps: Sequence[Any], t: float, key: str, read: Read) -> Any:
     return read((1 - (position - low)) * values[low] + (position - low) * values[high], key)
 
 
+def odd_share(key: str, value: Any) -> str | None:
+    """What is said of a share that mergekit takes for all or for nothing: one above 1, one of 0 or below.
+
+    In a list along the layers, 0 is a share like others.
+    """
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(each, Mapping) for each in values):
+        inner = (odd_share(key, each.get("value")) for each in values if isinstance(each, Mapping))
+        return next((text for text in inner if text), None)
+    numbers = [number(each, key) for each in values if each is not None]
+    odd = next((each for each in numbers if not 0 <= each <= 1), 0.0 if numbers == [0] else None)
+    if odd is None:
+        return None
+    return f"{key} {odd:g} keeps {'every entry' if odd > 1 else 'nothing'}, as in mergekit: it is a share from 0 to 1"
+
+
 def number(value: Any, key: str) -> float:
     """A number, which may be written as a text (YAML reads 1e-5 as one) or as true and false."""
     if isinstance(value, str | bool):
@@ -113,6 +130,22 @@ def number(value: Any, key: str) -> float:
     if not checks.is_finite(value):
         raise InputError(f"{key}: {checks.shown(value)} is no number")
     return float(value)
+
+
+def share(value: Any, key: str) -> float:
+    """A number from 0 to 1."""
+    read = number(value, key)
+    if not 0 <= read <= 1:
+        raise InputError(f"{key}: {checks.shown(value)} is no share; give a number from 0 to 1")
+    return read
+
+
+def amount(value: Any, key: str) -> float:
+    """A number that is not negative."""
+    read = number(value, key)
+    if read < 0:
+        raise InputError(f"{key}: {checks.shown(value)} is negative; give 0 or more")
+    return read
 
 
 def whole(value: Any, key: str) -> int:

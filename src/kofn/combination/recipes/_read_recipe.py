@@ -18,6 +18,12 @@ from kofn.core.helpers import helper
 __all__ = ["read_recipe"]
 
 _KEYS = ("members", "base", "method", "weights", "options", "tensors")
+# Keys of files for mergekit's other programs: what those make, by which program.
+_OTHER_PROGRAMS = {
+    "gate_mode": ("mixtures of experts", "mergekit-moe"),
+    "experts": ("mixtures of experts", "mergekit-moe"),
+    "genome": ("searches for settings", "mergekit-evolve"),
+}
 _PART_KEYS = ("match", "method", "weights", "options")
 
 
@@ -36,6 +42,9 @@ def read_recipe(source: Mapping[str, Any] | str | os.PathLike[str]) -> Recipe:
         raise InputError(f"{path}: a recipe is a table of keys such as members and method")
     try:
         if others:
+            for document in (content, *others):
+                if isinstance(document, Mapping):
+                    _refuse_other_programs(document)
             return read_several([content, *others], path.parent)
         return (read_mergekit if "merge_method" in content else _of_mapping)(content, path.parent)
     except InputError as error:
@@ -75,6 +84,7 @@ def _parsed(path: Path, text: str) -> list[Any]:
 
 
 def _of_mapping(content: Mapping[str, Any], folder: Path | None) -> Recipe:
+    _refuse_other_programs(content)
     refuse_unknown(content, _KEYS, "the recipe")
     if "members" not in content:
         raise InputError("the recipe has no members; list at least one")
@@ -88,6 +98,16 @@ def _of_mapping(content: Mapping[str, Any], folder: Path | None) -> Recipe:
         (*parts, default),
         None if content.get("base") is None else located(content["base"], folder),
     )
+
+
+def _refuse_other_programs(content: Mapping[str, Any]) -> None:
+    key = next((key for key in _OTHER_PROGRAMS if key in content), None)
+    if key is not None:
+        product, program = _OTHER_PROGRAMS[key]
+        raise InputError(
+            f"{key} is of {product}, which are not made here: run {program} on this file; kofn blends models into "
+            "one of their own shape (merge_method)"
+        )
 
 
 def _part(content: Any, default: Part | None) -> Part:

@@ -114,6 +114,11 @@ def diverse_search(
         asked.append(index)
         task = read_task([answer], y, loss, None, classes)
         value = task.loss_of(float(task.mean(task.row_losses(np.ones(1)))))
+        if not np.isfinite(value):
+            raise InputError(
+                f"evaluate({index}) has a loss of {value}: its predictions or y are too large to square; give both "
+                "in a smaller unit"
+            )
         losses.append(-value if task.loss == "accuracy" else value)
 
     words: dict[str, Any] = {"y": y, "loss": loss, "classes": classes}
@@ -164,6 +169,8 @@ def _next(
 ) -> int:
     """The configuration that was not asked of the least sum of ranks; ties go to the lowest number."""
     left = np.setdiff1d(np.arange(len(table)), asked)
+    # Ranks do not depend on the units; forests do, whose inputs are float32 and whose impurities are squares.
+    table, losses = table / _unit(table, axis=0), losses / _unit(losses)
     mean, spread = _forest(table[asked], losses, table[left], rng)
     ranks = _ranks(_improvement(losses.min() - mean, spread))
     if share > 0:
@@ -176,10 +183,12 @@ def _nearest(
     table: Floats, left: Ints, asked: Ints, predictions: Sequence[Array], mates: Ints, rng: np.random.Generator
 ) -> Floats:
     """(left,) expected distance of each configuration's predictions from the nearest of the pool's."""
-    flat = np.stack([np.nan_to_num(part.reshape(len(part), -1)) for part in predictions])
+    flat = np.stack([np.nan_to_num(part.reshape(len(part), -1)) for part in predictions]).astype(np.float64)
+    unit = _unit(flat)
+    flat = flat / unit
     i, j = np.triu_indices(len(asked), 1)
     # Distances of rows' probabilities, the mean over rows; two certain answers that differ are at distance 1.
-    far = np.sqrt(np.square(flat[i] - flat[j]).sum(axis=2)).mean(axis=1) / np.sqrt(2)
+    far = np.sqrt(np.square(flat[i] - flat[j]).sum(axis=2)).mean(axis=1) / np.sqrt(2) * unit
     pairs = np.concatenate([np.hstack([table[asked[a]], table[asked[b]]]) for a, b in ((i, j), (j, i))])
     questions = np.hstack([np.repeat(table[left], len(mates), axis=0), np.tile(table[asked[mates]], (len(left), 1))])
     mean, spread = _forest(pairs, np.concatenate([far, far]), questions, rng)
@@ -188,14 +197,21 @@ def _nearest(
     return out
 
 
+def _unit(values: Floats, axis: int | None = None) -> Any:
+    """A power of two near the largest value."""
+    largest = np.abs(values).max(axis=axis)
+    return np.ldexp(1.0, np.clip(np.frexp(largest)[1], -1000, 1000))
+
+
 def _forest(X: Floats, values: Floats, questions: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Mean and spread over the trees of a forest fitted to values."""
     from sklearn.ensemble import RandomForestRegressor
 
     forest = RandomForestRegressor(_TREES, min_samples_leaf=1, max_features=0.8, random_state=int(rng.integers(2**31)))
-    forest.fit(X, values)
+    unit = _unit(values)
+    forest.fit(X, values / unit)
     answers = np.stack([tree.predict(questions) for tree in forest.estimators_])
-    return answers.mean(axis=0), answers.std(axis=0)
+    return answers.mean(axis=0) * unit, answers.std(axis=0) * unit
 
 
 def _improvement(gain: Floats, spread: Floats) -> Floats:

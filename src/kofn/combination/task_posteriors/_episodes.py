@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -95,10 +95,15 @@ class QuadraticEpisode:
 
 @dataclass(frozen=True)
 class Episodes:
-    """(m, d, d) curvatures and (m, d) pulls of m tasks, and what a plan says of them."""
+    """(m, d, d) curvatures and (m, d) pulls of m tasks, and what a plan says of them.
+
+    The pulls are those of the parameters less `centre` (d,), near which they are: squares of large parameters would
+    leave nothing of the differences between tasks.
+    """
 
     precisions: Floats
     pulls: Floats
+    centre: Floats
     parameters: tuple[str, ...]
     flat: bool
     facts: dict[str, Any]
@@ -110,8 +115,12 @@ class Episodes:
         return self.pulls.shape[1]
 
 
-def read_episodes(members: Sequence[Any]) -> Episodes:
+def read_episodes(members: Sequence[Any], centre: Floats | None = None) -> Episodes:
     """The quadratic of each member: given, or that of a Gaussian, or of one fitted to draws.
+
+    Args:
+        members: of one of these kinds.
+        centre: (d,) from which parameters are counted; by default the middle of the members.
 
     Raises:
         InputError: several kinds, unlike numbers of parameters, draws that `read_shards` refuses.
@@ -127,7 +136,9 @@ def read_episodes(members: Sequence[Any]) -> Episodes:
                 )
         names = ("x",) if widths[0] == 1 else tuple(f"x{column}" for column in range(widths[0]))
         precisions = np.array([member.precision for member in members])
-        return Episodes(precisions, np.array([member.pull for member in members]), names, False, {}, ())
+        pulls = np.array([member.pull for member in members])
+        middle = centre if _fits(centre, widths[0]) else _middle(precisions, pulls)
+        return Episodes(precisions, pulls - precisions @ middle, middle, names, False, {}, ())
     if any(given):
         odd = given.index(not given[0])
         raise InputError(f"{name_of(odd)} and {name_of(0)} are not both a QuadraticEpisode; give all in one form")
@@ -136,12 +147,26 @@ def read_episodes(members: Sequence[Any]) -> Episodes:
     )
     precisions = np.linalg.inv(gaussians.covariances).astype(np.float64, copy=False)
     facts = {name: value for name, value in gaussians.facts().items() if name in ("member_draws", "member_ess")}
-    pulls = np.einsum("mij,mj->mi", precisions, gaussians.means)
-    return Episodes(precisions, pulls, gaussians.parameters, gaussians.flat, facts, gaussians.warnings)
+    middle = centre if _fits(centre, gaussians.d) else gaussians.means.mean(axis=0)
+    pulls = np.einsum("mij,mj->mi", precisions, gaussians.means - middle)
+    return Episodes(precisions, pulls, middle, gaussians.parameters, gaussians.flat, facts, gaussians.warnings)
+
+
+def _fits(centre: Floats | None, d: int) -> TypeGuard[Floats]:
+    """Whether there is a centre of so many parameters."""
+    return centre is not None and len(centre) == d
+
+
+def _middle(precisions: Floats, pulls: Floats) -> Floats:
+    """The mean of one set of parameters for all tasks, also where these leave a parameter open."""
+    total = precisions.sum(axis=0)
+    sizes = np.sqrt(np.where(np.diag(total) > 0, np.diag(total), 1.0))
+    out: Floats = np.linalg.lstsq(total / np.outer(sizes, sizes), pulls.sum(axis=0) / sizes, rcond=None)[0] / sizes
+    return out
 
 
 def guess_of(episodes: Episodes) -> tuple[Floats, Floats]:
-    """The mean of one set of parameters for all tasks, and how surely a typical task alone would know each of them.
+    """Where one set of parameters for all tasks is, from the centre, and how surely a typical task alone knows each.
 
     Raises:
         InputError: all tasks together leave a parameter open.

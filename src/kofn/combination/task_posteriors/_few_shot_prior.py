@@ -104,7 +104,8 @@ class FewShotPrior(Stepper[Blend]):
 
     Args:
         d: how many parameters a task has.
-        mean: (d,) where the population is guessed to be; 0 by default.
+        mean: (d,) where the population is guessed to be; 0 by default. Parameters are counted from there: give it where
+            they are large beside the differences between tasks.
         scale: (d,) the guess of its standard deviations, worth one task; 1 each by default.
 
     Attributes:
@@ -151,6 +152,7 @@ class FewShotPrior(Stepper[Blend]):
         super().__init__(d=self.d, mean=tuple(middle.tolist()), scale=tuple(sizes.tolist()))
         self._start, self._guess = middle, np.diag(sizes**2)
         self.tasks = self._batches = 0
+        # Moments about `mean`: squares of large parameters would leave nothing of the differences between tasks.
         self._first, self._second = np.zeros(self.d), np.zeros((self.d, self.d))
         self._first_average, self._second_average = np.zeros(self.d), np.zeros((self.d, self.d))
 
@@ -164,7 +166,7 @@ class FewShotPrior(Stepper[Blend]):
             InputError: what `hierarchical_normal` refuses, tasks of another number of parameters; the state is then
                 unchanged.
         """
-        episodes = read_episodes(checks.members(members))
+        episodes = read_episodes(checks.members(members), self._start)
         if episodes.d != self.d:
             raise InputError(f"tasks have {episodes.d} parameters, this prior {self.d}; give tasks of the same")
         means, covariances = self._population().adapted(episodes.precisions, episodes.pulls)
@@ -192,14 +194,14 @@ class FewShotPrior(Stepper[Blend]):
         Raises:
             InputError: another number of parameters, what `hierarchical_normal` refuses.
         """
-        episodes = read_episodes([member])
+        episodes = read_episodes([member], self._start)
         if episodes.d != self.d:
             raise InputError(f"the task has {episodes.d} parameters, this prior {self.d}; give a task of the same")
         means, covariances = self._population(averaged=True).adapted(episodes.precisions, episodes.pulls)
-        return means[0], covariances[0]
+        return self._start + means[0], covariances[0]
 
     def _population(self, *, averaged: bool = False) -> Population:
-        population = Population.around(self._start, self._guess)
+        population = Population.around(np.zeros(self.d), self._guess)
         if self.tasks:
             first, second = (self._first_average, self._second_average) if averaged else (self._first, self._second)
             population.gather(float(self.tasks), first, second)
@@ -218,7 +220,7 @@ class FewShotPrior(Stepper[Blend]):
             n=self.tasks,
             value=math.nan,
             status="heuristic",
-            result={"mean": population.mean, "covariance": population.covariance},
+            result={"mean": self._start + population.mean, "covariance": population.covariance},
             form="none",
             objective="population",
             info={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,8 +106,13 @@ def wasserstein(mean: Floats, covariance: Floats, other_mean: Floats, other_cova
         >>> round(wasserstein(np.zeros(2), np.eye(2), np.array([3.0, 0.0]), 4 * np.eye(2)), 6)
         3.316625
     """
+    # In a power of two near the largest deviation or gap, as the product of two variances may overflow or vanish.
+    gap = mean - other_mean
+    widths = (math.sqrt(max(float(np.abs(each).max()), 0.0)) for each in (covariance, other_covariance))
+    unit = math.ldexp(1.0, math.frexp(max(*widths, float(np.abs(gap).max())))[1])
+    gap, covariance, other_covariance = gap / unit, covariance / unit / unit, other_covariance / unit / unit
     values, basis = np.linalg.eigh(covariance)
     root = (basis * np.sqrt(np.maximum(values, 0.0))) @ basis.T
     inner = np.linalg.eigvalsh(root @ other_covariance @ root)
     traces = np.trace(covariance) + np.trace(other_covariance) - 2 * np.sqrt(np.maximum(inner, 0.0)).sum()
-    return float(np.sqrt(max(float(np.square(mean - other_mean).sum() + traces), 0.0)))
+    return unit * math.sqrt(max(float(np.square(gap).sum() + traces), 0.0))

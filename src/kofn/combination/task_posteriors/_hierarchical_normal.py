@@ -83,8 +83,7 @@ def hierarchical_normal(
         distance of its posterior mean from that, in standard deviations between tasks. `info` has
         `population_mean` (d,) and `population_covariance` (d, d); the normal-inverse-Wishart posterior around them by
         its `scale_matrix`, `degrees` and `count`; `freedom`, the Student distribution's degrees of freedom, one less
-        than there are tasks where no scale is given; each task's posterior, `member_means`
-        and `member_sds` (m, d) and `member_covariances`; the `mean`,
+        than there are tasks where no scale is given; each task's posterior, `member_means` and `member_sds` (m, d) and `member_covariances`; the `mean`,
         `sd` and central 95% interval of each parameter of a next task; `history` of the penalised log
         likelihood; `warnings`, one where tasks are so few that the interval is very wide.
 
@@ -95,8 +94,7 @@ def hierarchical_normal(
     Cost: m inverses of d x d matrices an iteration.
 
     Exact: the fit is the fixed point of coordinate ascent, reached by extrapolated steps that never lower its
-    objective. Intervals of a next task cover what they say where tasks know themselves well; where they hardly do,
-    more.
+    objective. Intervals of a next task cover what they say where tasks know themselves well; where they hardly do, more.
 
     References:
         Kim & Hospedales 2023, A hierarchical Bayesian model for deep few-shot meta learning (arXiv 2306.09702);
@@ -122,7 +120,8 @@ def hierarchical_normal(
         raise InputError("members: one task does not tell how far tasks lie apart; give two or more, or a scale")
     population, history, settled = fitted(episodes, Population(mean, guess, guess, worth, len(episodes.pulls)))
     means, covariances = population.adapted(episodes.precisions, episodes.pulls)
-    made = population.draws(checks.count(draws, "draws", least=2), np.random.default_rng(seed))
+    count = checks.count(draws, "draws", least=2)
+    made = episodes.centre + population.draws(count, np.random.default_rng(seed))
     warnings = list(episodes.warnings)
     if not settled:
         warnings.append(
@@ -131,8 +130,8 @@ def hierarchical_normal(
         )
     if population.freedom < _LEAST_FREEDOM:
         warnings.append(
-            f"{len(means)} tasks hardly tell the spread between tasks ({population.freedom:.0f} degrees of freedom), "
-            "so that the interval of a next task is very wide; give more tasks, or a scale"
+            f"{len(means)} tasks hardly tell the spread between tasks ({population.freedom:.0f} degrees of freedom), so "
+            "that the interval of a next task is very wide; give more tasks, or a scale"
         )
     off = means - population.mean
     return Blend(
@@ -149,13 +148,13 @@ def hierarchical_normal(
             **episodes.facts,
             **described(made),
             "ess": float(len(made)),
-            "population_mean": population.mean,
+            "population_mean": episodes.centre + population.mean,
             "population_covariance": population.covariance,
             "scale_matrix": population.covariance * population.freedom,
             "degrees": population.freedom + episodes.d - 1,
             "count": float(population.count),
             "freedom": population.freedom,
-            "member_means": means,
+            "member_means": episodes.centre + means,
             "member_covariances": covariances,
             "member_sds": np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)),
             "history": np.array(history),
@@ -176,7 +175,10 @@ def _scale(scale: Any, d: int) -> Floats:
 
 @dataclass
 class Population:
-    """The mean (d,) and the covariance (d, d) of all tasks' parameters, the latter after a guess worth some tasks."""
+    """The mean (d,), less the tasks' centre, and the covariance (d, d) of all tasks' parameters.
+
+    The covariance is that after a guess worth so many tasks.
+    """
 
     mean: Floats
     covariance: Floats
@@ -210,7 +212,7 @@ class Population:
         return out
 
     def objective(self, precisions: Floats, pulls: Floats, means: Floats, covariances: Floats) -> float:
-        """The penalised log likelihood's lower bound by these posteriors, once `gather` has taken them."""
+        """The penalised log likelihood's lower bound by these posteriors, once `gather` has taken them; no constants."""
         seconds = covariances + means[:, :, None] * means[:, None, :]
         local = np.einsum("mi,mi->m", pulls, means) - 0.5 * np.einsum("mij,mji->m", precisions, seconds)
         local += 0.5 * np.linalg.slogdet(covariances)[1]

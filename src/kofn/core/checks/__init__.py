@@ -38,6 +38,7 @@ from kofn.core.checks.curves import curves as curves
 from kofn.core.checks.curves import forbidden_levels as forbidden_levels
 from kofn.core.checks.curves import without_empty_levels as without_empty_levels
 from kofn.core.checks.errors import BrokenPlanError as BrokenPlanError
+from kofn.core.checks.errors import DamagedFileError as DamagedFileError
 from kofn.core.checks.errors import FailureError as FailureError
 from kofn.core.checks.errors import InfeasibleError as InfeasibleError
 from kofn.core.checks.errors import InputError as InputError

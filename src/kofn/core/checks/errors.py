@@ -32,7 +32,11 @@ class InfeasibleError(InputError):
 
 
 class FailureError(KofnError, RuntimeError):
-    """The work could not be completed for a reason outside the input (disk, time, a broken file)."""
+    """The work could not be completed for a reason outside the input (disk, time, memory)."""
+
+
+class DamagedFileError(InputError, FailureError):
+    """A file's content is damaged or not what its name says; on the command line, wrong data as other input is."""
 
 
 class BrokenPlanError(KofnError, RuntimeError):

@@ -37,7 +37,7 @@ def option(name: str, value: Any, annotation: str) -> Any:
         if isinstance(value, dict):  # one of a kind of its own may not hold what it says
             value = dict(value.items())
         if annotation.partition(" | ")[0] == "ArrayLike":
-            return value if value is None else _array(value, name)
+            return value if value is None or _is_other(value, annotation) else _array(value, name)
         parts = _parts(annotation)
         kinds = {words for fits, words in parts if fits(value)}
         if not parts or kinds:
@@ -62,6 +62,11 @@ def _refuse_item(name: str, value: Any, annotation: str) -> None:
     for index, item in enumerate(value):
         if not _fits(item, kinds):
             raise InputError(f"{name}[{index}]={shown(item)}: give {_words(kinds)}")
+
+
+def _is_other(value: Any, annotation: str) -> bool:
+    """Whether what may be an array is one of the alternatives to arrays, of which numbers are none."""
+    return isinstance(value, Mapping | str) and _fits(value, _parts(annotation.partition(" | ")[2] or "None"))
 
 
 def _array(value: Any, name: str) -> Any:

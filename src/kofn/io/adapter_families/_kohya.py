@@ -47,7 +47,7 @@ class Kohya(Family):
 
     def read(self, saved: Saved) -> Parts:
         modules = gather(saved, self.name, _FACTOR)
-        return Parts({module: _pair(saved, module, parts) for module, parts in modules.items()})
+        return Parts({module: product_pair(saved, module, parts) for module, parts in modules.items()})
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
         self.refuse_parts(parts)
@@ -80,7 +80,7 @@ class Lycoris(Kohya):
         if peft is not None or DIFFUSERS in saved.metadata:
             raise InputError(
                 f"{saved.label}: {peft or next(iter(saved.tensors))!r} is LoHa or LoKr of PEFT, whose alpha is not "
-                "among the tensors; fold it into its base with PEFT first"
+                "among the tensors; give the folder that PEFT saved, with its adapter_config.json"
             )
         return super().read(saved)
 
@@ -97,7 +97,8 @@ def _on_inputs(scale: Array) -> bool:
     return scale.ndim > 1 and scale.shape[0] == 1 and scale.size > 1
 
 
-def _pair(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
+def product_pair(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
+    """The pair of a module, whose scale is 1 without an alpha among its parts."""
     for stem, read in _READERS.items():
         if any(part.startswith(stem) for part in parts):
             mixed = next((part for part in parts if part.startswith(tuple(_READERS)) and part[:4] != stem[:4]), None)

@@ -41,6 +41,12 @@ _VARIANTS = {
 }
 # Settings that select the adapted modules; if members differ, the modules of the sum are listed.
 _PLACEMENT = ("target_modules", "layers_to_transform", "layers_pattern", "exclude_modules")
+# Types of PEFT that LyCORIS has too, and those that change no weights: there is nothing to fold.
+_PRODUCTS = ("LOHA", "LOKR")
+_NO_WEIGHTS = (
+    *("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE"),
+    *("ADAPTION_PROMPT", "XLORA", "POLY"),
+)
 _DEFAULTS = {
     "peft_type": "LORA",
     "task_type": None,
@@ -68,8 +74,16 @@ class Peft(Family):
 
     def read(self, saved: Saved) -> Parts:
         kind = saved.config.get("peft_type", "LORA")
+        if kind in _PRODUCTS:
+            from kofn.io.adapter_families._peft_products import read_products
+
+            products, others = read_products(saved)
+            _, full = _halves(replace(saved, tensors=others))
+            if not products:
+                raise InputError(f"{saved.label} holds no factors of {kind}; save the adapter again")
+            return Parts(products, full)
         if kind != "LORA":
-            raise InputError(f"{saved.label} is of type {kind!r}, not LORA; only LoRA adapters are pairs of factors")
+            raise InputError(f"{saved.label} is of type {kind!r}; {_way_out(kind)}")
         halves, full = _halves(saved)
         if not halves:
             raise InputError(f"{saved.label} holds no lora_A and lora_B; give LoRA adapters")
@@ -99,10 +113,24 @@ class Peft(Family):
         return variants(saved.config)
 
 
+def _way_out(kind: Any) -> str:
+    """What to do with an adapter of a type that is no pair of factors."""
+    if kind in _NO_WEIGHTS:
+        return (
+            "it adds inputs or routes between modules and is no change of weights, so that there is nothing to blend "
+            "or fold; use it with PEFT, beside its base"
+        )
+    return (
+        "LORA, LOHA and LOKR are read as pairs of factors: merge this one into its base with PEFT "
+        "(PeftModel.from_pretrained(base, folder).merge_and_unload().save_pretrained(out)), then give that model"
+    )
+
+
 def check_settings(config: Mapping[str, Any], label: str) -> None:
     """Refuse settings of PEFT that leave the scale open."""
-    if config.get("peft_type", "LORA") == "LORA":
-        for name in ("r", "lora_alpha"):
+    kind = config.get("peft_type", "LORA")
+    if kind == "LORA" or kind in _PRODUCTS:
+        for name in ("r", "lora_alpha" if kind == "LORA" else "alpha"):
             if not is_number(config.get(name)):
                 raise InputError(f"{label}: {CONFIG} has {name}={shown(config.get(name))}; it must give a number")
     for name in ("modules_to_save", "target_parameters"):
@@ -253,16 +281,20 @@ def _one_setting(saved: Saved, parameters: Sequence[str], pattern: str, key: str
     return values[0]
 
 
+def setting_of(config: Mapping[str, Any], pattern: str, module: str, key: str) -> Any:
+    """A setting of a module: by the pattern, else the one of all."""
+    return _by_pattern(config.get(pattern), module.removeprefix(PREFIX), config.get(key))
+
+
 def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> float:
     """What PEFT multiplies `B @ A` of a module by; 1 without a `lora_alpha`."""
-    name = module.removeprefix(PREFIX)
-    configured = _by_pattern(config.get("rank_pattern"), name, config.get("r"))
+    configured = setting_of(config, "rank_pattern", module, "r")
     if configured is not None and configured != rank:
         raise InputError(
             f"{label}: {CONFIG} gives {module!r} the rank {shown(configured)}, its factors have {rank}; "
             "configuration and tensors are of different adapters"
         )
-    alpha = _by_pattern(config.get("alpha_pattern"), name, config.get("lora_alpha"))
+    alpha = setting_of(config, "alpha_pattern", module, "lora_alpha")
     if alpha is None:
         return 1.0
     if not is_finite(alpha):

@@ -50,7 +50,7 @@ def _fisher(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> No
 
 def _temperatures(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """Temperatures within a few orders of magnitude, of heads that are whole members."""
-    options["temperatures"] = (10.0 ** seeded(draw).uniform(-2, 2, len(given["members"]))).tolist()
+    options["temperatures"] = (10.0 ** seeded(draw).uniform(0, 2, len(given["members"]))).tolist()
     options["head"] = "*"
 
 

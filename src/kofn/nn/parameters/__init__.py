@@ -11,6 +11,6 @@ HOMES = {
     "LowRankUpdate": "_adaptive_ranks",
     "QuantizedLinear": "_quantized_linear",
     "SharedWeights": "_shared_weights",
-    "limit_updates": "_quantized_linear",
+    "limit_updates": "_limit_updates",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES, extra="torch")

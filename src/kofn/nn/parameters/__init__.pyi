@@ -4,6 +4,6 @@ from kofn.nn.parameters._compressed_embedding import CompressedEmbedding as Comp
 from kofn.nn.parameters._adaptive_ranks import LowRankUpdate as LowRankUpdate
 from kofn.nn.parameters._quantized_linear import QuantizedLinear as QuantizedLinear
 from kofn.nn.parameters._shared_weights import SharedWeights as SharedWeights
-from kofn.nn.parameters._quantized_linear import limit_updates as limit_updates
+from kofn.nn.parameters._limit_updates import limit_updates as limit_updates
 
 HOMES: dict[str, str]

@@ -14,7 +14,7 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Allocation
 from kofn.core.torch_module import module
-from kofn.nn._models import chosen_names
+from kofn.nn._models import freeze, linear_layers, replace_layers
 
 # Standard deviation that the directions start with.
 _START = 0.02
@@ -47,7 +47,8 @@ class LowRankUpdate(nn.Module):
         if not isinstance(linear, nn.Linear):
             raise InputError(f"linear is {type(linear).__name__}; give a torch.nn.Linear")
         rank = checks.count(rank, "rank")
-        self.linear = linear.requires_grad_(False)
+        freeze(linear)
+        self.linear = linear
         self.scale = float(checks.number(alpha, "alpha")) / rank
         like: dict[str, Any] = {"device": linear.weight.device, "dtype": linear.weight.dtype}
         self.left = nn.Parameter(_START * torch.randn(linear.out_features, rank, **like))
@@ -83,7 +84,8 @@ class LowRankUpdate(nn.Module):
 class AdaptiveRanks:
     """AdaLoRA: give the linear layers of a model low-rank updates whose ranks move under one falling budget.
 
-    The layers are replaced by `LowRankUpdate`s in place, and all other parameters frozen. Each parameter's sensitivity
+    The layers are replaced by `LowRankUpdate`s in place, a layer that has several names under all of them, and all
+    other parameters frozen. Each parameter's sensitivity
     |w x grad| is smoothed, as is its deviation from that; a direction's score is the product of both for its value,
     plus their means over its left and its right vector. `kofn.allocation.RankBudget` keeps the highest scores; the
     values of the others are set to 0, learn on, and come back where their scores do.
@@ -149,17 +151,11 @@ class AdaptiveRanks:
         rank = checks.count(rank, "rank")
         self.smoothing = _below_one(smoothing, "smoothing")
         self.deviation_smoothing = _below_one(deviation_smoothing, "deviation_smoothing")
-        linears = {name: layer for name, layer in model.named_modules() if name and isinstance(layer, nn.Linear)}
-        if not linears:
-            raise InputError("model has no torch.nn.Linear below it; give a module that holds linear layers")
-        names = chosen_names(linears, only)
-        self.budget = RankBudget([rank] * len(names), budget, steps=steps, warmup=warmup, final=final, every=every)
-        model.requires_grad_(False)
-        self.layers: dict[str, LowRankUpdate] = {}
-        for name in names:
-            self.layers[name] = LowRankUpdate(linears[name], rank, alpha=alpha)
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, self.layers[name])
+        linears = linear_layers(model, only)
+        self.budget = RankBudget([rank] * len(linears), budget, steps=steps, warmup=warmup, final=final, every=every)
+        freeze(model)
+        self.layers = {name: LowRankUpdate(layer, rank, alpha=alpha) for name, layer in linears.items()}
+        replace_layers(model, {layer.linear: layer for layer in self.layers.values()})
         self._smoothed = {key: torch.zeros_like(weight) for key, weight in self._weights()}
         self._deviation = {key: torch.zeros_like(weight) for key, weight in self._weights()}
 

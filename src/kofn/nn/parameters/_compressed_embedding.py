@@ -15,6 +15,8 @@ from kofn.core.torch_module import module
 
 _KINDS = ("hash", "quotient_remainder", "mixed")
 _BYTES = 4
+# Standard deviation of what the tables start with.
+_STD = 0.1
 
 
 @module(
@@ -29,7 +31,8 @@ class CompressedEmbedding(nn.Module):
         budget: bytes of all float32 numbers that are stored.
         kind: "hash" shares one row between all that are equal modulo the table's length; "quotient_remainder"
             multiplies a row of one table, by the remainder, with one of another, by the quotient, so that no two rows
-            are the same; "mixed" gives frequent rows more numbers (`kofn.allocation.mixed_dimensions`).
+            are the same, before training too; "mixed" gives frequent rows more numbers
+            (`kofn.allocation.mixed_dimensions`).
         counts: (rows,) how often each row is looked up, for "mixed".
         options: `temperature` and `blocks` of `mixed_dimensions`.
 
@@ -38,6 +41,7 @@ class CompressedEmbedding(nn.Module):
     Raises:
         InfeasibleError: the budget holds no table of that kind.
         InputError: unknown kinds, counts of another length.
+        IndexError: when it is asked for ids outside 0 to rows - 1.
 
     References:
         Zhang et al. 2023, "Experimental Analysis of Large-scale Learnable Vector Storage Compression", PVLDB 17, arXiv
@@ -67,7 +71,7 @@ class CompressedEmbedding(nn.Module):
         self.tables.append(_table(self.length, self.dim))
         if self.kind == "quotient_remainder":
             quotients = _table(-(-self.rows // self.length), self.dim)
-            nn.init.ones_(quotients.weight)
+            nn.init.normal_(quotients.weight, mean=1.0, std=_STD)
             self.tables.append(quotients)
 
     def _length(self, most: int, budget: float) -> int:
@@ -100,7 +104,12 @@ class CompressedEmbedding(nn.Module):
         return sum(parameter.numel() * parameter.element_size() for parameter in self.parameters())
 
     def forward(self, ids: Tensor) -> Tensor:
-        """(..., dim) the rows of these ids."""
+        """(..., dim) the rows of these ids.
+
+        Raises:
+            IndexError: an id below 0 or not below `rows`, as of `torch.nn.Embedding`.
+        """
+        _refuse_outside(ids, self.rows)
         if self.kind == "hash":
             return self.tables[0](ids % self.length)
         if self.kind == "quotient_remainder":
@@ -116,7 +125,14 @@ class CompressedEmbedding(nn.Module):
         return out.view(*ids.shape, self.dim)
 
 
+def _refuse_outside(ids: Tensor, rows: int) -> None:
+    outside = (ids < 0) | (ids >= rows)
+    if outside.any():
+        position = tuple(outside.nonzero()[0].tolist())
+        raise IndexError(f"ids at {position} is {ids[position].item()}; the table has rows 0 to {rows - 1}")
+
+
 def _table(rows: int, width: int) -> nn.Embedding:
     table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=0.1)
+    nn.init.normal_(table.weight, std=_STD)
     return table

@@ -1,9 +1,6 @@
-"""Integer layers that learn as float ones do (quantisation-aware scaling), and layers of which a part learns."""
+"""Integer layers that learn as float ones do (quantisation-aware scaling)."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,63 +65,3 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The layer's answer."""
         return nn.functional.linear(x, self.weight, self.bias)
-
-
-@module(form_of=None, paper=383, aliases=("sparse update", "partial fine-tuning", "frozen channels"))
-def limit_updates(model: nn.Module, shares: Mapping[str, float], *, biases: int = 0) -> int:
-    """Let a share of the input channels of named layers learn, and the biases of the last ones; freeze all else.
-
-    The first channels learn. `kofn.allocation.sparse_update` chooses the shares within bytes.
-
-    Args:
-        model: a module with `torch.nn.Linear` or `QuantizedLinear` layers.
-        shares: {name of a layer: share of its input channels, from 0 to 1}; those left out are frozen.
-        biases: of how many last layers the biases learn.
-
-    Returns:
-        How many parameters learn.
-
-    Raises:
-        InputError: a layer that is not there, a share that is not from 0 to 1.
-
-    Examples:
-        >>> import torch
-        >>> from kofn.nn import limit_updates
-        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Linear(4, 2))
-        >>> limit_updates(model, {"0": 0.25}, biases=1)
-        10
-    """
-    layers: dict[str, Any] = {
-        name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Linear | QuantizedLinear)
-    }
-    for name in shares:
-        if name not in layers:
-            raise InputError(f"shares names {name!r}, which is no linear layer{checks.nearest(name, layers)}")
-    last = checks.count(biases, "biases", least=0)
-    if last > len(layers):
-        raise InputError(f"biases={last} of {len(layers)} layers; give at most as many")
-    model.requires_grad_(False)
-    count = 0
-    for name, share in shares.items():
-        weight = layers[name].integers if isinstance(layers[name], QuantizedLinear) else layers[name].weight
-        channels = round(checks.fraction(share, f"shares[{name!r}]") * weight.shape[1])
-        if not channels:
-            continue
-        weight.requires_grad_(True)
-        count += channels * weight.shape[0]
-        if channels < weight.shape[1]:
-            weight.register_hook(_first_columns(channels))
-    for layer in list(layers.values())[len(layers) - last :]:
-        if layer.bias is not None:
-            layer.bias.requires_grad_(True)
-            count += layer.bias.numel()
-    return count
-
-
-def _first_columns(channels: int) -> Any:
-    def masked(gradient: Tensor) -> Tensor:
-        out = gradient.clone()
-        out[:, channels:] = 0
-        return out
-
-    return masked

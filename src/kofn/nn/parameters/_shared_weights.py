@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,7 +13,7 @@ from kofn.allocation.parameters._shared_slots import SharedSlots, shared_slots
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.torch_module import module
-from kofn.nn._models import chosen_names
+from kofn.nn._models import linear_layers, replace_layers
 
 
 class SharedLinear(nn.Module):
@@ -48,10 +50,10 @@ class SharedLinear(nn.Module):
 class SharedWeights:
     """Parameter sharing: let all linear layers of a model read their weights from one store of a fixed size.
 
-    The layers are replaced in place. Which stored weight each weight is, and with which sign, is
-    `kofn.allocation.shared_slots`'s even map; each layer multiplies what it reads by a scale of its own, so that its
-    weights are as large as they were. The store begins with the model's first weights: with as many stored as there are
-    weights, the model answers as before.
+    The layers are replaced in place, a layer that has several names under all of them. Which stored weight each weight
+    is, and with which sign, is `kofn.allocation.shared_slots`'s even map; each layer multiplies what it reads by a
+    scale of its own, so that its weights are as large as they were. The store begins with the model's first weights:
+    with as many stored as there are weights, the model answers as before.
 
     Args:
         model: a module with `torch.nn.Linear` layers; biases stay as they are.
@@ -66,7 +68,8 @@ class SharedWeights:
     `store` is the parameter, `slots` the map, `stored` and `weights` how many are stored and how many there are.
 
     Raises:
-        InputError: no linear layer matches, a budget above the number of weights, values out of range.
+        InputError: no linear layer matches, a weight that another layer shares, a budget above the number of weights,
+            values out of range.
 
     Cost: a pass over the layers' weights for each forward and backward pass; memory for the store, its gradient and one
     layer's weights at a time.
@@ -95,14 +98,12 @@ class SharedWeights:
         rescale: bool = True,
         seed: int = 0,
     ) -> None:
-        linears = {name: layer for name, layer in model.named_modules() if name and isinstance(layer, nn.Linear)}
-        if not linears:
-            raise InputError("model has no torch.nn.Linear below it; give a module that holds linear layers")
-        names = chosen_names(linears, only)
+        linears = linear_layers(model, only)
+        _refuse_tied(model, linears)
         spread = float(checks.number(deviation, "deviation"))
         if spread <= 0:
             raise InputError(f"deviation={spread:g}: give a number above 0")
-        layers = [linears[name] for name in names]
+        layers = list(linears.values())
         sizes = [layer.weight.numel() for layer in layers]
         self.slots = shared_slots(sum(sizes), budget, chunk=chunk, seed=seed)
         scales = [(float(layer.weight.detach().std(correction=0)) or 1.0) / spread for layer in layers]
@@ -110,14 +111,13 @@ class SharedWeights:
         self.store = nn.Parameter(flat[: self.slots.budget].clone())
         if checks.flag(rescale, "rescale"):
             self.store.register_hook(self._rescaling(sizes, scales))
-        self.layers: dict[str, SharedLinear] = {}
-        begin = 0
-        for name, layer, size, scale in zip(names, layers, sizes, scales, strict=True):
-            parent, _, child = name.rpartition(".")
-            self.layers[name] = SharedLinear(layer, self.store, self.slots, begin, scale)
-            setattr(model.get_submodule(parent), child, self.layers[name])
-            begin += size
-        self.layers[names[0]].register_parameter("store", self.store)
+        starts = np.cumsum([0, *sizes]).tolist()
+        self.layers = {
+            name: SharedLinear(layer, self.store, self.slots, begin, scale)
+            for (name, layer), begin, scale in zip(linears.items(), starts, scales, strict=False)
+        }
+        replace_layers(model, {layer: self.layers[name] for name, layer in linears.items()})
+        next(iter(self.layers.values())).register_parameter("store", self.store)
 
     @property
     def stored(self) -> int:
@@ -140,3 +140,16 @@ class SharedWeights:
             return gradient * factor.to(gradient)
 
         return rescaled
+
+
+def _refuse_tied(model: nn.Module, linears: Mapping[str, nn.Linear]) -> None:
+    """Refuse a weight that two modules share, as an embedding and a head do: the store would part them."""
+    replaced = {id(layer.weight): name for name, layer in linears.items()}
+    for path, part in model.named_modules():
+        for own, parameter in part.named_parameters(recurse=False):
+            name = replaced.get(id(parameter))
+            if name is not None and part is not linears[name]:
+                raise InputError(
+                    f"the weight of {name!r} is also {own!r} of {path!r}, and would no longer be; leave the layer out "
+                    "by only=, or untie the two"
+                )

@@ -78,7 +78,8 @@ def two_round_farthest_first(
         picks before it, `value` the covering radius of all rows, `bound` a proven lower bound on the smallest radius
         that any k rows can have. `info["core_radius"]` is how far the farthest row is from what its own part handed
         over; `candidates` how many rows that were; `engine` where it ran. A pool of one part has the picks of
-        `farthest_first`.
+        `farthest_first`. Where `time_limit` ends before all rows were looked at, `status` is "stopped", the picks are
+        of the rows that were, `value` is NaN, since no radius of the others is known, and `bound` None.
 
     Raises:
         InputError: bad input, a folder `work` of another call. InfeasibleError: constraints that cannot be met

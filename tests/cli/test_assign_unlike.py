@@ -1,0 +1,63 @@
+"""Columns of numbers among scores and judges that are neither are told, with the columns that are left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run
+
+
+def test_a_column_of_another_size_among_scores_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ry.csv").write_text("paper,year,ana,bob,cem\nP0,2024,.5,.2,.1\nP1,2023,.4,.3,\nP2,2022,.4,.3,.3\n")
+    call = ("assign", "ry.csv", "--id", "paper", "--scores", "--capacity", 2, "-o", "a.csv")
+    code, out, err = run(capsys, *call)
+    assert code == 0, err
+    told = "year counts as a bin beside the others (2022 to 2024, where the others reach 0.5)"
+    assert f"{told}; to leave it out: --columns ana,bob,cem" in out
+    assert "3 items in 4 bins (year, ana, bob, cem), value" in out
+    code, out, err = run(capsys, *call, "--columns", "ana,bob,cem")
+    assert code == 0, err
+    assert "as a bin" not in out
+    # Scores of one size, and scores of 0, are no reason to doubt.
+    Path("rz.csv").write_text("paper,ana,bob\nP0,8,0\nP1,9,0\n")
+    assert "as a bin" not in run(capsys, "assign", "rz.csv", "--id", "paper", "--scores", "-o", "z.csv")[1]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "odd", "rest"),
+    [
+        ("e0,e1,e2,hours", "{a:.3f},{b:.3f},{c:.3f},{d:.1f}", "hours counts as a bin", "e0,e1,e2"),
+        ("ana,bob,size", "{a:.3f},{b:.3f},{d:.1f}", "size counts as a bin", "ana,bob"),
+        ("ana,bob,cem,key", "{a:.3f},{b:.3f},{c:.3f},{i}", "key counts as a bin", "ana,bob,cem"),
+        ("ana,bob,cem,hours", "{a:.3f},{b:.3f},{c:.3f},{d:.1f}", "hours counts as a bin", "ana,bob,cem"),
+        (
+            "ana lee,bob,cem,user_id,n",
+            "{a:.3f},{b:.3f},{c:.3f},{i},{i}",
+            "user_id, n count as bins",
+            "'ana lee,bob,cem'",
+        ),
+    ],
+)
+def test_a_column_that_is_no_bin_is_told_by_its_name_or_its_numbers(
+    header: str, row: str, odd: str, rest: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = [
+        row.format(a=a, b=b, c=c, d=abs(d) + 0.5, i=i)
+        for i, (a, b, c, d) in enumerate(rng.normal(size=(8, 4)).tolist())
+    ]
+    Path("s.csv").write_text("\n".join([header, *lines]))
+    out = run(capsys, "assign", "s.csv", "--scores", "--capacity", 8)[1]
+    assert f"{odd} beside the others" in out
+    assert f"out: --columns {rest}\n" in out + "\n"
+    assert "count" not in run(capsys, "assign", "s.csv", "--scores", "--columns", rest.strip("'"), "--capacity", 8)[1]
+    # So are those of a pool of entries.
+    assert f"{odd} beside the others" in run(capsys, "select", "s.csv", "--scores", "-m", "topk_mask", "-k", 2)[1]
+
+
+def test_a_size_among_judges_is_told_by_select(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("j.csv").write_text("model,ana,bob,params\nx,3,1,7\ny,2,2,8\nz,1,3,9\n")
+    told = "params counts as a judge beside the others; to leave it out: --columns ana,bob"
+    assert told in run(capsys, "select", "j.csv", "--id", "model", "--rankings", "-k", 2)[1]
