@@ -68,7 +68,7 @@ HOMES = {
     "pair_chances": "mixup._gains",
     "pair_marginal": "mixup._pairs",
     "pcb_merging": "task_vectors._pcb_merging",
-    "permute": "alignment._permute",
+    "permute": "alignment._weight_matching",
     "plackett_luce": "rankings._plackett_luce",
     "pleas": "partial._pleas",
     "plurality": "rankings._dowdall",

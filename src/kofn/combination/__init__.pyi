@@ -61,7 +61,7 @@ from kofn.combination.alignment._ot_fusion import ot_fusion as ot_fusion
 from kofn.combination.mixup._gains import pair_chances as pair_chances
 from kofn.combination.mixup._pairs import pair_marginal as pair_marginal
 from kofn.combination.task_vectors import pcb_merging as pcb_merging
-from kofn.combination.alignment._permute import permute as permute
+from kofn.combination.alignment._weight_matching import permute as permute
 from kofn.combination.rankings._plackett_luce import plackett_luce as plackett_luce
 from kofn.combination.partial._pleas import pleas as pleas
 from kofn.combination.rankings._dowdall import plurality as plurality

@@ -115,7 +115,7 @@ def test_a_parameter_that_few_tasks_tell_of_ends_wide_and_is_warned_of() -> None
     plan = hierarchical_normal(members, seed=0)
     assert np.isfinite(plan.info["population_covariance"]).all()
     assert (np.diag(plan.info["population_covariance"]) > 3).all()
-    assert any("2 tasks hardly tell the spread between tasks" in warning for warning in plan.info["warnings"])
+    assert any("2 tasks hardly tell the spread between them" in warning for warning in plan.info["warnings"])
     given = hierarchical_normal(members, scale=[1.0, 1.0], seed=0).info
     assert given["freedom"] == 2
     assert (np.diag(given["population_covariance"]) < 3).all()

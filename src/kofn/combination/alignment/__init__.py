@@ -11,7 +11,7 @@ HOMES = {
     "layerwise_mean": "_layerwise_mean",
     "match_layers": "_cross_layer_fusion",
     "ot_fusion": "_ot_fusion",
-    "permute": "_permute",
+    "permute": "_weight_matching",
     "singular_alignment": "_singular_alignment",
     "weight_matching": "_weight_matching",
 }

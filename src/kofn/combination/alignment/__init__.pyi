@@ -4,7 +4,7 @@ from kofn.combination.alignment._layerwise_mean import layerwise_barriers as lay
 from kofn.combination.alignment._layerwise_mean import layerwise_mean as layerwise_mean
 from kofn.combination.alignment._cross_layer_fusion import match_layers as match_layers
 from kofn.combination.alignment._ot_fusion import ot_fusion as ot_fusion
-from kofn.combination.alignment._permute import permute as permute
+from kofn.combination.alignment._weight_matching import permute as permute
 from kofn.combination.alignment._singular_alignment import singular_alignment as singular_alignment
 from kofn.combination.alignment._weight_matching import weight_matching as weight_matching
 

@@ -83,9 +83,9 @@ def hierarchical_normal(
         distance of its posterior mean from that, in standard deviations between tasks. `info` has
         `population_mean` (d,) and `population_covariance` (d, d); the normal-inverse-Wishart posterior around them by
         its `scale_matrix`, `degrees` and `count`; `freedom`, the Student distribution's degrees of freedom, one less
-        than there are tasks where no scale is given; each task's posterior, `member_means` and `member_sds` (m, d) and `member_covariances`; the `mean`,
-        `sd` and central 95% interval of each parameter of a next task; `history` of the penalised log
-        likelihood; `warnings`, one where tasks are so few that the interval is very wide.
+        than there are tasks where no scale is given; each task's posterior, `member_means` and `member_sds` (m, d) and
+        `member_covariances`; the `mean`, `sd` and central 95% interval of each parameter of a next task; `history` of
+        the penalised log likelihood; `warnings`, one where tasks are so few that the interval is very wide.
 
     Raises:
         InputError: draws that `consensus_monte_carlo` refuses, members of several kinds or unlike parameters, a
@@ -94,7 +94,8 @@ def hierarchical_normal(
     Cost: m inverses of d x d matrices an iteration.
 
     Exact: the fit is the fixed point of coordinate ascent, reached by extrapolated steps that never lower its
-    objective. Intervals of a next task cover what they say where tasks know themselves well; where they hardly do, more.
+    objective. Intervals of a next task cover what they say where tasks know themselves well, and more where they
+    hardly do.
 
     References:
         Kim & Hospedales 2023, A hierarchical Bayesian model for deep few-shot meta learning (arXiv 2306.09702);
@@ -130,7 +131,7 @@ def hierarchical_normal(
         )
     if population.freedom < _LEAST_FREEDOM:
         warnings.append(
-            f"{len(means)} tasks hardly tell the spread between tasks ({population.freedom:.0f} degrees of freedom), so "
+            f"{len(means)} tasks hardly tell the spread between them ({population.freedom:.0f} degrees of freedom), so "
             "that the interval of a next task is very wide; give more tasks, or a scale"
         )
     off = means - population.mean
@@ -212,7 +213,7 @@ class Population:
         return out
 
     def objective(self, precisions: Floats, pulls: Floats, means: Floats, covariances: Floats) -> float:
-        """The penalised log likelihood's lower bound by these posteriors, once `gather` has taken them; no constants."""
+        """The penalised log likelihood's bound by these posteriors, once `gather` has taken them; no constants."""
         seconds = covariances + means[:, :, None] * means[:, None, :]
         local = np.einsum("mi,mi->m", pulls, means) - 0.5 * np.einsum("mij,mji->m", precisions, seconds)
         local += 0.5 * np.linalg.slogdet(covariances)[1]
