@@ -105,6 +105,7 @@ MAKERS: dict[str, Make] = {
     "difficulty_aware_trials budget": lambda n, rng: 8.0 * n,
     "submodular_mixture budget": lambda n, rng: 8 * n,
     "expert_bits at_least": lambda n, rng: {2: 1},
+    "per_item": lambda n, rng: 2,
     "sizes": lambda n, rng: np.ones(n),
     "limits": lambda n, rng: float(n),
     "score": lambda n, rng: _score,

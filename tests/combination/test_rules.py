@@ -117,7 +117,9 @@ def test_recipes_have_it(members: list[Path]) -> None:
     assert blend.info["parts"] == [2, 2]
     with pytest.raises(InputError, match="coordinate_median takes no weights"):
         merge_recipe({"members": members, "method": "weighted_mean", "tensors": [{**part, "weights": [1, 2, 3]}]})
-    with pytest.raises(InputError, match="these do: coordinate_median, dare, fisher_merging, "):
+    with pytest.raises(
+        InputError, match="these do: arcee_fusion, balanced_mean, coordinate_median, dare, fisher_merging, "
+    ):
         merge_recipe({"members": members, "method": "greedy_soup"})
 
 

@@ -71,6 +71,11 @@ def hostile_of(entry: Entry, word: str) -> Bad:
         del bad["missing"]  # such rows have no label
     if word == "members" and draws_of(entry).members == 2:
         bad["three"] = (lambda v: [*v, v[0]], entry.name)
+    if word == "members" and draws_of(entry).members == 1:
+        bad["NaN"] = (lambda v: [put(v[0], 0, np.nan)], "member 0")
+        bad["infinite"] = (lambda v: [put(v[0], 0, np.inf)], "member 0")
+        bad["two"] = (lambda v: [*v, v[0]], entry.name)
+        del bad["unlike integers"]
     return bad
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.core import dispatch
 from kofn.core.checks import InputError
 from kofn.laws.case import Case, broken
 from kofn.laws.families import gather
@@ -63,6 +64,11 @@ def _part(case: Case, term: base.Term) -> SetFunction:
 def hold(case: Case) -> bool:
     """Recompute the plan's value; return whether there was one."""
     name = case.plan.objective
+    if math.isnan(case.plan.value) and case.plan.status == "stopped" and _is_pooled(case):
+        # Not all rows of the pool were looked at.
+        if case.plan.bound is not None or case.plan.guarantee is not None:
+            raise broken(case, "recount", "a plan without a value has a bound or a guarantee")
+        return False
     if not name:
         if math.isfinite(case.plan.value):
             raise broken(case, "recount", f"value {case.plan.value!r} has no objective that says what it is")
@@ -78,6 +84,11 @@ def hold(case: Case) -> bool:
         raise broken(case, "recount", f"objective {name!r} has no recount")
     agree(case, "value", case.plan.value, float(own.value(case.plan.indices)))
     return True
+
+
+def _is_pooled(case: Case) -> bool:
+    entry = dispatch.methods_of(case.verb).get(case.method) if isinstance(case.method, str) else None
+    return entry is not None and bool(entry.load().__kofn__.pooled)  # type: ignore[attr-defined]
 
 
 def _set_value(case: Case) -> None:

@@ -289,7 +289,7 @@ A = "{model: @/A, parameters: {weight: 1}}"
     [
         (
             "{merge_method: arcee_fusion, base_model: @/base, models: [" + A + ", {model: @/B}]}",
-            "arcee_fusion takes one member beside the base; 2 were given",
+            "members has 2; arcee_fusion takes one beside the base",
         ),
         ("{merge_method: arcee_fusion, models: [" + A + "]}", "'arcee_fusion' needs base_model"),
         (

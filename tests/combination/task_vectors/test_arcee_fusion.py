@@ -83,7 +83,7 @@ def test_the_softened_rows_decide() -> None:
 
 def test_refusals() -> None:
     base, moved = pair(0)
-    with pytest.raises(InputError, match="arcee_fusion takes one member beside the base; 2 were given"):
+    with pytest.raises(InputError, match="members has 2; arcee_fusion takes one beside the base"):
         arcee_fusion([moved, moved], base=base)
     with pytest.raises(InputError, match="needs base"):
         combine([moved], method="arcee_fusion")

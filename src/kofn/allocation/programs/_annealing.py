@@ -7,10 +7,10 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Bits, Floats
 from kofn.core.checks import InputError
 from kofn.core.compiled import OUTER
 from kofn.core.helpers import helper
@@ -18,7 +18,6 @@ from kofn.core.plans import Allocation
 
 __all__ = ["anneal_qubo"]
 
-Bits = NDArray[np.int8]
 # An uphill flip of the largest size has this chance at first, one of the smallest size this chance in the end.
 _HOT, _COLD = math.log(2), math.log(100)
 

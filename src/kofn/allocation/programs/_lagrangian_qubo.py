@@ -10,10 +10,10 @@ from typing import Any, Literal, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kofn.allocation.programs._annealing import Bits, annealed, quadratic
+from kofn.allocation.programs._annealing import annealed, quadratic
 from kofn.allocation.programs._mixed_integer import program
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Bits, Floats
 from kofn.core.checks import FailureError, InputError
 from kofn.core.helpers import helper
 from kofn.core.integer_programs import cost_unit

@@ -11,8 +11,8 @@ from kofn.core.checks import InputError
 Shapes = Mapping[str, tuple[int, ...]]
 
 DECLARE = (
-    "declare its groups of units: architecture={group: [(tensor, axis), ...]}, where * stands for any text "
-    "and {} for the same text in the group's name and in its tensors (a command line has JSON: "
+    "declare its groups of units: architecture={group: [(tensor, axis), ...]}, with * for any text and {} for "
+    "the same text in group and tensors (command line: "
     """--architecture '{"group": [["tensor", 0]]}')"""
 )
 # Most layers whose order is looked for where it is not the one that they are listed in.

@@ -65,7 +65,7 @@ class ArceeFusion(Rule):
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         if len(pool.members) != 1:
-            raise InputError(f"arcee_fusion takes one member beside the base; {len(pool.members)} were given")
+            raise InputError(f"members has {len(pool.members)}; arcee_fusion takes one beside the base")
         return super().bind(pool, weights, device)
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
