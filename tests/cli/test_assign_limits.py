@@ -34,7 +34,7 @@ def test_bins_are_limited_by_the_sum_of_a_column(
     code, printed, _ = run(capsys, *call, "--limit", "6")
     assert code == 0
     # The sizes are no bin, though no --columns says so.
-    assert "generalized_assignment: 5 items in 3 bins, value 24 (optimal)" in printed
+    assert "generalized_assignment: 5 items in 3 bins (a, b, c), value 24 (optimal)" in printed
     assert "filled: b 6 of 6, c 6 of 6, a 4.5 of 6" in printed
     assert pl.read_csv(out)["bin"].to_list() == ["b", "a", "b", "a", "c"]
     limits = tmp_path / "limits.csv"

@@ -115,7 +115,7 @@ def test_reviewers_within_a_capacity_are_found_in_one_command(folder: Path, caps
     call = ("assign", "rv.csv", "--id", "paper", "--scores", "--per-item", 2, "--capacity", 3)
     code, text, err = run(capsys, *call, "-o", "as.csv", "--report", "as.html")
     assert code == 0, err
-    assert "balanced_assignment: 6 items in 4 bins, value 7.715 (optimal)" in text
+    assert "balanced_assignment: 6 items in 4 bins (ann, bob, cem, dee), value 7.715 (optimal)" in text
     assert "0 unplaced" in text
     assert "dropped" not in text
     frame = pl.read_csv("as.csv")

@@ -296,7 +296,7 @@ def test_what_dare_drops_is_what_density_leaves(folder: Path, capsys: pytest.Cap
 
 def test_a_ranking_without_names_says_which_column_has_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "t.csv").write_text("kind,model,A,B\nx,m1,1,2\nx,m2,3,4\ny,m3,2,1\n")
-    line = "they are told by their row numbers; --id 'model' names them"
+    line = "they are told by their row numbers; --id model names them"
     assert line in run(capsys, "combine", "t.csv")[1]
     assert line not in run(capsys, "combine", "t.csv", "--id", "model")[1]
 

@@ -89,7 +89,7 @@ def test_costs_are_made_least(folder: Path, capsys: pytest.CaptureFixture[str]) 
     call = ("assign", "costs.csv", "--id", "item", "--scores", "--capacity", "2")
     code, text, err = run(capsys, *call, "--sense", "min")
     assert code == 0, err
-    assert "3 items in 2 bins, cost 4 (optimal)" in text
+    assert "3 items in 2 bins (a, b), cost 4 (optimal)" in text
     code, text, _ = run(capsys, *call, "--sense", "min", "--json")
     assert json.loads(text) | {"value": 4.0, "bound": 4.0, "sense": "min", "labels": [0, 0, 1]} == json.loads(text)
     assert json.loads(run(capsys, *call, "--json")[1])["value"] == 17.0

@@ -216,7 +216,7 @@ def test_the_beginning_of_a_file_of_false_counts_is_not_read(
     monkeypatch.setattr("kofn.io.beginnings.SMALL", 0)
     path = tmp_path / "pool.parquet"
     pl.DataFrame({"x": np.arange(6_000.0)}).write_parquet(path)
-    assert "about 6,000 x 1" in _dry_run(capfd, path)
+    assert "rows    6,000 x 1" in _dry_run(capfd, path)
     _false_page(path, "x", 0)
     assert "is damaged: a page at byte" in refused(capfd, "select", path, "--columns", "x", "-k", "2", "--dry-run")
 
