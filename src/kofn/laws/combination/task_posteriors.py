@@ -83,9 +83,12 @@ def _draw_credal(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) 
 
 
 def _draw_hierarchy(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
-    """Tasks whose means differ, and how many draws of a next one are made."""
+    """Tasks whose means differ, a guess of their spread where one alone tells of none, and how many draws are made."""
     words: dict[str, Any] = given  # type: ignore[assignment]
-    draw_members(draw, words, draw(st.integers(1, 2)))
+    d = draw(st.integers(1, 2))
+    draw_members(draw, words, d)
+    if len(words["members"]) == 1 or draw(st.booleans()):
+        options["scale"] = [draw(st.sampled_from((0.5, 2.0)))] * d
     options["draws"] = draw(st.integers(8, 30))
 
 
