@@ -21,6 +21,7 @@ def test_fisher_merging_at_size() -> None:
 def test_the_others_at_size() -> None:
     keeps_laws_at_size("slerp", {"members": wide()})
     keeps_laws_at_size("variance_corrected_mean", {"members": wide()})
+    keeps_laws_at_size("balanced_mean", {"members": wide()}, {"temperatures": [1.0, 3.0], "head": "*"})
 
 
 def test_fisher_merging_wants_a_diagonal_for_each_member() -> None:

@@ -16,6 +16,7 @@ def test_task_vectors_at_size() -> None:
     keeps_laws_at_size("ties", _based(), {"density": 0.3})
     keeps_laws_at_size("dare", {**_based(), "seed": 0}, {"density": 0.3})
     keeps_laws_at_size("pcb_merging", _based())
+    keeps_laws_at_size("arcee_fusion", {"members": wide()[:1], "base": wide()[0] / 2})
 
 
 def test_layer_swap_at_size() -> None:

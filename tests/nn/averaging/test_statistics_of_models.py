@@ -211,6 +211,7 @@ def test_bad_input_is_refused() -> None:
         (lambda: gram([]), "saw no row"),
         (lambda: gram([X], modules="nine"), "matches nothing"),
         (lambda: nn.activation_gram(torch.nn.Sequential(torch.nn.ReLU()), [X]), "no torch.nn.Linear"),
+        (lambda: nn.SharedWeights(torch.nn.Linear(2, 2), 2), "model has no torch.nn.Linear below it"),
         (
             lambda: nn.activation_gram(
                 torch.nn.Sequential(torch.nn.Conv1d(1, 1, 1)), [torch.zeros(2, 1, 3)], modules="0"
