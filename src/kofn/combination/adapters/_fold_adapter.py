@@ -23,8 +23,7 @@ from kofn.combination._sweep.untying import parted, untying_text, without_unread
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
-from kofn.combination.adapters._fold_tables import Folding, array_of
-from kofn.combination.adapters._fold_templates import with_templates_of
+from kofn.combination.adapters._fold_tables import Folding, array_of, with_templates_of
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError

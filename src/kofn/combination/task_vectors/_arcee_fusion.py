@@ -48,9 +48,9 @@ class ArceeFusion(Rule):
 
     >>> import numpy as np
     >>> base = np.zeros((2, 4))
-    >>> arcee_fusion([base + [[0.1, 0, 0, 0], [0, 0, 0, 3]]], base=base).result[:, [0, 3]]
-    array([[0., 0.],
-           [0., 3.]])
+    >>> arcee_fusion([base + [[0.1, 0.2, 0.1, 0.3], [0.2, 0.1, 0.4, 3.0]]], base=base).result
+    array([[0. , 0. , 0. , 0. ],
+           [0. , 0. , 0.4, 3. ]])
 
     References:
         Goddard et al. 2024, Arcee's MergeKit: a toolkit for merging large language models (EMNLP), and its code.
