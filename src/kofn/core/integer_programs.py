@@ -21,6 +21,7 @@ _LARGE = 20
 _SMALLEST = -1021
 # What HiGHS says of a program that no point keeps, and of one that it refuses to read.
 INFEASIBLE, REFUSED = 2, "Model error"
+_GAVE_UP = "Solve error"
 
 
 def milp(c: Any, **program: Any) -> Any:
@@ -33,7 +34,12 @@ def milp(c: Any, **program: Any) -> Any:
     from scipy import optimize
 
     with _HELD.holding():
-        return optimize.milp(c, **program)
+        answer = optimize.milp(c, **program)
+        if answer.x is None and _GAVE_UP in answer.message:
+            # Its reductions of a program now and then lead to points that it cannot bring back.
+            options = {**(program.get("options") or {}), "presolve": False}
+            answer = optimize.milp(c, **{**program, "options": options})
+        return answer
 
 
 def unit_of(size: float, exponent: int = _COSTS) -> float:

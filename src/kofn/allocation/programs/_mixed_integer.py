@@ -147,7 +147,11 @@ class Program:
             rows.append((row, np.array([-np.inf]), np.array([extra[1]]), row_units(row)))
         if free is None or around is None:
             answer = self._solve(minimised, self.whole, rows=rows, options=options)
-            return (None if answer.x is None else self.rounded(answer.x)), _bound(answer)
+            point = None if answer.x is None else self.rounded(answer.x)
+            if answer.x is not None and point is None and not self.whole.all():
+                # Whole to the solver's tolerance only, times large entries: the others follow the whole numbers.
+                point, _ = self.solved(free=~self.whole, around=np.round(answer.x), costs=costs, seconds=seconds)
+            return point, _bound(answer)
         if not free.any():
             return around, self.value(around)
         kept = np.where(free, 0.0, around)
