@@ -15,12 +15,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from ray_pools import Broken, Lethal, Slow, max_of, numbers
+from command_line import run as run_command
+from ray_pools import Broken, Lethal, LethalMean, Slow, max_of, numbers
 from refusals import refused
 
 import kofn
 from claims import discover
 from claims.harness.running import Job, rows_of
+from kofn.combination._sweep import on_engine
+from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.merge import merge
 from kofn.core.checks import FailureError, InputError
 from kofn.core.pools import ArrayPool
 from kofn.engines import ray as engine_of_ray
@@ -28,6 +32,7 @@ from kofn.engines.base import Engine
 from kofn.engines.local import Local
 from kofn.engines.ray import Ray
 from kofn.federated import federated_mixture
+from kofn.io.tensor_writer import write_arrays
 from kofn.selection import near_duplicates_by_cells, two_round_farthest_first, two_round_greedy
 from kofn.selection.pools import _near_duplicates_by_cells as near
 from kofn.selection.pools import _rounds as rounds
@@ -120,6 +125,28 @@ def test_near_duplicates_and_texts_in_parts_are_those_of_this_machine(
     pool = kofn.Pool.open(str(tmp_path / "*.csv"), text="body", work=tmp_path / "work")
     plans = [two_round_greedy(pool, metric="cosine", engine=engine, **ASKED) for engine in (Local(1), Ray())]
     assert plans[0].equals(plans[1])
+
+
+def test_checkpoints_are_blended_on_the_workers(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(on_engine, "_SHARE", 1)
+    monkeypatch.chdir(tmp_path)
+    for part, name in enumerate("ab"):
+        Path(name).mkdir()
+        rng = np.random.default_rng(part)
+        write_arrays(f"{name}/model.safetensors", {f"{i}.w": rng.normal(size=(30, 9)) for i in range(5)})
+    kofn.combine(["a", "b"], method="slerp", out="here")
+    assert (
+        run(capsys, "combine", "a", "b", "-m", "slerp", "--engine", "ray", "--address", "auto", "-o", "there")[0] == 0
+    )
+    assert Path("here/model.safetensors").read_bytes() == Path("there/model.safetensors").read_bytes()
+    pool, rule = SweepOptions().open(["a", "b"]), LethalMean("3.w", tmp_path)
+    plan = merge(pool, rule.bind(pool), SweepOptions(out="there", engine="ray"), weights=None, form="none")
+    assert (tmp_path / "died").exists()
+    assert (plan.info["engine"]["tasks"], plan.info["resumed"]) == (5, 0)
+    kofn.combine(["a", "b"], out="here")
+    assert Path("here/model.safetensors").read_bytes() == Path("there/model.safetensors").read_bytes()
 
 
 def test_pools_of_files_are_read_on_the_workers(cluster: Any, tmp_path: Path) -> None:

@@ -179,7 +179,9 @@ def _follow(members: Sequence[str], arguments: CombineArguments) -> None:
         say_fates(list(recipe.members), arguments, recipe)
         return
     settings = {
-        name: value for name, value in arguments.given().items() if name in ("max_memory", "n_threads", "progress")
+        name: value
+        for name, value in arguments.given().items()
+        if name in ("max_memory", "n_threads", "progress", "engine")
     }
     plan = merge_recipe(
         recipe, out=output_of(arguments), measure=bool(arguments.report), **arguments.options, **settings

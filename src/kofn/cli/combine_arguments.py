@@ -109,10 +109,12 @@ PREDICTED = Section(
         ),
     ),
 )
-ANSWER = words.method_section(
+_READS, _WRITES, _WORKS = words.method_section(
     "A .safetensors file or a folder; for a ranking or blended predictions a table, or .npy; for draws .npz too.",
     "--out",
 )
+ENGINE = flag("--engine", metavar="NAME", help="Where checkpoints are blended: local (default) or ray; the same bytes.")
+ANSWER = (_READS, _WRITES, Section(_WORKS.title, (*_WORKS.flags, ENGINE, words.ADDRESS)))
 
 
 @dataclass(frozen=True, kw_only=True)

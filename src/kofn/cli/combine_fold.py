@@ -69,6 +69,7 @@ def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgume
 def _settings(adapters: Sequence[str], arguments: CombineArguments) -> dict[str, Any]:
     """The weights, and which modules are folded into which dtype."""
     others = {"report": arguments.report, "plan": arguments.plan_path, "device": arguments.device}
+    others["engine"] = None if arguments.engine == "local" else arguments.engine
     options: dict[str, Any] = dict(arguments.options)
     options |= {name: value for name, value in others.items() if value is not None}
     settings: dict[str, Any] = {name: options.pop(name) for name in ("only", "skip", "dtype") if name in options}

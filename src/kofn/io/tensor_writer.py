@@ -40,6 +40,7 @@ class CheckpointWriter:
 
     With a `job`, a digest of the output, an interrupted or killed run can be continued: `note(line)` records progress
     that is safe on disk, and a later writer of the same job finds these lines in `resumed` and the tensors as written.
+    Other processes may write parts (`kofn.io.tensor_parts`) into the hidden `folder`.
     Raises InputError if `out` cannot be an output, FailureError if the disk is full or a write fails.
     """
 
@@ -66,7 +67,7 @@ class CheckpointWriter:
         self.resumed: list[str] = []
         self._journal = -1
         name = f".{self.out.name}.kofn-" + (f"{os.getpid()}-{secrets.token_hex(4)}" if job is None else f"job-{job}")
-        self._temp = self.out.parent / name
+        self.folder = self.out.parent / name
         self._check_target()
 
     def _check_target(self) -> None:
@@ -98,22 +99,22 @@ class CheckpointWriter:
 
     def __enter__(self) -> Self:
         try:
-            _remove_stale(self.out, self._temp)
+            _remove_stale(self.out, self.folder)
             self._reopen()
             needed = self.layout.nbytes - sum(path.stat().st_blocks * 512 for path in self._left())
             free = shutil.disk_usage(self.out.parent).free
             if needed > free:
                 raise FailureError(f"{self.out}: disk full: {needed:,} bytes to write, {free:,} free; free some space")
             if self._claim is None:
-                self._temp.mkdir()
-                self._claim = _lock_folder(self._temp)
+                self.folder.mkdir()
+                self._claim = _lock_folder(self.folder)
             if self.job is not None:
-                self._journal = os.open(self._temp / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+                self._journal = os.open(self.folder / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             for shard in self.layout.shards:
                 header = header_bytes(shard)
-                fd = os.open(self._temp / shard.file_name, os.O_RDWR | os.O_CREAT, 0o666)
+                fd = os.open(self.folder / shard.file_name, os.O_RDWR | os.O_CREAT, 0o666)
                 self._fds.append(fd)
-                _write_all(fd, memoryview(header), 0)
+                write_all(fd, memoryview(header), 0)
                 offset = len(header)
                 for spec in shard.tensors:
                     self._positions[spec.name] = (fd, offset, spec)
@@ -130,30 +131,30 @@ class CheckpointWriter:
 
     def _left(self) -> list[Path]:
         """The shards that an interrupted run left."""
-        return [path for path in (self._temp / shard.file_name for shard in self.layout.shards) if path.exists()]
+        return [path for path in (self.folder / shard.file_name for shard in self.layout.shards) if path.exists()]
 
     def _reopen(self) -> None:
         """Take over the files that an interrupted run of the same job left, if they are complete."""
-        if not self._temp.exists():
+        if not self.folder.exists():
             return
-        self._claim = _lock_folder(self._temp)
+        self._claim = _lock_folder(self.folder)
         if self._claim is None:
             raise InputError(f"out={str(self.out)!r} is being written by another run of the same job; let it finish")
-        journal = regular(self._temp / _JOURNAL)
+        journal = regular(self.folder / _JOURNAL)
         complete = journal.exists() and len(self._left()) == len(self.layout.shards)
         for shard in self.layout.shards if complete else ():
             header = header_bytes(shard)
-            with open(self._temp / shard.file_name, "rb") as file:
+            with open(self.folder / shard.file_name, "rb") as file:
                 complete = complete and file.read(len(header)) == header
         if complete:
             # A line that was cut off in the middle does not count.
             self.resumed = [line for line in journal.read_text(encoding="utf-8").splitlines(True) if line[-1] == "\n"]
         else:
-            for path in self._temp.iterdir():
+            for path in self.folder.iterdir():
                 path.unlink()
 
     def settled(self, name: str) -> None:
-        """Tensor `name` was written by the run that this one resumes."""
+        """Tensor `name` was written elsewhere: by the run that this one resumes, or by another process."""
         self._missing[name] = 0
 
     def note(self, line: str) -> None:
@@ -173,7 +174,7 @@ class CheckpointWriter:
             raise TypeError(f"tensor {name!r} is {spec.dtype} in the layout, the block is {block.dtype}")
         raw = np.ascontiguousarray(block).reshape(-1).view(np.uint8)
         try:
-            _write_all(fd, raw.data, offset + start * spec.dtype.itemsize)
+            write_all(fd, raw.data, offset + start * spec.dtype.itemsize)
         except OSError as error:
             raise self._failure(error) from error
         self._written(name, fd, raw.nbytes)
@@ -231,20 +232,20 @@ class CheckpointWriter:
             for fd in self._fds:
                 os.fsync(fd)
             self._close()
-            (self._temp / _JOURNAL).unlink(missing_ok=True)
+            (self.folder / _JOURNAL).unlink(missing_ok=True)
             if not self.single:
                 for extra, source in self.extras.items():
-                    (self._temp / extra).parent.mkdir(parents=True, exist_ok=True)
+                    (self.folder / extra).parent.mkdir(parents=True, exist_ok=True)
                     if isinstance(source, bytes):
-                        (self._temp / extra).write_bytes(source)
+                        (self.folder / extra).write_bytes(source)
                     else:
-                        shutil.copyfile(source, self._temp / extra)
-                    _sync(self._temp / extra)
+                        shutil.copyfile(source, self.folder / extra)
+                    _sync(self.folder / extra)
             if self.single:
-                os.replace(self._temp / self.out.name, self.out)
+                os.replace(self.folder / self.out.name, self.out)
             else:
                 self._write_index()
-                _replace_folder(self._temp, self.out)
+                _replace_folder(self.folder, self.out)
             _sync(self.out.parent)
         except OSError as failure:
             raise self._failure(failure) from failure
@@ -259,7 +260,7 @@ class CheckpointWriter:
         text = json.dumps(
             {"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True, ensure_ascii=False
         )
-        path = self._temp / self.layout.index_name
+        path = self.folder / self.layout.index_name
         path.write_text(text + "\n", encoding="utf-8")
         _sync(path)
 
@@ -281,7 +282,7 @@ class CheckpointWriter:
     def _abort(self) -> None:
         self._close()
         if self._claim is not None or self.job is None:
-            shutil.rmtree(self._temp, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._release()
 
     def _release(self) -> None:
@@ -327,7 +328,8 @@ def write_arrays(out: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) 
                 writer.write(spec.name, 0, np.asarray(arrays[spec.name]).astype(spec.dtype, copy=False))
 
 
-def _write_all(fd: int, view: memoryview, offset: int) -> None:
+def write_all(fd: int, view: memoryview, offset: int) -> None:
+    """Writes all of `view` from byte `offset` of a file on."""
     done = 0
     while done < len(view):
         done += os.pwrite(fd, view[done : done + _WRITE_BLOCK], offset + done)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,9 @@ class _File:
         if self.fd >= 0:
             os.close(self.fd)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.path.absolute(), os.fstat(self.fd).st_size)
+
     def read_into(self, buffer: np.ndarray, offset: int) -> None:
         view = buffer.data
         done = 0
@@ -106,6 +110,17 @@ class _File:
                 return False
             done += got
         return True
+
+
+def _reopened(path: Path, size: int) -> _File:
+    """The same file in another process, perhaps on another machine."""
+    file = _File(path)
+    if (there := os.fstat(file.fd).st_size) != size:
+        raise FailureError(
+            f"{path} has {there:,} bytes on node {socket.gethostname()}, and {size:,} where it was opened; run again "
+            "on files that all nodes share and nobody writes"
+        )
+    return file
 
 
 class LazyTensor:

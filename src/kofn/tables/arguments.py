@@ -13,6 +13,7 @@ import numpy as np
 from kofn.core import dispatch, registry
 from kofn.core.checks import InputError, load_arrays
 from kofn.core.vocabulary import SETTINGS
+from kofn.engines.opening import addressed
 from kofn.io.reading import Reading
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class VerbArguments:
     n_threads: int | None = None
     time_limit: float | None = None
     engine: str | None = None
+    address: str | None = None
     # Rows of the whole, where what is read is its beginning.
     rows_of_whole: int | None = None
     device: str | None = None
@@ -63,6 +65,9 @@ class VerbArguments:
     decimal: str | None = None
     delimiter: str | None = None
     encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        addressed(self.engine, self.address)
 
     # Whether the command has --drop-empty and --impute.
     has_gaps: ClassVar[bool] = False
@@ -107,6 +112,8 @@ class VerbArguments:
     def given(self, *words: str) -> dict[str, Any]:
         """Those of these words and of the settings that were given."""
         named = {name: getattr(self, name) for name in (*words, *SETTINGS) if hasattr(self, name)}
+        if self.engine is not None:
+            named["engine"] = addressed(self.engine, self.address)
         return {name: value for name, value in named.items() if value is not None}
 
     @property

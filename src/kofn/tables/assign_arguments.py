@@ -34,6 +34,7 @@ class AssignArguments(RowArguments):
     reserve: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.sense is not None and not self.by_scores:
             raise InputError(f"--sense {self.sense} says what --scores are; give --scores too")
         if self.equal and not isinstance(self.k, int):

@@ -11,7 +11,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kofn.core.checks import InputError
-from kofn.engines.opening import addressed
 from kofn.tables.arguments import Quotas, RowArguments
 
 if TYPE_CHECKING:
@@ -56,10 +55,9 @@ class SelectArguments(RowArguments):
     export: tuple[tuple[str, str], ...] = ()  # labelling tools, each with its file
     part_rows: int | None = None
     work: str | None = None
-    address: str | None = None
 
     def __post_init__(self) -> None:
-        addressed(self.engine, self.address)
+        super().__post_init__()
         if self.classes is not None and self.classes < 2:
             raise InputError(f"--classes {self.classes}: give about how many classes the rows have, at least 2")
         if self.by_scores and self.by_rankings:
@@ -105,12 +103,6 @@ class SelectArguments(RowArguments):
             if alone := next((cell for cell in cells if isinstance(cell, tuple) and len(set(cell)) < 2), None):
                 raise InputError(f"{flag} {alone!r}: give two columns or more, each once; a single column by its name")
         return dataclasses.replace(super().named_in(table), quotas=quotas, proportional=proportional, each=each)
-
-    def given(self, *words: str) -> dict[str, Any]:
-        given = super().given(*words)
-        if self.engine is not None:
-            given["engine"] = addressed(self.engine, self.address)
-        return given
 
     @property
     def in_parts(self) -> bool:

@@ -94,8 +94,7 @@ class Sweep:
         """Blend all tensors that are not in `done` yet; call `journal(names, done)` after every batch."""
         done = Done() if done is None else done
         names = [name for name in self.pool.first if name not in done.squares]
-        sweeps = 1 + max((merge_rule.stages for merge_rule in self.merge_rules.values()), default=0)
-        total = sum(self.pool.first[name].size for name in names) * sweeps
+        total = self.steps_of(names)
         workers = ThreadPoolExecutor(self.threads) if self.threads > 1 else None
         noting = ThreadPoolExecutor(1)  # waits for the disk while the next batch is blended
         noted: Future[None] | None = None
@@ -103,7 +102,7 @@ class Sweep:
             self.control, self.steps, self.workers = control, 0, workers
             try:
                 self._settle_models()
-                for batch in self._batches(names):
+                for batch in self.batches(names):
                     self._batch(batch, sink, done)
                     if noted is not None:
                         noted.result()
@@ -130,18 +129,39 @@ class Sweep:
         def store(_name: str, start: int, values: NDArray[Any]) -> None:
             flat[start : start + len(values)] = values
 
-        self.control, self.steps, self.workers = Control(), 0, None
+        self._alone()
         self._settle_models()
         self._batch([name], store, Done())
         return result
 
-    def _batches(self, names: list[str]) -> Iterator[list[str]]:
+    def part(self, names: list[str], sink: Sink) -> Done:
+        """Some of the tensors on this thread, for rules whose states of whole models are known."""
+        self._alone()
+        done = Done()
+        self._batch(names, sink, done)
+        return done
+
+    def scan(self, stage: int, names: list[str], state: Any) -> Iterator[Any]:
+        """What the rule of these tensors notes of their blocks at a stage of looking at its whole model."""
+        self._alone()
+        return (part for _, part in self._map(names, self._scanner(stage, dict.fromkeys(names, state))))
+
+    def _alone(self) -> None:
+        self.control, self.steps, self.workers = Control(), 0, None
+
+    def steps_of(self, names: list[str]) -> int:
+        """How many elements all readings of these tensors take."""
+        sweeps = 1 + max((merge_rule.stages for merge_rule in self.merge_rules.values()), default=0)
+        return sum(self.pool.first[name].size for name in names) * sweeps
+
+    def batches(self, names: list[str], elements: int = _BATCH) -> Iterator[list[str]]:
+        """The tensors in their order, in groups of so many elements or a little more."""
         batch: list[str] = []
         filled = 0
         for name in names:
             batch.append(name)
             filled += self.pool.first[name].size
-            if filled >= _BATCH:
+            if filled >= elements:
                 yield batch
                 batch, filled = [], 0
         if batch:
@@ -149,18 +169,21 @@ class Sweep:
 
     def _settle_models(self) -> None:
         """Settle the merge rules that scan the whole model, even if only part of it remains to be written."""
-        for merge_rule in {
-            id(merge_rule): merge_rule for merge_rule in self.merge_rules.values() if merge_rule.per_model
-        }.values():
+        for merge_rule, mine in self.whole_models():
             if id(merge_rule) in self.model_state:
                 continue
-            of_rule = (name for name in self.pool.first if self.merge_rules.get(name) is merge_rule)
-            mine = [name for name in of_rule if self.blocks.is_blended(name)]
             state: Any = None
             for stage in range(merge_rule.stages):
                 parts = self._map(mine, self._scanner(stage, dict.fromkeys(mine, state)))
                 state = merge_rule.settle(stage, state, (part for _, part in parts))
             self.model_state[id(merge_rule)] = state
+
+    def whole_models(self) -> Iterator[tuple[Rule, list[str]]]:
+        """The merge rules that scan the whole model, each with the tensors that it blends."""
+        rules = {id(merge_rule): merge_rule for merge_rule in self.merge_rules.values() if merge_rule.per_model}
+        for merge_rule in rules.values():
+            of_rule = (name for name in self.pool.first if self.merge_rules.get(name) is merge_rule)
+            yield merge_rule, [name for name in of_rule if self.blocks.is_blended(name)]
 
     def _scanner(self, stage: int, states: Mapping[str, Any]) -> Callable[[list[Span]], list[tuple[str, Any]]]:
         """A task that summarises blocks, tensor by tensor."""
@@ -227,6 +250,7 @@ class Sweep:
             yield from results
 
     def _tasks(self, names: list[str]) -> Iterator[list[Span]]:
+        """Blocks in tasks. Where a tensor is cut depends on nothing but itself, and so do the sums over its pieces."""
         task: list[Span] = []
         filled = 0
         for name in names:
@@ -238,6 +262,9 @@ class Sweep:
             if name in self.merge_rules and self.merge_rules[name].whole_rows and name not in self.pool.skipped:
                 row = max(1, row_length(tensor.shape))
                 step = max(1, step // row) * row
+            if task and filled + tensor.size > _TASK:
+                yield task
+                task, filled = [], 0
             for start in range(0, tensor.size, step):
                 stop = min(start + step, tensor.size)
                 task.append(Span(name, start, stop, tensor.shape, dtype))
@@ -255,18 +282,16 @@ def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool, long
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = 1 if pool.elements < _THREADED else n_threads or cores
     each = Buffers.bytes_per_element(len(pool.members) + (pool.base is not None))
-    if max_memory is not None and (whole := held_bytes(pool)):
-        threads = max(1, min(threads, max_memory // (whole + least * each)))
-        if max_memory < whole + least * each:
-            raise InputError(
-                f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
-                f"least {whole + least * each} bytes, or dtype='bfloat16', which holds none"
-            )
-        max_memory -= threads * whole
-    room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory
+    whole = 0 if max_memory is None else held_bytes(pool)
+    if max_memory is not None and whole and max_memory < whole + least * each:
+        raise InputError(
+            f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
+            f"least {whole + least * each} bytes, or dtype='bfloat16', which holds none"
+        )
+    room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory - whole
     if max_memory is not None and room < least * each:
         raise InputError(
             f"max_memory={max_memory} is too little for {len(pool.members)} members; give at least {least * each} bytes"
         )
     block = max(least, min(_BLOCK, room // each))
-    return (threads if max_memory is None else max(1, min(threads, max_memory // (block * each)))), block
+    return (threads if max_memory is None else max(1, min(threads, max_memory // (whole + block * each)))), block

@@ -63,9 +63,15 @@ class Files(TypedDict, total=False):
 
 
 class FilesAndThreads(Files, total=False):
-    """`Files`, and the number of threads."""
+    """`Files`, the number of threads, and where the tensors are blended."""
 
     n_threads: int | None
+    engine: Annotated[
+        Any,
+        'Where the tensors of checkpoints are blended and written to `out`: "local" (threads), "ray", '
+        '"ray://HOST:PORT", or an engine, whose tasks must see the files, and of which each may hold max_memory. The '
+        "bytes are the same.",
+    ]
 
 
 DEVICE = (
@@ -94,6 +100,7 @@ class SweepOptions:
     max_memory: Any = None
     n_threads: int | None = None
     progress: Progress = None
+    engine: Any = None
 
     def open(self, members: Any, base: Any = None) -> Pool:
         """Open the members and the base, and check them against each other."""

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
+from kofn.combination._sweep.journal import rows_of, take_rows
 from kofn.combination._sweep.measures import blend_length, trained
 from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.on_engine import elsewhere, refuse_memory, run_on
 from kofn.combination._sweep.quantised import Requantiser, configured
 from kofn.combination._sweep.rule import Rule
 from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.engines.opening import opened
 from kofn.io.companions import QUANTISATION, companions, first_config, has_tokenizer, retyped, with_chat_template
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
@@ -66,20 +69,20 @@ def merge(
     """
     by_name = merge_rules if isinstance(merge_rules, Mapping) else dict.fromkeys(pool.first, merge_rules)
     measure = checks.flag(options.measure, "measure")
-    sweep = Sweep(
-        pool,
-        by_name,
-        max_memory=options.max_memory,
-        n_threads=options.n_threads,
-        progress=options.progress,
-        measure=measure,
-        skip_nonfinite=checks.flag(options.skip_nonfinite, "skip_nonfinite"),
-        fill=weights if weights is not None and (weights >= 0).all() else None,
-    )
+    refuse_memory(options.engine, pool, options.out)
+    blending = {
+        "max_memory": options.max_memory,
+        "measure": measure,
+        "skip_nonfinite": checks.flag(options.skip_nonfinite, "skip_nonfinite"),
+        "fill": weights if weights is not None and (weights >= 0).all() else None,
+    }
+    sweep = Sweep(pool, by_name, n_threads=options.n_threads, progress=options.progress, **blending)
     notes: dict[str, Any] = {}
     result: Any
     if options.out is not None:
-        done, result = _write(pool, by_name, sweep, options, notes, donor, settings or {}, tokenizer, chat_template)
+        done, result = _write(
+            pool, by_name, sweep, blending, options, notes, donor, settings or {}, tokenizer, chat_template
+        )
     elif pool.on_disk:
         done = sweep.run(Requantiser(pool, _nowhere, notes))
         result = lazy_blend(pool, sweep)
@@ -187,6 +190,7 @@ def _write(
     pool: Pool,
     merge_rules: Mapping[str, Rule],
     sweep: Sweep,
+    blending: Mapping[str, Any],
     options: SweepOptions,
     notes: dict[str, Any],
     donor: Any,
@@ -225,26 +229,14 @@ def _write(
         done, sink = Done(), Requantiser(pool, writer.write, notes)
         sink.write_beside()
         for line in writer.resumed:
-            for name, squares, measures, error in json.loads(line):
-                if error is not None:
-                    sink.errors[name] = error
-                    writer.settled(pool.schemes[name].scale)
-                done.squares[name] = np.array(squares, np.float64)
-                if measures is not None:
-                    done.measures[name] = {
-                        key: np.array(item) if isinstance(item, list) else item for key, item in measures.items()
-                    }
-                writer.settled(name)
+            take_rows(json.loads(line), pool, writer, done, sink.errors)
         notes["resumed"] = len(done.squares)
-
-        def journal(names: list[str], done: Done) -> None:
-            rows = [
-                [name, done.squares[name].tolist(), _plain(done.measures.get(name)), sink.errors.get(name)]
-                for name in names
-            ]
-            writer.note(json.dumps(rows))
-
-        done = sweep.run(sink, done, journal)
+        if elsewhere(options.engine):
+            with opened(options.engine, options.n_threads) as engine:
+                done = run_on(engine, sweep, blending, writer, done, sink.errors)
+                notes["engine"] = engine.facts()
+        else:
+            done = sweep.run(sink, done, lambda names, done: writer.note(json.dumps(rows_of(names, done, sink.errors))))
         if apart := say_untied(writer):
             notes["warnings"] = [*notes.get("warnings", []), *apart]
     # In the members' order even after resuming, because sums over tensors depend on it.
@@ -274,12 +266,6 @@ def settings_of(pool: Pool, paths: Sequence[Path | None]) -> tuple[dict[str, Any
 def _base_decides(pool: Pool) -> bool:
     """Whether a tensor is copied from the base in another shape than the first member's, such as an embedding."""
     return any(pool.source(name).shape != pool.first[name].shape for name in pool.skipped if name in pool.first)
-
-
-def _plain(measures: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if measures is None:
-        return None
-    return {key: item.tolist() if isinstance(item, np.ndarray) else item for key, item in measures.items()}
 
 
 def job_digest(pool: Pool, merge_rules: Mapping[str, Rule], options: SweepOptions) -> str:

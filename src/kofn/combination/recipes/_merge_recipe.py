@@ -39,8 +39,8 @@ def merge_recipe(
             including those of plug-ins. The first matching part wins. Paths in a file are relative to it. mergekit's
             recipes give mergekit's figures, settings by layer, filters and slices included; what is not done is
             refused by name.
-        **files: out, only, skip, measure, skip_nonfinite, dtype, vocabulary, max_memory, n_threads, progress, as
-            `weighted_mean` has them.
+        **files: out, only, skip, measure, skip_nonfinite, dtype, vocabulary, max_memory, n_threads, progress, engine,
+            as `weighted_mean` has them.
 
     Returns:
         Blend; `weights` maps each blended tensor's name to its (m,) weights; `info` has "parts", the number of tensors

@@ -21,7 +21,7 @@ from kofn.io.tensors import CODES, INDEX_SUFFIX, Layout, Shard, TensorSpec, head
 # What recipes make, and of which job each finished one is, in folders of these names.
 _MODELS, _JOBS = "models", "jobs"
 Rows = list[dict[str, Any]]
-_KEPT = ("max_memory", "n_threads", "progress")  # arguments that hold of every recipe
+_KEPT = ("max_memory", "n_threads", "progress", "engine")  # arguments that hold of every recipe
 
 
 def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
