@@ -1331,6 +1331,7 @@ def assign(
     device: str | None = None,
     n_samples: int = ...,
     sample_size: int | None = ...,
+    part_rows: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Assignment: ...
 

@@ -102,6 +102,17 @@ def test_runs_clients_and_claims_are_those_of_this_machine(cluster: Any) -> None
     }
     here, there = (kofn.compare("select", X[:200], engine=engine, **words) for engine in (None, "ray"))
     assert here.drop("seconds").equals(there.drop("seconds"))
+    grouped = [
+        kofn.assign(X, k=4, method="fastclara", seed=0, part_rows=700, engine=engine) for engine in (None, "ray")
+    ]
+    assert grouped[0].equals(grouped[1])
+    assert grouped[1].info["engine"]["tasks"] == 25
+    sized = [kofn.assign(X[:400], k=4, capacity=110, seed=0, engine=engine) for engine in (None, "ray")]
+    assert sized[0].equals(sized[1])
+    assert (sized[1].method, sized[1].info["engine"]["name"]) == ("constrained_kmeans", "ray")
+    near = [kofn.select(X, k=4, method="sparse_greedy", n_neighbors=9, engine=engine) for engine in (None, "ray")]
+    assert near[0].equals(near[1])
+    assert near[1].info["engine"]["name"] == "ray"
     clients = {"groups": np.repeat(["a", "b", "c"], [100, 150, 50]), "k": 3, "seed": 1, "max_iter": 4}
     assert federated_mixture(X[:300], engine="ray", **clients).equals(federated_mixture(X[:300], **clients))
     job = Job(discover()[1003], None, 0, "small", False)._replace(record={"outcome": "not-run"})
@@ -137,9 +148,8 @@ def test_checkpoints_are_blended_on_the_workers(
         rng = np.random.default_rng(part)
         write_arrays(f"{name}/model.safetensors", {f"{i}.w": rng.normal(size=(30, 9)) for i in range(5)})
     kofn.combine(["a", "b"], method="slerp", out="here")
-    assert (
-        run(capsys, "combine", "a", "b", "-m", "slerp", "--engine", "ray", "--address", "auto", "-o", "there")[0] == 0
-    )
+    typed = ("combine", "a", "b", "-m", "slerp", "--engine", "ray", "--address", "auto", "-o", "there")
+    assert run_command(capsys, *typed)[0] == 0
     assert Path("here/model.safetensors").read_bytes() == Path("there/model.safetensors").read_bytes()
     pool, rule = SweepOptions().open(["a", "b"]), LethalMean("3.w", tmp_path)
     plan = merge(pool, rule.bind(pool), SweepOptions(out="there", engine="ray"), weights=None, form="none")

@@ -8,7 +8,6 @@ from typing import Any
 
 from kofn.assignment.medoids import _descent
 from kofn.assignment.medoids._fastclara import usual_sample
-from kofn.assignment.medoids._samples import DEFAULT_MEMORY
 from kofn.assignment.silhouettes import _pamk
 from kofn.assignment.silhouettes._limits import limits_of_k
 from kofn.core import checks
@@ -55,10 +54,8 @@ def work_of_fastclara(n: int, *, options: Mapping[str, Any], call: Mapping[str, 
     """Of `fastclara` on n rows: `fasterpam` on each sample, and all rows to its medoids."""
     size = min(n, options.get("sample_size") or usual_sample(n, call["k"]))
     sample = Work(float(size) ** 2, _ROUNDS * float(size) ** 2)
-    has_matrix = "X" in call and _is_held(n, call, DEFAULT_MEMORY)
-    placed = Work(0.0 if has_matrix else float(n) * call["k"], _PLACING * float(n) * call["k"])
-    every_pair = Work(float(n) ** 2 if has_matrix else 0.0, _reading(n, call))
-    return (sample + placed).times(options.get("n_samples", 5)) + every_pair
+    placed = Work(float(n) * call["k"] if "X" in call else 0.0, _PLACING * float(n) * call["k"])
+    return (sample + placed).times(options.get("n_samples", 5)) + Work(0.0, _reading(n, call))
 
 
 def work_of_pamk(n: int, *, options: Mapping[str, Any], call: Mapping[str, Any]) -> Work:

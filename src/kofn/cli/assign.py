@@ -110,7 +110,8 @@ KNOWN = Section(
 _READS, _WRITES, _WORKS = words.method_section(
     "Where the groups go: all columns plus group, or id, bin and weight of each placement."
 )
-ANSWER = (_READS, _WRITES, Section(_WORKS.title, (*_WORKS.flags, words.DEVICE)))
+ENGINE = flag("--engine", metavar="NAME", help="Where rows are compared: local (default) or ray; the same groups.")
+ANSWER = (_READS, _WRITES, Section(_WORKS.title, (*_WORKS.flags, words.DEVICE, ENGINE, words.ADDRESS)))
 
 
 @click.command(

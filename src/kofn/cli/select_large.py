@@ -14,6 +14,7 @@ from kofn.core.checks import InputError
 from kofn.core.devices import names_a_device
 from kofn.core.dispatch import methods_of
 from kofn.core.pools import is_pool
+from kofn.engines.opening import elsewhere
 from kofn.engines.speed import pairs_a_second, rows_sampled
 from kofn.engines.threads import cores
 from kofn.io.formats import Arrays, Npy, SparseNpz
@@ -187,7 +188,7 @@ def _asking(arguments: SelectArguments) -> list[str]:
     given = {
         "--part-rows": arguments.part_rows is not None,
         "--work": arguments.work is not None,
-        f"--engine {arguments.engine}": arguments.engine not in (None, "local"),
+        f"--engine {arguments.engine}": elsewhere(arguments.engine) and not arguments.shares_rows,
     }
     return [flag for flag, is_given in given.items() if is_given]
 

@@ -28,7 +28,7 @@ _SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
 _OF_SPARSE = {"fasterpam": "fastclara"}
 # What it takes for rows that are read in parts: pools, other engines, and more than `_LARGE` rows of which a sample
 # would have fewer than `_THIN` a pick.
-_IN_PARTS, _LARGE, _THIN = {"lazy_greedy": "two_round_greedy"}, 200_000, 50
+_IN_PARTS, _LARGE, _THIN = {"lazy_greedy": "two_round_greedy", "fasterpam": "fastclara"}, 200_000, 50
 # What it takes in place of a rule for routing where the largest total is found in seconds: up to about so many steps,
 # each of which compares two bins for one item.
 _EXACT, _CHEAP = {"capped_routing": "balanced_assignment"}, 10**10

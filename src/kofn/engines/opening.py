@@ -37,6 +37,11 @@ def opened(engine: Any, n_threads: int | None = None) -> Iterator[Engine]:
         made.close()
 
 
+def elsewhere(engine: Any) -> bool:
+    """Whether work goes to tasks of an engine, and not to threads of this process."""
+    return engine is not None and engine != "local"
+
+
 def addressed(engine: Any, address: str | None) -> Any:
     """The word `engine=` of what was typed as `--engine` and `--address`.
 

@@ -14,7 +14,8 @@ from kofn.core.checks import InputError
 from kofn.tables.arguments import Quotas, RowArguments
 
 if TYPE_CHECKING:
-    from kofn.io.tables import Table
+    from kofn.engines.opening import elsewhere
+from kofn.io.tables import Table
 
 FILES = ("queries", "private")
 
@@ -107,7 +108,13 @@ class SelectArguments(RowArguments):
     @property
     def in_parts(self) -> bool:
         """Whether a flag asks for parts of the pool."""
-        return self.part_rows is not None or self.work is not None or self.engine not in (None, "local")
+        return self.part_rows is not None or self.work is not None or (elsewhere(self.engine) and not self.shares_rows)
+
+    @property
+    def shares_rows(self) -> bool:
+        """Whether the method that is named takes an engine for rows that are all in memory."""
+        entry = self.entry
+        return entry is not None and "engine" in entry.accepted and "part_rows" not in entry.options
 
     @property
     def quota_columns(self) -> tuple[Any, ...]:

@@ -14,7 +14,6 @@ from kofn.core.plans import Assignment
 
 # A step of k-means or k-medoids counts as an improvement beyond this share of what is summed.
 TOLERANCE = 1e-12
-_ROWS_AT_ONCE = 1 << 14
 
 
 def seating_of(n: int, k: int, capacity: Any, min_size: Any, must_link: Any, cannot_link: Any) -> _links.Seating:

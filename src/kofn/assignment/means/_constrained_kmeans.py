@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from kofn.assignment.means import _links
 from kofn.assignment.means._constrained import binds_nothing, gains, plan, seating_of
+from kofn.assignment.means._scores import Scores
 from kofn.core import checks
 from kofn.core.arrays import Floats, Labels
 from kofn.core.checks import InputError
@@ -27,6 +28,7 @@ _INITS = ("k-means++", "random")
 
 @method(
     "assign",
+    traits=("distributed",),
     draws=Draw(kinds={"capacity": "group", "start": "group"}, distinct_rows=True),
     cost="O(n k d) a round and one transport, O(n k) and a shortest path among k groups for each item that moves; "
     "memory 8 n k bytes",
@@ -43,6 +45,7 @@ def constrained_kmeans(
     seed: int | None = None,
     time_limit: float | None = None,
     progress: Progress = None,
+    engine: Any = None,
     min_size: int = 1,
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
@@ -66,6 +69,8 @@ def constrained_kmeans(
         seed: for the first centres.
         time_limit: seconds.
         progress: True shows how far the work is; a callable is told each step.
+        engine: where the distances of blocks of rows are computed each round: "local" (threads), "ray",
+            "ray://HOST:PORT", or an engine; by default here. The answer is the same.
         min_size: the least items in a group. 0 allows empty groups, whose centre then stays unchanged.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
             join all their rows.
@@ -150,7 +155,10 @@ def constrained_kmeans(
     rng = np.random.default_rng(seed)
     best: tuple[float, Any] | None = None
     rounds = 0
-    with Control(time_limit=time_limit, progress=progress, title="rounds") as control:
+    with (
+        Control(time_limit=time_limit, progress=progress, title="rounds") as control,
+        Scores.opened(engine, sums, mass) as scores,
+    ):
         for _ in range(n_init):
             if centers is not None:
                 first = np.asarray(centers)
@@ -158,7 +166,7 @@ def constrained_kmeans(
                 first = points[start]
             else:
                 first = _seeds(points, counts, k, init, rng)
-            labels, middles, prices, took, done = _lloyd(sums, mass, first, seating, max_iter, control)
+            labels, middles, prices, took, done = _lloyd(scores, first, seating, max_iter, control)
             rounds += took
             gap = points - middles[labels[units.of]]
             loss = math.fsum((counts * np.einsum("ij,ij->i", gap, gap)).tolist())
@@ -177,12 +185,12 @@ def constrained_kmeans(
         v=prices * space.unit,
         status="stopped" if not done else "local" if binds_nothing(seating) else "heuristic",
         objective="constrained_inertia",
-        info={"rounds": rounds, "units": len(units.sizes), "distance_evals": rounds * n * k},
+        info={"rounds": rounds, "units": len(units.sizes), "distance_evals": rounds * n * k, **scores.facts},
     )
 
 
 def _lloyd(
-    sums: Floats, mass: Floats, centers: Floats, seating: _links.Seating, max_iter: int, control: Control
+    scores_of: Scores, centers: Floats, seating: _links.Seating, max_iter: int, control: Control
 ) -> tuple[Labels, Floats, Floats, int, bool]:
     """Alternate assignment and averaging. Returns unit labels, centres, prices, rounds, and whether it converged."""
     labels: Labels | None = None
@@ -190,14 +198,12 @@ def _lloyd(
     rounds = 0
     while rounds < max_iter:
         rounds += 1
-        scores = sums @ (2 * centers.T)
-        # The term |x|^2 is the same for every group, so it is left out of the scores.
-        scores -= np.outer(mass, np.einsum("ij,ij->i", centers, centers))
+        scores = scores_of(centers)
         after, prices = seating(scores, labels, prices)
         if labels is not None and not gains(scores, labels, after):
             return labels, centers, prices, rounds, True
         labels = after
-        centers = _means(sums, mass, labels, centers)
+        centers = _means(scores_of.sums, scores_of.mass, labels, centers)
         control.step(rounds)
         if control.stopped():
             break

@@ -7,7 +7,8 @@ from typing import Any, Unpack
 import numpy as np
 
 from kofn.assignment.medoids import _inits, _sources, _swaps
-from kofn.assignment.medoids._samples import DEFAULT_MEMORY, Placed, finish, only
+from kofn.assignment.medoids._in_parts import PlacedItems, Placing, items_of, usual_rows
+from kofn.assignment.medoids._samples import only
 from kofn.assignment.medoids._sources import KMedoids
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -15,7 +16,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.core.runtime import Control
-from kofn.objectives.similarity import pairwise_distances
+from kofn.engines.opening import opened
 
 _LARGE, _LARGE_SAMPLE = 20_000, 4_000
 
@@ -23,8 +24,10 @@ _LARGE, _LARGE_SAMPLE = 20_000, 4_000
 @method(
     "assign",
     needs=(("X", "distances"),),
+    traits=("distributed",),
     sparse=True,
-    draws=Draw(distinct_rows=True),
+    pooled=True,
+    draws=Draw(distinct_rows=True, options={"part_rows": (2, 3, 5)}),
     cost="for each sample of s items FasterPAM, O(s^2) a round, and O(n d k) to place all; O(n + s^2) memory",
     exact="items go to their nearest medoid; no guarantee for the loss",
     paper=33,
@@ -36,6 +39,8 @@ def fastclara(
     k: int,
     n_samples: int = 5,
     sample_size: int | None = None,
+    part_rows: int | None = None,
+    engine: Any = None,
     **words: Unpack[KMedoids],
 ) -> Assignment:
     """k-medoids of a large pool: FasterPAM on random samples; the medoids best for all items are returned (FastCLARA).
@@ -43,21 +48,25 @@ def fastclara(
     The fastest k-medoids method here; `fastclarans` started from its plan comes within about a percent of `fasterpam`.
 
     Args:
-        X: vectors (n, d); no (n, n) matrix is made. With metric "cosine" SciPy-sparse rows too, which are never made
-            dense.
+        X: vectors (n, d), or a `Pool` (`kofn.core.pools`), which is never in memory as a whole: it is read once for
+            each sample. With metric "cosine" SciPy-sparse rows too, which are never made dense.
         distances: dissimilarities (n, n), as in `fasterpam`.
         k: how many medoids.
         start: k initial medoids (row numbers, ids or a plan); every sample contains the best medoids so far.
         seed: for the samples and FasterPAM's initialisation on them (LAB).
-        max_memory: bytes for distances computed from X, beside those of a sample; default 64 MiB.
+        max_memory: bytes for the copies of a part that a task makes, beside the distances of a sample.
         n_samples: number of samples.
         sample_size: items per sample; default 80 + 4 k as in the paper, and at least 4,000 from 20,000 items on, where
             such samples lose 0.4% to 1.6% against `fasterpam` and the paper's 2% to 10%.
+        part_rows: items that a task compares with the medoids, default 32,768, or what 16 MiB hold.
+        engine: where parts are compared: "local" (threads), "ray", "ray://HOST:PORT", or an engine. The answer is the
+            same on each, and for any number of workers.
 
     Returns:
         An `Assignment`: `labels`, `medoids`, `value` = weighted sum of the distances to the nearest medoid, over all
         items. `status` is "heuristic", "optimal" where k = n, "stopped" at the time limit. `info`: sample_size,
-        sample_losses (on all items), distance_evals (from X).
+        sample_losses (on all items), distance_evals (from X), parts, engine (where it ran). All items are placed once,
+        whatever the time limit.
 
     Raises:
         InputError: k above the number of distinct items, a sample smaller than k, a start that does not have k medoids,
@@ -76,40 +85,45 @@ def fastclara(
         >>> sorted(plan.medoids.tolist()), plan.value
         ([1, 4], 4.0)
     """
-    pool = _sources.opened(X, distances, k, words, DEFAULT_MEMORY)
-    X, distances, metric, start = pool.X, pool.distances, words["metric"], words["start"]
-    n, counts, source = pool.n, pool.counts, pool.source
+    items = items_of(X, distances, k, words["metric"])
+    n, start, weights = items.n, words["start"], words["weights"]
+    counts = np.ones(n) if weights is None else weights.astype(np.float64)
     checks.count(n_samples, "n_samples")
     size = min(n, usual_sample(n, k) if sample_size is None else checks.count(sample_size, "sample_size", least=k))
+    rows = usual_rows(items, words["max_memory"]) if part_rows is None else checks.count(part_rows, "part_rows")
     rng = np.random.default_rng(words["seed"])
-    best = None if start is None else Placed(source, _inits.started(start, k), counts)
     losses: list[float] = []
-    evals, stopped = 0, False
-    with Control(
-        time_limit=words["time_limit"], progress=words["progress"], total=n_samples, title="samples"
-    ) as control:
+    stopped = False
+    with (
+        opened(engine, words["n_threads"]) as ran,
+        Control(
+            time_limit=words["time_limit"], progress=words["progress"], total=n_samples, title="samples"
+        ) as control,
+    ):
+        placing = Placing.on(ran, items, rows, None if weights is None else counts)
+        best = None if start is None else placing.place(_inits.started(start, k), None)
         for turn in range(n_samples):
-            items = _sample(n, size, best, rng)
-            if distances is not None:
-                table = distances[np.ix_(items, items)]
-            elif checks.is_sparse(X):
-                table = source.among(items)
-            else:
-                table = pairwise_distances(X[items], metric, n_threads=words["n_threads"])
-                evals += len(items) ** 2
-            picks = _solve(_sources.Matrix(table), k, counts[items], rng, control)
-            placed = Placed(source, items[picks], counts)
-            losses.append(placed.loss)
-            if best is None or placed.loss < best.loss:
-                best = placed
+            sample = _sample(n, size, best, rng)
+            table = items.table(sample, words["n_threads"])
+            picks = _solve(_sources.Matrix(table), k, counts[sample], rng, control)
+            placed = placing.place(sample[picks], None if best is None else control.stopped)
+            if placed is not None:
+                losses.append(placed.loss)
+                if best is None or placed.loss < best.loss:
+                    best = placed
             control.step(turn + 1)
             stopped = control.stopped()
             if stopped or k == n:
                 break
         assert best is not None
-    info = {"sample_size": size, "sample_losses": losses, "distance_evals": source.evals + evals}
+        info: dict[str, Any] = {"sample_size": size, "sample_losses": losses, "distance_evals": items.evals}
+        info |= {"parts": len(placing.parts), "engine": ran.facts()}
+    if best.loss == 0 and k > 1:
+        info["distinct_medoids"] = items.distinct(best.medoids)
     status = "optimal" if k == n else "stopped" if stopped else "heuristic"
-    return finish(X, distances, metric, best.medoids, best.labels, counts, status, info)
+    return Assignment.around(
+        best.labels, best.medoids, value=best.loss, status=status, sense="min", objective="k_medoids", info=info
+    )
 
 
 def usual_sample(n: int, k: int) -> int:
@@ -117,7 +131,7 @@ def usual_sample(n: int, k: int) -> int:
     return max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
 
 
-def _sample(n: int, size: int, best: Placed | None, rng: np.random.Generator) -> Ints:
+def _sample(n: int, size: int, best: PlacedItems | None, rng: np.random.Generator) -> Ints:
     """A sorted random sample of `size` items that contains the best medoids so far."""
     if best is None or size == n:
         return np.sort(rng.choice(n, size, replace=False))

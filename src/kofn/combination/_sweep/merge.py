@@ -19,14 +19,14 @@ from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.journal import rows_of, take_rows
 from kofn.combination._sweep.measures import blend_length, trained
 from kofn.combination._sweep.members import Pool, Tensor
-from kofn.combination._sweep.on_engine import elsewhere, refuse_memory, run_on
+from kofn.combination._sweep.on_engine import refuse_memory, run_on
 from kofn.combination._sweep.quantised import Requantiser, configured
 from kofn.combination._sweep.rule import Rule
 from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
-from kofn.engines.opening import opened
+from kofn.engines.opening import elsewhere, opened
 from kofn.io.companions import QUANTISATION, companions, first_config, has_tokenizer, retyped, with_chat_template
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays

@@ -18,15 +18,11 @@ from kofn.combination._sweep.rule import Rule
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
+from kofn.engines.opening import elsewhere
 from kofn.io.tensor_parts import PartWriter, Places
 from kofn.io.tensor_writer import CheckpointWriter
 
 _SHARE = 1 << 24  # elements of a task, or one tensor that has more
-
-
-def elsewhere(engine: Any) -> bool:
-    """Whether work goes to tasks of an engine, and not to threads of this process."""
-    return engine is not None and engine != "local"
 
 
 def refuse_memory(engine: Any, pool: Pool, out: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,8 +15,9 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.helpers import helper
 from kofn.core.runtime import Control
-from kofn.engines.threads import cores, spread
-from kofn.neighbors.graphs._boundary import Boundary, lengths_to
+from kofn.engines.base import Engine
+from kofn.neighbors.graphs._boundary import lengths_to
+from kofn.neighbors.graphs._found_rows import ROUNDING, Centred, all_pairs, blocks, by_index, nearest_first
 from kofn.neighbors.graphs._sparse_graph import neighbors_of_sparse
 from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
 
@@ -25,17 +25,6 @@ __all__ = ["KnnGraph", "knn_graph"]
 
 # Up to this many rows all pairs are multiplied out, which takes less time than building an index.
 _EXACT_ROWS = 1 << 14
-# Entries of a block of products and multiplications in it; rows that an index takes or answers between two looks at the
-# clock, and their coordinates.
-_PRODUCTS, _MULTIPLICATIONS = 1 << 22, 1 << 31
-_ROWS_AT_ONCE, _COORDINATES = 1 << 14, 1 << 16
-_PIVOTS = 1024
-# usearch: links a row, and rows kept in view while a row is added.
-_LINKS, _VIEW = 24, 64
-# Up to this many entries of neighbours' coordinates NumPy is faster than loading compiled code.
-_COMPILED = 1 << 26
-# The error of a squared distance from float64 products, relative to the largest squared length, is below this.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +72,7 @@ def knn_graph(
     seed: int = 0,
     n_threads: int | None = None,
     control: Control | None = None,
+    tasks: Engine | None = None,
 ) -> KnnGraph:
     """Find the rows nearest to each row.
 
@@ -99,6 +89,8 @@ def knn_graph(
         n_threads: default all cores; the graph is the same for any number. An index is built by one thread, since the
             graph built by several depends on their speed.
         control: stops the work early and shows its progress.
+        tasks: an open engine (`kofn.engines`) that finds the neighbours of parts of the rows, by default threads. The
+            graph is the same.
 
     Returns:
         KnnGraph; `.csr` is the SciPy matrix. Ties go to the lowest row, at the end of an exact list too: among rows
@@ -132,7 +124,7 @@ def knn_graph(
     if count >= n:
         raise InputError(f"n_neighbors={count} of {n} rows: a row has {n - 1} others; ask for at most that")
     if checks.is_sparse(X):
-        exactly = neighbors_of_sparse(X, count, n_threads, Control() if control is None else control)
+        exactly = neighbors_of_sparse(X, count, n_threads, Control() if control is None else control, tasks)
         indices, lengths, slack = exactly
         kind: type[np.floating[Any]] = np.float32 if X.dtype == np.float32 else np.float64
         rounded = slack + float(lengths.max()) * float(np.finfo(kind).eps)
@@ -144,20 +136,21 @@ def knn_graph(
         engine = "usearch" if installed and n > _EXACT_ROWS else "exact"
     space = geometry(X, metric)
     control = Control() if control is None else control
-    centred = _Centred.of(space, control)
+    centred = Centred.of(space, control)
     rows, recall, missed = np.empty(0, np.int64), 1.0, np.empty(0)
     if engine == "exact":
-        indices, lengths = _sorted(space, _all_pairs(centred, count, control), n_threads, control)
+        neighbors = all_pairs(centred, count, control, tasks)
+        indices, lengths = nearest_first(space, neighbors, n_threads, control)
     else:
-        neighbors = _by_index(centred, count, expansion, n_threads, control)
-        indices, lengths = _sorted(space, neighbors, n_threads, control)
+        neighbors = by_index(centred, count, expansion, n_threads, control, tasks)
+        indices, lengths = nearest_first(space, neighbors, n_threads, control)
         rows = _drawn(n, checks.count(sample, "sample"), seed)
         recall, missed = _measure(centred, indices, lengths, rows, metric, control)
     kind = np.float32 if X.dtype == np.float32 else np.float64
     distances = _distance(lengths, metric, space).astype(kind)
     # Products in float64 distinguish rows whose squared distances differ by more than this; a stored distance may also
     # be rounded up.
-    close = math.sqrt(_ROUNDING * float(centred.squares.max()))
+    close = math.sqrt(ROUNDING * float(centred.squares.max()))
     rounded = float(distances.max()) * float(np.finfo(kind).eps)
     slack = float(_distance(np.array(close), metric, space)) + rounded
     return KnnGraph(indices, distances, engine, recall, rows, missed, slack)
@@ -189,157 +182,8 @@ def _distance(lengths: Floats, metric: str, space: Geometry) -> Floats:
     return lengths**2 * (0.5 if metric == "cosine" else space.unit)
 
 
-def _blocks(n: int, width: int, depth: int = 1) -> Iterator[slice]:
-    """Blocks of rows whose products with `width` rows of `depth` coordinates are few enough to be made at once."""
-    step = max(1, min(_PRODUCTS // width, _MULTIPLICATIONS // (width * depth)))
-    return (slice(low, min(low + step, n)) for low in range(0, n, step))
-
-
-@dataclass(frozen=True, eq=False)
-class _Centred:
-    """Points less their mean, without which products of rows far from the origin would cancel."""
-
-    space: Geometry
-    centre: Floats
-    squares: Floats
-
-    @classmethod
-    def of(cls, space: Geometry, control: Control) -> _Centred:
-        n, width = space.rows.shape
-        total, squares = np.zeros(width), np.empty(n)
-        for part in _blocks(n, width):
-            control.check()
-            total += space.points(part).sum(axis=0)
-        centre = total / n
-        for part in _blocks(n, width):
-            control.check()
-            gap = space.points(part) - centre
-            squares[part] = np.einsum("ij,ij->i", gap, gap)
-        return cls(space, centre, squares)
-
-    def points(self, rows: Any) -> Floats:
-        return self.space.points(rows) - self.centre
-
-
-def _all_pairs(centred: _Centred, count: int, control: Control) -> NDArray[np.int32]:
-    n, width = centred.space.rows.shape
-    out = np.empty((n, count), np.int32)
-    points = np.empty((n, width))
-    error = _ROUNDING * float(centred.squares.max())
-    boundary = Boundary(centred.space, error, out.size * width > _COMPILED)
-    for part in _blocks(n, width):
-        control.check()
-        points[part] = centred.points(part)
-    for part in _blocks(n, n, width):
-        control.check()
-        products = points[part] @ points.T
-        products *= -2
-        products += centred.squares
-        products[np.arange(len(products)), np.arange(part.start, part.stop)] = np.inf
-        out[part] = boundary.nearest(products, part.start, count, control)
-        control.step(part.stop)
-    return out
-
-
-def _by_index(
-    centred: _Centred, count: int, expansion: int | None, n_threads: int | None, control: Control
-) -> NDArray[np.int32]:
-    from usearch.index import Index
-
-    n, width = centred.space.rows.shape
-    view = max(_VIEW, count + 1) if expansion is None else max(checks.count(expansion, "expansion"), count + 1)
-    index = Index(
-        ndim=width, metric="l2sq", dtype="f32", connectivity=_LINKS, expansion_add=_VIEW, expansion_search=view
-    )
-
-    def points(rows: Any) -> NDArray[np.float32]:
-        return centred.points(rows).astype(np.float32)
-
-    # Neighbours added one after another use the same part of the index, which is then in the cache: this order takes a
-    # third of the time.
-    order = _near_each_other(points, n, width, control)
-    at_once = min(max(16, _COORDINATES // width), _ROWS_AT_ONCE)
-    for low in range(0, n, at_once):
-        control.check()
-        part = order[low : low + at_once]
-        index.add(part, points(part), threads=1)
-        control.step((low + len(part)) // 2)
-    out = np.empty((n, count), np.int32)
-    for low in range(0, n, at_once):
-        control.check()
-        part = order[low : low + at_once]
-        # For a single row usearch returns another type; so the first row is always searched twice.
-        matches: Any = index.search(points(np.append(part, part[0])), count + 1, threads=cores(n_threads))
-        keys, counts = np.asarray(matches.keys)[:-1].astype(np.int64), np.asarray(matches.counts)[:-1]
-        own = keys == part[:, None]
-        # A row missing from its own list loses its farthest neighbour instead.
-        short = counts <= count
-        own[short] = False
-        own[~own.any(axis=1), -1] = True
-        out[part] = keys[~own].reshape(len(part), count)
-        for row in part[short].tolist():
-            out[row] = _exactly(centred.space, row, count)
-        control.step((n + low + len(part)) // 2)
-    return out
-
-
-def _near_each_other(
-    points: Callable[[Any], NDArray[np.float32]], n: int, width: int, control: Control
-) -> NDArray[np.int64]:
-    """The rows in an order in which neighbours follow each other: by the nearest of some pivots."""
-    pivots = points(np.arange(0, n, max(1, n // _PIVOTS))[:_PIVOTS])
-    half = np.einsum("ij,ij->i", pivots, pivots) / 2
-    nearest = np.empty(n, np.int64)
-    for part in _blocks(n, len(pivots), width):
-        control.check()
-        nearest[part] = np.argmax(points(part) @ pivots.T - half, axis=1)
-    return np.argsort(nearest, kind="stable")
-
-
-def _exactly(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
-    """The neighbours of one row for which the index did not find enough."""
-    away = lengths_to(space, row, np.arange(space.n))
-    away[row] = np.inf
-    return np.argsort(away, kind="stable")[:count].astype(np.int32)
-
-
-def _sorted(
-    space: Geometry, indices: NDArray[np.int32], n_threads: int | None, control: Control
-) -> tuple[NDArray[np.int32], Floats]:
-    """The neighbours with their lengths, nearest first; ties by index."""
-    n, count = indices.shape
-    lengths = np.empty((n, count))
-    if indices.size * space.rows.shape[1] > _COMPILED:
-        from kofn.neighbors.graphs import _kernels
-
-        step = min(1024, max(1, _PRODUCTS // (count * space.rows.shape[1])))
-        for start in range(0, n, 16 * step):
-            control.check()
-            stop = min(start + 16 * step, n)
-
-            def work(low: int, high: int, start: int = start, stop: int = stop) -> None:
-                ends = start + low * step, min(start + high * step, stop)
-                _kernels.lengths(*ends, space.rows, space.scale, indices, lengths)
-
-            spread(work, -(-(stop - start) // step), cores(n_threads), shares=4)
-    else:
-        for part in _blocks(n, count * space.rows.shape[1]):
-            control.check()
-            gap = space.points(indices[part].ravel().astype(np.int64)).reshape(*indices[part].shape, -1)
-            gap -= space.points(part)[:, None]
-            lengths[part] = np.sqrt(np.einsum("ijk,ijk->ij", gap, gap))
-    for part in _blocks(n, count):
-        control.check()
-        by_index = np.argsort(indices[part], axis=1)
-        order = np.argsort(np.take_along_axis(lengths[part], by_index, axis=1), axis=1, kind="stable")
-        order = np.take_along_axis(by_index, order, axis=1)
-        indices[part] = np.take_along_axis(indices[part], order, axis=1)
-        lengths[part] = np.take_along_axis(lengths[part], order, axis=1)
-    return indices, lengths
-
-
 def _measure(
-    centred: _Centred,
+    centred: Centred,
     indices: NDArray[np.int32],
     lengths: Floats,
     rows: NDArray[np.int64],
@@ -360,7 +204,7 @@ def _measure(
     least = ((sizes - lengths[rows, -1] ** 2) / 2 - margin).astype(np.float32)
     sample32 = np.column_stack([sample, np.ones(len(rows))]).astype(np.float32)
     pairs: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for part in _blocks(n, len(rows), width):
+    for part in blocks(0, n, len(rows), width):
         control.check()
         block = centred.points(part)
         block32 = np.column_stack([block, np.einsum("ij,ij->i", block, block) / -2]).astype(np.float32)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
 from kofn.core.runtime import Control
+from kofn.engines.base import Engine
 from kofn.engines.threads import cores, spread
+from kofn.neighbors.graphs._found_rows import of_tasks
 from kofn.objectives._sparse_rows import NOTHING, rounding_of, unit_rows
 
 # Rows between two looks at the clock, for each thread.
@@ -73,7 +75,7 @@ class _Index:
 
 
 def neighbors_of_sparse(
-    X: Any, count: int, n_threads: int | None, control: Control
+    X: Any, count: int, n_threads: int | None, control: Control, engine: Engine | None = None
 ) -> tuple[NDArray[np.int32], Floats, float]:
     """The nearest other rows of each row, nearest first, their distances 1 - cos, and the rounding of a distance.
 
@@ -89,24 +91,42 @@ def neighbors_of_sparse(
     index = _Index.of(unit if len(firsts) == n else unit[firsts])
     width = min(count + 1, len(firsts))
     near, away = np.empty((len(firsts), width), np.int32), np.empty((len(firsts), width))
-    arrays = index.arrays()
     # Partial cosines are sums of float32 products whose absolute values add up to 1 at most; lengths are rounded once.
     margin = (int(np.diff(index.rows.indptr).max()) + 16) * 2.0**-23
-    search = _kernels().nearest
-    for start in range(0, len(firsts), _ROWS_AT_ONCE * threads):
+    arrays = index.arrays()
+    step = _ROWS_AT_ONCE * (threads if engine is None else 4)
+    parts = [(low, min(low + step, len(firsts))) for low in range(0, len(firsts), step)]
+    if engine is None:
+        results = (None for _ in parts)
+    else:
+        results = of_tasks(engine, sparse_rows, parts, (arrays, margin, near.shape), control)
+    for (start, stop), found in zip(parts, results, strict=True):
         control.check()
-        stop = min(len(firsts), start + _ROWS_AT_ONCE * threads)
+        if found is not None:
+            near[start:stop], away[start:stop] = found
+        else:
 
-        def work(low: int, high: int, start: int = start) -> None:
-            search(start + low, start + high, *arrays, NOTHING, margin, near, away)
+            def work(low: int, high: int, start: int = start) -> None:
+                _kernels().nearest(start + low, start + high, *arrays, NOTHING, margin, near, away)
 
-        spread(work, stop - start, threads, shares=4)
+            spread(work, stop - start, threads, shares=4)
         control.step(n * stop // len(firsts))
     indices, distances = np.empty((n, count), np.int32), np.empty((n, count))
     members = np.argsort(kinds, kind="stable").astype(np.int32)
     starts = np.concatenate([[0], np.cumsum(np.bincount(kinds))])
     _kernels().expand(0, n, kinds, starts, members, near, away, indices, distances)
     return indices, distances, rounding_of(unit)
+
+
+def sparse_rows(
+    part: tuple[int, int], shared: tuple[tuple[NDArray[Any], ...], float, tuple[int, int]]
+) -> tuple[NDArray[np.int32], Floats]:
+    """The nearest of some rows, themselves among them, and their distances."""
+    arrays, margin, shape = shared
+    # Of the arrays for all rows no more takes memory than is written.
+    near, away = np.empty(shape, np.int32), np.empty(shape)
+    _kernels().nearest(*part, *arrays, NOTHING, margin, near, away)
+    return near[slice(*part)].copy(), away[slice(*part)].copy()
 
 
 def _kinds(unit: Any) -> NDArray[np.int32]:

@@ -7,6 +7,7 @@ import itertools
 import math
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -21,6 +22,7 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
+from kofn.engines.opening import elsewhere, opened
 from kofn.engines.threads import cores, spread
 from kofn.neighbors.graphs._knn_graph import KnnGraph, knn_graph
 from kofn.objectives._sparse_rows import distances_from
@@ -44,7 +46,7 @@ _PATIENCE = 1.0
 
 @method(
     "select",
-    traits=("sandwich",),
+    traits=("sandwich", "distributed"),
     draws=Draw(options={"n_neighbors": (1, 2)}),
     cost="about O(n log n d) for the graph, O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
     exact="the greedy picks exactly where n_neighbors >= n - 1, else those of the graph; their value is exact",
@@ -62,6 +64,7 @@ def sparse_greedy(
     n_neighbors: int = 64,
     neighbors: Literal["auto", "exact", "usearch"] = "auto",
     expansion: int | None = None,
+    engine: Any = None,
     **where: Unpack[Where],
 ) -> Selection:
     """Pick the items that best stand for a pool of a million, by what they save their nearest neighbours.
@@ -73,6 +76,8 @@ def sparse_greedy(
             and slower; where n / k is far above it, many items are near no pick that the search knows of.
         neighbors: "usearch" (extra `neighbors`), "exact" or "auto", as `engine` of `kofn.neighbors.knn_graph`.
         expansion: how many rows usearch keeps in view; more find more.
+        engine: where the neighbours of parts of the rows are found: "local" (threads), "ray", "ray://HOST:PORT", or an
+            engine. An index is built here, and asked there. The picks are the same.
 
     Returns:
         Selection, in the order picked. `gains` and `value` are those of the full objective, every item with its
@@ -128,11 +133,13 @@ def sparse_greedy(
     # Without the time to value them picks would be worth nothing to their reader; the graph leaves it, up to a half.
     valuing = X.size * constraints.k / (_COORDINATES_A_SECOND * cores(n_threads))
     before = None if time_limit is None else max(time_limit / 2, time_limit - valuing)
+    ran: dict[str, Any] = {}
     with Control(time_limit=before, progress=progress, total=n, title="neighbours") as control:
         try:
-            graph = knn_graph(
-                X, count, metric, engine=neighbors, expansion=expansion, n_threads=n_threads, control=control
-            )
+            with opened(engine, n_threads) if elsewhere(engine) else nullcontext() as tasks:
+                options: Any = {"engine": neighbors, "expansion": expansion, "n_threads": n_threads}
+                graph = knn_graph(X, count, metric, control=control, tasks=tasks, **options)
+                ran |= {} if tasks is None else {"engine": tasks.facts()}
         except Stopped:
             graph = None
         interrupted = control.interrupted
@@ -188,6 +195,7 @@ def sparse_greedy(
             "distance_bound": None if bound is None else max(0.0, in_distances * (most - bound)),
             "distance_evals": inner.info["oracle_calls"],
             **facts,
+            **ran,
             **_lost(value, bound, confidence),
         },
     )
