@@ -112,8 +112,9 @@ def test_an_engine_that_would_not_be_used_is_refused(
     write_arrays(
         "adapter.safetensors",
         {
-            "base_model.model.layer.lora_A.weight": np.ones((2, 4), np.float32),
-            "base_model.model.layer.lora_B.weight": np.ones((4, 2), np.float32),
+            "lora_unet_layer.lora_down.weight": np.ones((2, 4), np.float32),
+            "lora_unet_layer.lora_up.weight": np.ones((4, 2), np.float32),
+            "lora_unet_layer.alpha": np.array(2.0, np.float32),
         },
     )
     assert says in refused(capsys, *typed, "--engine", "ray")

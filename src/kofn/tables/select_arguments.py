@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from kofn.core.checks import InputError
+from kofn.engines.opening import elsewhere
 from kofn.tables.arguments import Quotas, RowArguments
 
 if TYPE_CHECKING:
-    from kofn.engines.opening import elsewhere
-from kofn.io.tables import Table
+    from kofn.io.tables import Table
 
 FILES = ("queries", "private")
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control, Stopped
 from kofn.neighbors import knn_graph
+from kofn.neighbors.graphs import _found_rows as found_rows
 from kofn.neighbors.graphs import _knn_graph as graphs
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
@@ -32,7 +33,7 @@ def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_graph_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch, metric: str, engine: str, compiled: bool) -> None:
     if compiled:
-        monkeypatch.setattr(graphs, "_COMPILED", -1)
+        monkeypatch.setattr(found_rows, "_COMPILED", -1)
     X = rows(300, 4) + 100 * (metric != "cosine")
     apart = pairwise(X, metric)
     graph = knn_graph(X, 9, metric, engine=engine, expansion=300)
@@ -67,7 +68,7 @@ def tied_pools() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_ties_go_to_the_lowest_row(monkeypatch: pytest.MonkeyPatch, pool: str, metric: str, compiled: bool) -> None:
     if compiled:
-        monkeypatch.setattr(graphs, "_COMPILED", -1)
+        monkeypatch.setattr(found_rows, "_COMPILED", -1)
     X = tied_pools()[pool]
     n = len(X)
     # Every length in float64 as it is listed where all others are: a list that is shorter is the beginning of that.
@@ -91,7 +92,7 @@ def test_ties_of_the_axes_by_hand() -> None:
 
 def test_rows_that_an_index_lost_are_listed_by_length_and_number() -> None:
     space = graphs.geometry(np.ones((9, 2)), "euclidean")
-    assert graphs._exactly(space, 2, 4).tolist() == [0, 1, 3, 4]
+    assert found_rows._exactly(space, 2, 4).tolist() == [0, 1, 3, 4]
 
 
 @needs_usearch

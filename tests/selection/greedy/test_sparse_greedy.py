@@ -16,6 +16,7 @@ from scipy.spatial.distance import cdist
 
 from kofn.core.checks import InputError
 from kofn.neighbors import knn_graph
+from kofn.neighbors.graphs import _found_rows
 from kofn.neighbors.graphs import _knn_graph as graphs
 from kofn.selection import lazy_greedy, sparse_greedy
 from kofn.selection.greedy import _sparse_greedy as sparse
@@ -213,7 +214,7 @@ def test_equal_rows() -> None:
 
 
 @needs_usearch
-@pytest.mark.parametrize("n", [2, 3, graphs._ROWS_AT_ONCE + 1])
+@pytest.mark.parametrize("n", [2, 3, _found_rows._ROWS_AT_ONCE + 1])
 def test_blocks_of_one_row_and_indices_that_find_too_few(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     X = np.random.default_rng(0).normal(size=(n, 2))
     graph = knn_graph(X, min(n - 1, 4), engine="usearch", sample=50)
