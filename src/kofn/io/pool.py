@@ -160,7 +160,7 @@ class Pool:
         frame = lazy(source)
         if frame is not None:
             made = temporary(".parquet", work)
-            with writing(made), reading_file(made):
+            with reading_file(made), writing(made):
                 frame.sink_parquet(made, row_group_size=_GROUP_ROWS, maintain_order=True)
             pool = Pool(Table.open(made), [made], **how, is_copy=True)
             weakref.finalize(pool, made.unlink, missing_ok=True)
@@ -212,8 +212,13 @@ class Pool:
             return kept_rows(self._texts, work, self.digest)
         made = temporary(".npy", work)
         weakref.finalize(self, made.unlink, missing_ok=True)
-        with writing(made), reading_file(self.table.path):
-            return write_rows(made, self.n, self._blocks())
+        with writing(made):
+            return write_rows(made, self.n, self._read_blocks())
+
+    def _read_blocks(self) -> Iterator[Array]:
+        """The blocks, where what goes wrong in reading is said of the files, and not of where they are written."""
+        with reading_file(self.table.path):
+            yield from self._blocks()
 
     def _blocks(self) -> Iterator[Array]:
         """All vectors, block by block, checked."""

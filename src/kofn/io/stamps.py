@@ -55,10 +55,11 @@ def feed_files(state: Any, stamps: Sequence[Stamp]) -> None:
     """Feed a digest with the names, sizes and times of files, and with blocks of what they hold.
 
     Raises:
-        InputError: a file is damaged or gone. FailureError: it cannot be read.
+        InputError: a file is damaged, gone or another one now. FailureError: it cannot be read.
     """
     block = min(_MOST_BLOCK, max(_LEAST_BLOCK, _LOOKED_BYTES // (_BLOCKS * len(stamps))))
     for stamp in stamps:
+        stamp.check()
         state.update(repr((stamp.path.name, stamp.size, stamp.changed)).encode())
         with reading_file(stamp.path):
             _feed_blocks(state, stamp, block)

@@ -87,12 +87,20 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno is not None:
+        if (number := _error_number(error)) is not None:
             raise FailureError(
-                f"{path.parent}: the pool's vectors cannot be written there ({os.strerror(error.errno)}); set TMPDIR "
-                "to a folder with more room"
+                f"{path.parent}: the pool's vectors cannot be written there ({os.strerror(number)}); set TMPDIR to a "
+                "folder with more room"
             ) from None
         raise
+
+
+def _error_number(error: BaseException) -> int | None:
+    """What the system says is wrong, which polars tells in words; None where it is something else."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, Exception) else None
+    return None if told is None else int(told[1])
 
 
 def write_rows(path: Path, n: int, blocks: Iterable[Array]) -> Any:
