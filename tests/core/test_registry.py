@@ -616,10 +616,11 @@ def test_work_runs_on_no_other_engine_than_those_there_are(engine):
 
 @pytest.mark.parametrize("engine", ["ray", "ray:auto", "ray:host:6379", "ray://host:10001"])
 def test_what_runs_here_only_refuses_another_engine(engine):
-    refused(lambda: kofn.combine([X, X], engine=engine), f"engine={engine!r}: method=")
+    refused(lambda: kofn.combine([X, X], engine=engine), f"engine={engine!r}: tasks read members from files")
+    refused(lambda: kofn.assign(X, k=1, method="pam", engine=engine), f"engine={engine!r}: method='pam' runs on this")
     refused(
         lambda: kofn.select(X, k=1, method="lazy_greedy", engine=engine),
-        "use two_round_farthest_first, two_round_greedy",
+        "two_round_farthest_first, two_round_greedy",
     )
 
 

@@ -99,8 +99,8 @@ def _error_number(error: BaseException) -> int | None:
     """What the system says is wrong, which polars tells in words; None where it is something else."""
     if isinstance(error, OSError):
         return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, Exception) else None
-    return None if told is None else int(told[1])
+    match = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, Exception) else None
+    return None if match is None else int(match[1])
 
 
 def write_rows(path: Path, n: int, blocks: Iterable[Array]) -> Any:

@@ -6,8 +6,8 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from kofn.assignment._medoids_in_parts import PlacedItems, Placing, items_of, usual_rows
 from kofn.assignment.medoids import _inits, _sources, _swaps
-from kofn.assignment.medoids._in_parts import PlacedItems, Placing, items_of, usual_rows
 from kofn.assignment.medoids._samples import only
 from kofn.assignment.medoids._sources import KMedoids
 from kofn.core import checks
@@ -86,11 +86,13 @@ def fastclara(
         ([1, 4], 4.0)
     """
     items = items_of(X, distances, k, words["metric"])
-    n, start, weights = items.n, words["start"], words["weights"]
+    n, start = items.n, words["start"]
+    weights: Any = words["weights"]
+    room: Any = words["max_memory"]
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     checks.count(n_samples, "n_samples")
     size = min(n, usual_sample(n, k) if sample_size is None else checks.count(sample_size, "sample_size", least=k))
-    rows = usual_rows(items, words["max_memory"]) if part_rows is None else checks.count(part_rows, "part_rows")
+    rows = usual_rows(items, room) if part_rows is None else checks.count(part_rows, "part_rows")
     rng = np.random.default_rng(words["seed"])
     losses: list[float] = []
     stopped = False
@@ -101,12 +103,12 @@ def fastclara(
         ) as control,
     ):
         placing = Placing.on(ran, items, rows, None if weights is None else counts)
-        best = None if start is None else placing.place(_inits.started(start, k), None)
+        best = None if start is None else placing.of(_inits.started(start, k), None)
         for turn in range(n_samples):
             sample = _sample(n, size, best, rng)
             table = items.table(sample, words["n_threads"])
             picks = _solve(_sources.Matrix(table), k, counts[sample], rng, control)
-            placed = placing.place(sample[picks], None if best is None else control.stopped)
+            placed = placing.of(sample[picks], None if best is None else control.stopped)
             if placed is not None:
                 losses.append(placed.loss)
                 if best is None or placed.loss < best.loss:

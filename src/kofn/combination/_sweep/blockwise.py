@@ -180,8 +180,8 @@ class Sweep:
 
     def whole_models(self) -> Iterator[tuple[Rule, list[str]]]:
         """The merge rules that scan the whole model, each with the tensors that it blends."""
-        rules = {id(merge_rule): merge_rule for merge_rule in self.merge_rules.values() if merge_rule.per_model}
-        for merge_rule in rules.values():
+        distinct = {id(merge_rule): merge_rule for merge_rule in self.merge_rules.values() if merge_rule.per_model}
+        for merge_rule in distinct.values():
             of_rule = (name for name in self.pool.first if self.merge_rules.get(name) is merge_rule)
             yield merge_rule, [name for name in of_rule if self.blocks.is_blended(name)]
 

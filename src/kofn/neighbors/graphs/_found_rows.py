@@ -184,7 +184,7 @@ def by_index(
     parts = [order[low : low + at_once] for low in range(0, n, at_once)]
     if engine is None:
         threads = cores(n_threads)
-        results = (_search(index, centred, part, count, threads) for part in parts)
+        results: Iterator[Any] = (_search(index, centred, part, count, threads) for part in parts)
     else:
         lookup = _Lookup(centred, np.frombuffer(index.save(), np.uint8), count, view)
         results = of_tasks(engine, looked_up, parts, lookup, control)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,13 +98,13 @@ def neighbors_of_sparse(
     step = _ROWS_AT_ONCE * (threads if engine is None else 4)
     parts = [(low, min(low + step, len(firsts))) for low in range(0, len(firsts), step)]
     if engine is None:
-        results = (None for _ in parts)
+        results: Iterator[Any] = (None for _ in parts)
     else:
         results = of_tasks(engine, sparse_rows, parts, (arrays, margin, near.shape), control)
-    for (start, stop), found in zip(parts, results, strict=True):
+    for (start, stop), rows in zip(parts, results, strict=True):
         control.check()
-        if found is not None:
-            near[start:stop], away[start:stop] = found
+        if rows is not None:
+            near[start:stop], away[start:stop] = rows
         else:
 
             def work(low: int, high: int, start: int = start) -> None:

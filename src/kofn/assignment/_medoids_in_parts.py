@@ -37,10 +37,16 @@ class Items(Protocol):
         evals: distances from vectors.
     """
 
-    n: int
-    width: int
-    itemsize: int
     evals: int
+
+    @property
+    def n(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def itemsize(self) -> int: ...
 
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         """All items as runs of at most so many."""
@@ -169,7 +175,7 @@ class _Entries:
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         return cut([Unit("", 0, self.n)], rows)
 
-    def table(self, items: Ints, _n_threads: int | None) -> Reals:
+    def table(self, items: Ints, n_threads: int | None) -> Reals:
         own: Reals = self.distances[np.ix_(items, items)]
         return own
 
@@ -211,7 +217,7 @@ class _Sparse:
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         return cut([Unit("", 0, self.n)], rows)
 
-    def table(self, items: Ints, _n_threads: int | None) -> Reals:
+    def table(self, items: Ints, n_threads: int | None) -> Reals:
         self.evals += len(items) ** 2
         unit = unit_rows(self.X[items])
         return cosine_distances(unit, unit)
@@ -268,7 +274,7 @@ class Placing:
         shared = None if weights is None else engine.share(weights)
         return cls(items, items.parts(rows), engine, engine.share(items.reader()), shared)
 
-    def place(self, medoids: Ints, stopped: Callable[[], bool] | None) -> PlacedItems | None:
+    def of(self, medoids: Ints, stopped: Callable[[], bool] | None) -> PlacedItems | None:
         """Each item with its nearest medoid; None where that was stopped."""
         labels = np.empty(self.items.n, np.int32)
         shared = (self.reader, self.engine.share(self.items.points(medoids)), self.weights)
