@@ -51,7 +51,7 @@ class Items(Protocol):
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         """All items as runs of at most so many."""
 
-    def table(self, items: Ints, n_threads: int | None) -> Reals:
+    def table(self, items: Ints, n_threads: int | None, /) -> Reals:
         """(m, m) distances among some items."""
 
     def points(self, medoids: Ints) -> Any:
@@ -125,7 +125,7 @@ class _Rows:
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         return self.pool.fragments(rows)
 
-    def table(self, items: Ints, n_threads: int | None) -> Reals:
+    def table(self, items: Ints, n_threads: int | None, /) -> Reals:
         self.evals += len(items) ** 2
         return pairwise_distances(self.pool.take(items), self.metric, n_threads=n_threads)
 
@@ -175,7 +175,7 @@ class _Entries:
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         return cut([Unit("", 0, self.n)], rows)
 
-    def table(self, items: Ints, n_threads: int | None) -> Reals:
+    def table(self, items: Ints, _n_threads: int | None, /) -> Reals:
         own: Reals = self.distances[np.ix_(items, items)]
         return own
 
@@ -217,7 +217,7 @@ class _Sparse:
     def parts(self, rows: int) -> tuple[Fragment, ...]:
         return cut([Unit("", 0, self.n)], rows)
 
-    def table(self, items: Ints, n_threads: int | None) -> Reals:
+    def table(self, items: Ints, _n_threads: int | None, /) -> Reals:
         self.evals += len(items) ** 2
         unit = unit_rows(self.X[items])
         return cosine_distances(unit, unit)
