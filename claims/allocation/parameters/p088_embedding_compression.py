@@ -15,7 +15,7 @@ from claims import Evidence, claim
 from claims.harness.paired import difference
 from claims.harness.runs import derive, spread
 
-IDS, FIELDS, DIM, STEPS, BATCH, ROWS = 12_000, 3, 16, 200, 256, 20_000
+IDS, FIELDS, DIM, STEPS, BATCH, ROWS = 12_000, 3, 64, 200, 256, 20_000
 PARTS = (1 / 2, 1 / 10, 1 / 50)
 KINDS = ("hash", "quotient_remainder", "mixed")
 RATES = (0.01, 0.03)

@@ -97,7 +97,7 @@ class Logarithm(Family):
     def values(self, amounts: Floats) -> Floats:
         return self.scale * np.log1p(amounts / self.shape)
 
-    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:  # noqa: ARG002 (others need it)
         return self.scale / (self.shape + amounts)
 
 
@@ -125,7 +125,7 @@ class Saturating(Family):
     def values(self, amounts: Floats) -> Floats:
         return -self.scale * np.expm1(-amounts / self.shape)
 
-    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:  # noqa: ARG002 (others need it)
         return self.scale / self.shape * np.exp(-amounts / self.shape)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kofn.allocation.continuous._families import Family, blocks_of
 from kofn.core.arrays import Floats

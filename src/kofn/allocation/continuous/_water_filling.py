@@ -95,9 +95,7 @@ def water_filling(
             f"{lowest - budget:.6g}"
         )
     if curves.dtype == object:
-        return _of_functions(
-            curves, float(budget), np.ones(n) if size is None else size, least, most, sense or "max"
-        )
+        return _of_functions(curves, float(budget), np.ones(n) if size is None else size, least, most, sense or "max")
     laws, offset = _laws(curves, size, family, sense)
     if highest <= budget:
         amounts, price = most.copy(), 0.0
