@@ -16,13 +16,6 @@ from kofn.core.checks import InputError
 
 # Steps of Newton's method, which doubles the digits in each.
 _STEPS = 100
-# Items of a block, whose arrays stay in a core's cache.
-_BLOCK = 2**15
-
-
-def blocks_of(n: int) -> list[slice]:
-    """All items in blocks."""
-    return [slice(start, min(start + _BLOCK, n)) for start in range(0, n, _BLOCK)]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from kofn.allocation.continuous._families import Family, blocks_of
+from kofn.allocation._blocks import blocks_of
+from kofn.allocation.continuous._families import Family
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, item_name
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kofn.allocation.continuous._families import FAMILIES, Family, blocks_of
+from kofn.allocation._blocks import blocks_of
+from kofn.allocation.continuous._families import FAMILIES, Family
 from kofn.allocation.continuous._fill import fill, fill_functions, refuse_free, total, within_budget
 from kofn.core import checks
 from kofn.core.arrays import Floats
