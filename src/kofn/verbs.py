@@ -38,14 +38,15 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         answer = _of_columns(method, options, given)
         if answer is not None:
             return answer
-    if verb == "allocate" and hasattr(given.get("curves"), "columns"):
-        from kofn.tables.levels import with_named_levels
-
-        given = with_named_levels(given)
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"options={shown(options)}: give a mapping, or the options themselves by name")
+    if verb == "allocate" and hasattr(given.get("curves"), "columns"):
+        from kofn.tables.levels import with_named_levels
+
+        entry = entry_of(verb, method)
+        given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
     if verb == "assign" and isinstance(given.get("k"), str):
         method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})

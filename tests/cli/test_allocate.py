@@ -49,7 +49,15 @@ def test_columns_named_by_numbers_are_the_levels(folder: Path, capsys: pytest.Ca
     Path("stems.csv").write_text(rows.format("layer,params,l2,l3,l4,l8"))
     told = refused(capsys, "allocate", "stems.csv", "--id", "layer", "--budget", 4)
     assert "column 'params'" in told
-    assert "levels 0, 1, 2" in run(capsys, "allocate", "stems.csv", "--size", "params", "--budget", 400)[1]
+    # The number by which names differ is the level, not the column's place among them.
+    out = run(capsys, *("allocate", "stems.csv", "--id", "layer", "--size", "params", "--mean-budget", 4))[
+        1
+    ].splitlines()
+    assert out[1] == "levels by the names of the columns: 2, 3, 4, 8 (columns l2, l3, l4, l8)"
+    numbers = run(capsys, *call, "--size", "params")[1].splitlines()
+    assert [*out[:1], *out[2:]] == [*numbers[:1], *numbers[2:]]
+    Path("unlike.csv").write_text("layer,w2_g64,w4_g128\na,9,4\nb,7,5\n")
+    assert "levels 0, 1, 2" in run(capsys, "allocate", "unlike.csv", "--budget", 1)[1]
 
 
 def test_a_judge_of_prose_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,3 +49,13 @@ def test_frames_without_names_are_arrays(gap: float | None) -> None:
     frame = pd.DataFrame([[0.5, 1.0, gap], [3.0, 2.0, 1.0]])
     assert kofn.allocate(frame, budget=3).amounts.tolist() == [0, 2]
     assert kofn.allocate(pl.DataFrame({"low": [1.0, 2.0], "high": [0.0, 1.5]}), budget=1).amounts.tolist() == [1, 0]
+
+
+def test_the_number_by_which_names_differ_is_the_level() -> None:
+    frame = pl.DataFrame({"name": ["a", "b"], "8 bits": [1.0, 3.0], "2 bits": [9.0, 4.0], "4 bits": [5.0, 3.5]})
+    plan = kofn.allocate(frame, ids="name", mean_budget=5)
+    assert plan.amounts.tolist() == [8, 2]
+    assert plan.used["budget"] == plan.budget["budget"] == 10
+    # Parameters of families are no levels, whatever the columns are called.
+    parameters = pl.DataFrame({"p1": [1.0, 1.0, 1.0], "p2": [1.0, 3.0, 9.0]})
+    assert kofn.allocate(parameters, budget=4, method="water_filling", family="log").amounts.tolist() == [3, 1, 0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.cli.allocate_arguments import AllocateArguments
 from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
-from kofn.tables.levels import amount_of, columns_by_level, refuse_no_levels
+from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_no_levels
 from kofn.tables.read import is_blank, is_scores, score_column
 from kofn.tables.unlike import as_typed, has_digits
 
@@ -139,9 +139,9 @@ def _resource(table: Table, name: str, curves: Curves) -> NDArray[Any]:
 def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     """The columns that are named, or else every column of numbers, or the one column of vectors.
 
-    Columns whose names are numbers are levels of that amount, and come in their order. A column of text that is mostly
-    numbers is among them, so that what is none there is refused, and so is one without any value that is named as
-    levels are.
+    Columns whose names are numbers, or one word with a number, are levels of that amount, and come in their order. A
+    column of text that is mostly numbers is among them, so that what is none there is refused, and so is one without
+    any value that is named as levels are.
 
     Raises:
         InputError: no such column, or one of numbers whose name is not like those of the levels.
@@ -149,7 +149,8 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     beside = _beside(table, arguments)
     names = arguments.columns or tuple(name for name in table.columns if name not in beside and _is_level(table, name))
     if arguments.columns is None and arguments.levels:
-        column_of = {amount_of(name): name for name in names}
+        column_of = {amount: name for name, amount in amounts_of(names).items()}
+        column_of = column_of or {amount_of(name): name for name in names}
         # Levels that name columns are those columns.
         if set(arguments.levels) <= column_of.keys():
             names = tuple(column_of[level] for level in arguments.levels)
@@ -166,8 +167,8 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
         )
     if arguments.columns is None:
         refuse_no_levels(str(table.path), names, None if arguments.size_column else "--size {}", "--columns {}")
-    amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
-    if arguments.levels or len(amounts) < len(names):
+    amounts = amounts_of(names)
+    if arguments.levels or not amounts:
         return Curves(_side_by_side(table, names, arguments), names)
     names = tuple(sorted(names, key=lambda name: amounts[name]))
     return Curves(_side_by_side(table, names, arguments), names, [amounts[name] for name in names])

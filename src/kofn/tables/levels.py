@@ -10,6 +10,8 @@ from typing import Any
 from kofn.core.checks import InputError, nearest
 from kofn.tables.unlike import as_typed, of_no_series
 
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
+
 
 def amount_of(name: str) -> float | None:
     """The number that a column's name is, if it is one."""
@@ -20,6 +22,30 @@ def amount_of(name: str) -> float | None:
     if not math.isfinite(amount):
         return None
     return int(amount) if amount.is_integer() else amount
+
+
+def amounts_of(names: Sequence[str]) -> dict[str, float]:
+    """The amount of each column by its name: the number that the name is, or else the number by which names differ.
+
+    Empty where names are neither, where they differ in more, and where two have the same number.
+
+    Examples:
+        >>> amounts_of(["8", "2"]), amounts_of(["4 bits", "2.5 bits"]), amounts_of(["w2_g128", "w4_g128"])
+        ({'8': 8, '2': 2}, {'4 bits': 4, '2.5 bits': 2.5}, {'w2_g128': 2, 'w4_g128': 4})
+        >>> amounts_of(["w2_g64", "w4_g128"]), amounts_of(["scale", "shape"]), amounts_of(["4", "params"])
+        ({}, {}, {})
+    """
+    amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
+    if len(amounts) < len(names):
+        parts = [_NUMBER.split(name.strip()) for name in names]
+        if len(parts) < 2 or len({tuple(part[::2]) for part in parts}) > 1:
+            return {}
+        differing = [position for position in range(1, len(parts[0]), 2) if len({part[position] for part in parts}) > 1]
+        if len(differing) != 1:
+            return {}
+        numbers = [amount_of(part[differing[0]]) for part in parts]
+        amounts = {name: number for name, number in zip(names, numbers, strict=True) if number is not None}
+    return amounts if len(set(amounts.values())) == len(names) else {}
 
 
 def columns_by_level(stem: str, names: Sequence[str]) -> dict[float, str]:
@@ -57,10 +83,15 @@ def refuse_no_levels(source: str, names: Sequence[str], sizes: str | None, level
     )
 
 
-def with_named_levels(given: dict[str, Any]) -> dict[str, Any]:
+def with_named_levels(given: dict[str, Any], *, of_levels: bool = True) -> dict[str, Any]:
     """The arguments of a call with its frame of curves read by the names of the columns.
 
-    Columns that are called by numbers are levels of that amount and come in their order; `sizes` may name a column.
+    Columns that are called by numbers, or by one word with a number, are levels of that amount and come in their order;
+    `sizes` may name a column.
+
+    Args:
+        given: the arguments, by name.
+        of_levels: whether the method's curves are of levels; else columns are parameters, whatever their names.
 
     Raises:
         InputError: no column of sizes is called so; a column of numbers is not named like the levels.
@@ -85,8 +116,9 @@ def with_named_levels(given: dict[str, Any]) -> dict[str, Any]:
     names = [name for name, kind in frame.schema.items() if kind.is_numeric() and name != ids]
     if not all(isinstance(name, str) for name in frame.columns):
         return given
-    refuse_no_levels("curves", names, "sizes={}" if sizes is None else None, "curves=frame[[...]] of {}")
-    amounts = {name: amount for name in names if (amount := amount_of(name)) is not None}
+    if of_levels:
+        refuse_no_levels("curves", names, "sizes={}" if sizes is None else None, "curves=frame[[...]] of {}")
+    amounts = amounts_of(names) if of_levels else {}
     if len(amounts) == len(frame.columns) - (ids in frame.columns) and amounts and given.get("levels") is None:
         ordered = sorted(amounts, key=lambda name: amounts[name])
         frame = frame.select([*([ids] if ids in frame.columns else []), *ordered])

@@ -97,3 +97,13 @@ def test_more_than_can_be_spent_is_noted() -> None:
         "budget=5 is above 2, what the dearest level of every item costs in total; 3 cannot be spent"
     ]
     assert "notes" not in kofn.allocate([[3.0, 1.0], [3.0, 2.0]], budget=2).info
+
+
+def test_curves_that_get_worse_somewhere_are_told() -> None:
+    rising = "1 of 2 curves rise somewhere with the amount, the first at item 1; there a smaller amount is better"
+    assert kofn.allocate([[3.0, 1.0, 0.0], [3.0, 4.0, 2.0]], budget=2).info["notes"] == [rising]
+    # Levels in any order, and levels that are forbidden, are no rise of their own.
+    assert "notes" not in kofn.allocate([[1.0, 3.0], [2.0, 3.0]], budget=1, levels=[1, 0]).info
+    assert "notes" not in kofn.allocate([[3.0, np.inf, 1.0], [np.inf, 2.0, 1.0]], budget=3).info
+    named = kofn.allocate([[3.0, 2.0, 4.0], [3.0, 4.0, 5.0]], budget=2, sense="max", ids=["a", "b"])
+    assert named.info["notes"][0].startswith("1 of 2 curves fall somewhere with the amount, the first at item 'a'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -29,8 +30,8 @@ class Family(ABC):
     # Whether nothing is infinitely bad, so that every item gets something.
     needs_some = False
 
-    def part(self, kept: NDArray[np.bool_]) -> Self:
-        """Those of the items."""
+    def part(self, kept: NDArray[np.bool_] | slice) -> Self:
+        """Those of the items; of a slice, views of them."""
         return replace(
             self,
             scale=self.scale[kept],
@@ -42,9 +43,14 @@ class Family(ABC):
         """What amounts cost."""
         return amounts if self.size is None else amounts * self.size
 
-    @abstractmethod
     def price(self, budget: float) -> float:
         """The price at which the items, without bounds, take this budget."""
+        return self.price_of(lambda: [(self, np.ones(len(self.scale)))], budget)
+
+    @classmethod
+    @abstractmethod
+    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
+        """The same of those items of blocks that have the weight 1, not 0; blocks may be gone through several times."""
 
     @abstractmethod
     def amounts(self, price: float) -> Floats:
@@ -55,8 +61,8 @@ class Family(ABC):
         """The curves there."""
 
     @abstractmethod
-    def slopes(self, amounts: Floats) -> Floats:
-        """What a little more brings there, a unit of amount."""
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:
+        """What a little more brings there, a unit of amount; `values` are the curves there, where they are known."""
 
     def refuse(self) -> None:
         """Refuse parameters that are no curve of diminishing returns."""
@@ -71,17 +77,20 @@ class Family(ABC):
 class Logarithm(Family):
     """Values `scale * log(1 + x / shape)`."""
 
-    def price(self, budget: float) -> float:
-        return float(self.scale.sum()) / (budget + float(self.weighed(self.shape).sum()))
+    @classmethod
+    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
+        sums = [(float(block.scale @ free), float(block.weighed(block.shape) @ free)) for block, free in blocks()]
+        return math.fsum(scale for scale, _ in sums) / (budget + math.fsum(shape for _, shape in sums))
 
     def amounts(self, price: float) -> Floats:
         reach = self.scale / price
-        return (reach if self.size is None else reach / self.size) - self.shape
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (reach if self.size is None else reach / self.size) - self.shape
 
     def values(self, amounts: Floats) -> Floats:
         return self.scale * np.log1p(amounts / self.shape)
 
-    def slopes(self, amounts: Floats) -> Floats:
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:  # noqa: ARG002 (others need it)
         return self.scale / (self.shape + amounts)
 
 
@@ -90,21 +99,26 @@ class Saturating(Family):
 
     def _starts(self) -> Floats:
         """(n,) logarithms of the price at which each item begins to take."""
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(self.scale / self.weighed(self.shape))
 
-    def price(self, budget: float) -> float:
-        costs = self.weighed(self.shape)
-        logarithm = (float((costs * self._starts()).sum()) - budget) / float(costs.sum())
-        return math.exp(max(min(logarithm, 700.0), -745.0))
+    @classmethod
+    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
+        starts, total = [], []
+        for block, free in blocks():
+            costs = block.weighed(block.shape) * free
+            starts.append(float(costs @ np.where(free > 0, block._starts(), 0.0)))
+            total.append(float(costs.sum()))
+        return math.exp(max(min((math.fsum(starts) - budget) / math.fsum(total), 700.0), -745.0))
 
     def amounts(self, price: float) -> Floats:
-        return self.shape * (self._starts() - math.log(price))
+        with np.errstate(invalid="ignore"):
+            return self.shape * (self._starts() - math.log(price))
 
     def values(self, amounts: Floats) -> Floats:
         return -self.scale * np.expm1(-amounts / self.shape)
 
-    def slopes(self, amounts: Floats) -> Floats:
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:  # noqa: ARG002 (others need it)
         return self.scale / self.shape * np.exp(-amounts / self.shape)
 
 
@@ -116,6 +130,9 @@ class Exponential(Saturating):
     def values(self, amounts: Floats) -> Floats:
         return self.scale * np.exp(-amounts / self.shape)
 
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:
+        return (self.values(amounts) if values is None else values) / self.shape
+
 
 class _Powers(Family):
     """Curves whose slope is `scale * shape * x ** (-1 / elasticity)`."""
@@ -123,31 +140,45 @@ class _Powers(Family):
     def _elasticity(self) -> Floats:
         raise NotImplementedError
 
-    def price(self, budget: float) -> float:
-        power = self._elasticity()
-        first = float(power[0])
-        with np.errstate(divide="ignore"):
-            # Logarithms of what each item costs at the price 1.
-            costs = power * np.log(self.scale * self.shape)
-            if self.size is not None:
-                costs = costs + (1 - power) * np.log(self.size)
-        if (power == first).all():
-            return math.exp((_log_sum(costs) - math.log(budget)) / first)
+    @classmethod
+    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
+        ends = [(float(block.shape.min()), float(block.shape.max())) for block, _ in blocks()]
+        alike = min(low for low, _ in ends) == max(high for _, high in ends)
         # The logarithm of the cost is convex in that of the price: from below Newton's steps never pass the root.
         price = 0.0
         for _ in range(_STEPS):
-            at_price = costs - power * price
-            total = _log_sum(at_price)
-            share = np.exp(at_price - total)
-            step = (total - math.log(budget)) / float((share * power).sum())
+            total, power = cls._costs(blocks(), price)
+            step = (total - math.log(budget)) / power
             price += step
-            if abs(step) <= 1e-15 * max(abs(price), 1.0):
+            if alike or abs(step) <= 1e-15 * max(abs(price), 1.0):
                 break
         return math.exp(price)
 
+    @classmethod
+    def _costs(cls, blocks: Iterable[tuple[Self, Floats]], price: float) -> tuple[float, float]:
+        """At the logarithm of a price, that of what all cost, and the mean elasticity, by cost."""
+        top, sums, powers = -math.inf, 0.0, 0.0
+        for block, free in blocks:
+            power = block._elasticity()
+            costs = np.where(free > 0, block._costs_at_1(power) - power * price, -np.inf)
+            highest = max(top, float(costs.max()))
+            shares = np.exp(costs - highest)
+            kept = math.exp(top - highest) if top > -math.inf else 0.0
+            sums = sums * kept + float(shares.sum())
+            powers = powers * kept + float(shares @ power)
+            top = highest
+        return top + math.log(sums), powers / sums
+
+    def _costs_at_1(self, power: Floats) -> Floats:
+        """(n,) logarithms of what each item costs at the price 1."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            costs: Floats = power * np.log(self.scale * self.shape)
+            return costs if self.size is None else costs + (1 - power) * np.log(self.size)
+
     def amounts(self, price: float) -> Floats:
         slope = self.scale * self.shape / price
-        out: Floats = (slope if self.size is None else slope / self.size) ** self._elasticity()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            out: Floats = (slope if self.size is None else slope / self.size) ** self._elasticity()
         return out
 
 
@@ -164,9 +195,10 @@ class Power(_Powers):
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(self.scale > 0, self.scale * amounts**-self.shape, 0.0)
 
-    def slopes(self, amounts: Floats) -> Floats:
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:
+        values = self.values(amounts) if values is None else values
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(self.scale > 0, self.scale * self.shape * amounts ** (-self.shape - 1), 0.0)
+            return np.where(self.scale > 0, self.shape * values / amounts, 0.0)
 
 
 class Root(_Powers):
@@ -178,9 +210,11 @@ class Root(_Powers):
     def values(self, amounts: Floats) -> Floats:
         return self.scale * amounts**self.shape
 
-    def slopes(self, amounts: Floats) -> Floats:
-        with np.errstate(divide="ignore"):
-            return np.where(self.scale > 0, self.scale * self.shape * amounts ** (self.shape - 1), 0.0)
+    def slopes(self, amounts: Floats, values: Floats | None = None) -> Floats:
+        values = self.values(amounts) if values is None else values
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slopes = np.where(amounts > 0, self.shape * values / amounts, np.inf)
+        return np.where(self.scale > 0, slopes, 0.0)
 
     def refuse(self) -> None:
         super().refuse()
@@ -190,11 +224,6 @@ class Root(_Powers):
                 f"curves at row {row}, column 1 is {self.shape[row]:g}; the shape of family='root' must be below 1, "
                 "where returns diminish"
             )
-
-
-def _log_sum(logarithms: Floats) -> float:
-    top = float(logarithms.max())
-    return top + math.log(float(np.exp(logarithms - top).sum()))
 
 
 FAMILIES: dict[str, Any] = {

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
 
+from kofn.allocation._blocks import blocks_of
 from kofn.allocation.continuous._families import Family
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, item_name
 
 # Sums of so few terms are rounded once, and of so few are compared with the budget as fractions.
 _EXACT, _FRACTIONS = 2**17, 2_000
+# An item that is free, and one that is fixed at its least or at its most.
+_FREE, _UNDER, _OVER = 0, 1, 2
 
 
 def total(terms: Floats) -> float:
@@ -28,30 +31,104 @@ def fill(curves: Family, budget: float, least: Floats, most: Floats) -> tuple[Fl
     to their bound, of the two kinds the one that is further off in total, which never has to be taken back.
     """
     amounts, price = least.copy(), 0.0
-    free = (curves.scale > 0) & (most > least)
-    left = budget - total(curves.weighed(np.where(free, 0.0, least)))
-    limited = bool(np.isfinite(most).any())
-    inner, low, high = curves.part(free), least[free], most[free]
-    rows = np.flatnonzero(free)
-    while len(rows):
+    turns = _Turns(curves, least, most)
+    left = budget - turns.fixed_cost
+    while turns.open:
         if left <= 0:
-            amounts[rows] = low
+            turns.close()
             break
-        price = inner.price(left)
-        wanted = inner.amounts(price)
-        under = wanted < low
-        over = wanted > high if limited else np.zeros(0, bool)
-        lack = float(inner.weighed(np.where(under, low - wanted, 0.0)).sum()) if under.any() else 0.0
-        excess = float(inner.weighed(np.where(over, wanted - high, 0.0)).sum()) if over.any() else 0.0
+        price = curves.price_of(turns.free_parts, left)
+        lack, excess = turns.tried(price, amounts)
         if not lack and not excess:
-            amounts[rows] = np.clip(wanted, low, high)
             break
-        fixed, ends = (over, high) if excess > lack else (under, low)
-        amounts[rows[fixed]] = ends[fixed]
-        left -= float(inner.part(fixed).weighed(ends[fixed]).sum())
-        kept = ~fixed
-        inner, low, high, rows = inner.part(kept), low[kept], high[kept], rows[kept]
+        left -= turns.fix(_OVER if excess > lack else _UNDER)
+    turns.settle(amounts)
     return amounts, price
+
+
+class _Turns:
+    """Which items are free, and which have gone to a bound: in blocks, where fixed items have no weight."""
+
+    def __init__(self, curves: Family, least: Floats, most: Floats) -> None:
+        self.curves, self.least, self.most = curves, least, most
+        self.kind = np.zeros(len(least), np.int8)
+        self.beyond = np.zeros(len(least), np.int8)
+        self.blocks = blocks_of(len(least))
+        costs = []
+        for block in self.blocks:
+            free = (curves.scale[block] > 0) & (most[block] > least[block])
+            self.kind[block] = np.where(free, _FREE, _UNDER)
+            fixed = curves.part(block).weighed(np.where(free, 0.0, least[block]))
+            costs.append(total(fixed) if len(least) <= _EXACT else float(fixed.sum()))
+        self.fixed_cost = math.fsum(costs)
+        self.limited = bool(np.isfinite(most).any())
+        self._count()
+
+    def _count(self) -> None:
+        """How many of each block are free."""
+        self.count = [len(own) - int(np.count_nonzero(own)) for own in map(self.kind.__getitem__, self.blocks)]
+
+    @property
+    def open(self) -> bool:
+        """Whether any item is free."""
+        return any(self.count)
+
+    def _parts(self) -> Iterator[tuple[slice, Family, Floats]]:
+        """The blocks that have free items, their curves, and 1 for each free item, 0 for others."""
+        for block, count in zip(self.blocks, self.count, strict=True):
+            if count:
+                yield block, self.curves.part(block), (self.kind[block] == _FREE).astype(np.float64)
+
+    def free_parts(self) -> Iterator[tuple[Family, Floats]]:
+        """The curves, and which items are free."""
+        return ((part, free) for _, part, free in self._parts())
+
+    def tried(self, price: float, amounts: Floats) -> tuple[float, float]:
+        """Write what items take at a price: by how much those of the free ones are under their least, and over."""
+        lack, excess = [], []
+        for block, part, free in self._parts():
+            low, high, wanted = self.least[block], self.most[block], part.amounts(price)
+            amounts[block] = wanted
+            weight = part.weighed(free)
+            beyond = (wanted < low).astype(np.int8) * np.int8(_UNDER)
+            lack.append(_sum_where(free, np.maximum(low - wanted, 0.0), weight))
+            if self.limited:
+                beyond += (wanted > high).astype(np.int8) * np.int8(_OVER)
+                excess.append(_sum_where(free, np.maximum(wanted - high, 0.0), weight))
+            self.beyond[block] = beyond
+        return math.fsum(lack), math.fsum(excess)
+
+    def fix(self, kind: int) -> float:
+        """Send the free items that were beyond this bound to it; what they cost there."""
+        costs, ends = [], self.least if kind == _UNDER else self.most
+        for block, count in zip(self.blocks, self.count, strict=True):
+            if count:
+                own = self.kind[block]
+                sent = (self.beyond[block] == kind) & (own == _FREE)
+                own += sent * np.int8(kind)
+                costs.append(float(self.curves.part(block).weighed(np.where(sent, ends[block], 0.0)).sum()))
+        self._count()
+        return math.fsum(costs)
+
+    def close(self) -> None:
+        """Send all free items to their least."""
+        self.kind[self.kind == _FREE] = _UNDER
+        self._count()
+
+    def settle(self, amounts: Floats) -> None:
+        """Write the amounts of what went to a bound; what is free is within its own."""
+        for block, count in zip(self.blocks, self.count, strict=True):
+            own = self.kind[block]
+            if count < len(own):
+                np.copyto(amounts[block], self.least[block], where=own == _UNDER)
+                np.copyto(amounts[block], self.most[block], where=own == _OVER)
+
+
+def _sum_where(free: Floats, values: Floats, weight: Floats) -> float:
+    """The weighted sum over free items; others may be NaN, of curves that have no amount there."""
+    with np.errstate(invalid="ignore"):
+        summed = float(values @ weight)
+        return summed if math.isfinite(summed) else float(np.where(free > 0, values * weight, 0.0).sum())
 
 
 def within_budget(amounts: Floats, size: Floats | None, budget: float, least: Floats, most: Floats) -> Floats:
@@ -60,14 +137,22 @@ def within_budget(amounts: Floats, size: Floats | None, budget: float, least: Fl
         over = _overspent(amounts, size, budget)
         if over <= 0:
             break
-        spare = (amounts - least) * (1.0 if size is None else size)
-        # One that is between its bounds, where there is one, so that those at a bound stay there.
-        inner = np.where(amounts < most, spare, 0.0)
-        largest = int((inner if inner.max() > 0 else spare).argmax())
+        largest = _most_spare(amounts, size, least, most)
         unit = 1.0 if size is None else float(size[largest])
         lowered = amounts[largest] - max(over / unit, float(np.spacing(amounts[largest])))
         amounts[largest] = max(lowered, least[largest])
     return amounts
+
+
+def _most_spare(amounts: Floats, size: Floats | None, least: Floats, most: Floats) -> int:
+    """The item that can give the most back: one between its bounds, where there is one, so that others stay there."""
+    best = [(-math.inf, 0), (-math.inf, 0)]
+    for block in blocks_of(len(amounts)):
+        spare = amounts[block] - least[block] if size is None else (amounts[block] - least[block]) * size[block]
+        for kind, values in enumerate((np.where(amounts[block] < most[block], spare, 0.0), spare)):
+            item = int(values.argmax())
+            best[kind] = max(best[kind], (float(values[item]), block.start + item), key=lambda pair: pair[0])
+    return best[0][1] if best[0][0] > 0 else best[1][1]
 
 
 def _overspent(amounts: Floats, size: Floats | None, budget: float) -> float:

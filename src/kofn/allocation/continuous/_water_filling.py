@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kofn.allocation._blocks import blocks_of
 from kofn.allocation.continuous._families import FAMILIES, Family
 from kofn.allocation.continuous._fill import fill, fill_functions, refuse_free, total, within_budget
 from kofn.core import checks
@@ -61,8 +62,8 @@ def water_filling(
         InfeasibleError: the budget is below what the least amounts cost; says by how much.
         InputError: parameters that are no curve of diminishing returns, or a function that gives no number.
 
-    Cost: closed forms, O(n) a round: 10 million items in 3 to 5 s of processor time. Powers of
-    unlike shapes take some ten rounds of Newton's method.
+    Cost: closed forms, O(n) a round: 10 million items in about 2 s of processor time. Powers of unlike shapes take some
+    ten rounds of Newton's method.
 
     Guarantee: the Karush-Kuhn-Tucker conditions, to rounding; the budget is never exceeded.
 
@@ -84,10 +85,10 @@ def water_filling(
     ends = checks.spread_bounds(bounds, n).astype(np.float64)
     least, most = np.ascontiguousarray(ends[:, 0]), np.ascontiguousarray(ends[:, 1])
     refuse_free(size, most)
-    units = np.ones(n) if size is None else size
-    lowest = total(least * units)
-    with np.errstate(invalid="ignore"):
-        highest = total(np.where(units > 0, most * units, 0.0)) if np.isfinite(most).all() else math.inf
+    lowest = total(least if size is None else least * size)
+    highest = math.inf
+    if np.isfinite(most).all():
+        highest = total(most if size is None else np.where(size > 0, most * size, 0.0))
     if lowest > budget * (1 + 1e-12):
         more = "" if highest == math.inf else f" (the most of all cost {highest:.15g})"
         raise InfeasibleError(
@@ -95,12 +96,13 @@ def water_filling(
             f"{lowest - budget:.6g}"
         )
     if curves.dtype == object:
-        return _of_functions(curves, float(budget), units, least, most, sense or "max")
+        return _of_functions(curves, float(budget), np.ones(n) if size is None else size, least, most, sense or "max")
     laws, offset = _laws(curves, size, family, sense)
     if highest <= budget:
         amounts, price = most.copy(), 0.0
     else:
-        amounts, price = fill(laws, float(budget), np.where(units == 0, most, least), most)
+        lowest_taken = least if size is None else np.where(size == 0, most, least)
+        amounts, price = fill(laws, float(budget), lowest_taken, most)
     amounts = within_budget(amounts, size, float(budget), least, most)
     return _plan(laws, offset, amounts, price, float(budget), least, most, highest)
 
@@ -131,7 +133,7 @@ def _plan(
     most: Floats,
     highest: float,
 ) -> Allocation:
-    values = laws.values(amounts)
+    values, up, down = _curves_at(laws, amounts, least, most)
     if not np.isfinite(values).all():
         row = int((~np.isfinite(values)).argmax())
         raise InfeasibleError(
@@ -139,11 +141,9 @@ def _plan(
             "or give a least amount in bounds"
         )
     used = total(laws.weighed(amounts))
-    slopes = laws.slopes(amounts)
     uniform = _uniform(laws, budget, least, most)
-    equal = laws.values(uniform)
     if offset is not None:
-        values, equal = values + offset, equal + offset
+        values = values + offset
     value = total(values)
     # What is left of the budget, by rounding alone, is worth its price.
     gap = price * max(budget - used, 0.0)
@@ -160,8 +160,8 @@ def _plan(
         amounts=amounts,
         values=values,
         price=price,
-        marginal_up=np.where(amounts < most, slopes, np.nan),
-        marginal_down=np.where(amounts > least, slopes, np.nan),
+        marginal_up=up,
+        marginal_down=down,
         bounds=np.stack([least, most], axis=1),
         value=value,
         sense=laws.sense,
@@ -171,8 +171,36 @@ def _plan(
         budget={"budget": budget},
         prices={"budget": price},
         objective="concave_curves",
-        info={"uniform": {"amounts": uniform, "value": total(equal), "used": total(laws.weighed(uniform))}, **notes},
+        info={
+            "uniform": {
+                "amounts": uniform,
+                "value": _total_at(laws, uniform, offset),
+                "used": total(laws.weighed(uniform)),
+            },
+            **notes,
+        },
     )
+
+
+def _curves_at(laws: Family, amounts: Floats, least: Floats, most: Floats) -> tuple[Floats, Floats, Floats]:
+    """(n,) the curves there, in blocks, and within bounds what a little more and a little less is worth."""
+    values, up, down = (np.empty(len(amounts)) for _ in range(3))
+    for block in blocks_of(len(amounts)):
+        part, own = laws.part(block), amounts[block]
+        values[block] = part.values(own)
+        slopes = part.slopes(own, values[block])
+        up[block] = np.where(own < most[block], slopes, np.nan)
+        down[block] = np.where(own > least[block], slopes, np.nan)
+    return values, up, down
+
+
+def _total_at(laws: Family, amounts: Floats, offset: Floats | None) -> float:
+    """The sum of the curves there."""
+    sums = []
+    for block in blocks_of(len(amounts)):
+        values = laws.part(block).values(amounts[block])
+        sums.append(total(values if offset is None else values + offset[block]))
+    return math.fsum(sums)
 
 
 def _uniform(laws: Family, budget: float, least: Floats, most: Floats) -> Floats:

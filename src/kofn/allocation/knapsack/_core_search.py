@@ -1,9 +1,10 @@
-"""One level an item under several linear rows at once: prices for the rows, then HiGHS on the items left in doubt.
+"""One level an item under several linear rows at once: prices for the rows, then a search of the items left in doubt.
 
 The rows' prices are the duals of the LP, found on the few levels that they leave nearly tied (column generation). At
 those prices each item has a best level, and whoever takes another loses at least its excess: the reduced cost. So a
 program over the levels of small excess gives a plan, and all levels whose excess is above that plan's gap to the
-Lagrangian bound are in no better one. Where the program already had all others, its plan is optimal.
+Lagrangian bound are in no better one. Where the program already had all others, its plan is optimal. Plans that are
+near the bound are found without a program: compiled code goes through all sets of levels of small excess.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import scipy.optimize
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from kofn.allocation.knapsack._core_enumeration import OPEN, Deviations, least_gap
+from kofn.allocation.knapsack._core_model import Answer, Model
 from kofn.core.arrays import Floats, Ints
 from kofn.core.integer_programs import milp
 
@@ -33,68 +36,10 @@ _NO_PLAN = 2
 # Items of the sample that the first prices come from.
 _SAMPLE = 300
 _TIGHT = 1e-9
-
-
-@dataclass(frozen=True)
-class Row:
-    """What the chosen levels may add up to: `table` (n, L), at least `low`, at most `high`; `slack` is its rounding."""
-
-    name: str
-    table: NDArray[Any]
-    low: float
-    high: float
-
-    @property
-    def whole(self) -> bool:
-        """Whether sums are exact."""
-        return self.table.dtype.kind in "iu"
-
-    def total(self, level: Ints) -> float | int:
-        """What these levels add up to."""
-        chosen = self.table[np.arange(len(level)), level]
-        return int(chosen.sum()) if self.whole else math.fsum(chosen.tolist())
-
-    def excess(self, level: Ints) -> float:
-        """By how much these levels break the row; 0 where they keep it, to the rounding of a sum of floats."""
-        total = self.total(level)
-        slack = 0.0 if self.whole else len(level) * float(np.finfo(np.float64).eps) * abs(self.high)
-        return max(total - self.high - slack if self.high < math.inf else 0, self.low - total, 0)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Of two items, if `first` is above zero then `second` is (`together`), or not both are."""
-
-    first: int
-    second: int
-    together: bool
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is asked: losses (n, L), infinite where a level is forbidden, rows, and pairs of items above zero."""
-
-    loss: Floats
-    rows: Sequence[Row]
-    above: NDArray[np.bool_]
-    pairs: Sequence[Pair] = ()
-
-    def broken(self, level: Ints) -> bool:
-        """Whether these levels break anything."""
-        up = self.above[np.arange(len(level)), level]
-        wrong = any(up[p.first] and up[p.second] != p.together for p in self.pairs)
-        return wrong or any(row.excess(level) > 0 for row in self.rows)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The best levels, None where there are none, a lower bound on the loss, and the price of each row."""
-
-    level: Ints | None
-    lower: float
-    prices: Floats
-    proved: bool
-    info: dict[str, Any]
+# Tables of so few levels are left to HiGHS; of others so many of the least excess are enumerated at most.
+_SMALL, _ENUMERATED = 1_000, 1_000
+# Whole numbers up to this add up exactly as floats.
+_EXACT = 2.0**53
 
 
 @dataclass(frozen=True)
@@ -120,8 +65,11 @@ class Search:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.n, self.width = model.loss.shape
-        self.lows = np.array([row.low for row in model.rows], np.float64)
-        self.highs = np.array([row.high for row in model.rows], np.float64)
+        # Whole sums keep a limit of 4.5 where they keep 4.
+        whole = np.array([row.whole for row in model.rows])
+        lows, highs = (np.array([getattr(row, end) for row in model.rows], np.float64) for end in ("low", "high"))
+        self.lows, self.highs = np.where(whole, np.ceil(lows), lows), np.where(whole, np.floor(highs), highs)
+        self.ends = self.lows, self.highs
         tables = [row.table.astype(np.float64) for row in model.rows]
         # Rows are measured in their limits, so that no tolerance is of one unit and of millions at once.
         ends = np.where(np.isfinite(self.highs), np.abs(self.highs), self.lows)
@@ -130,7 +78,7 @@ class Search:
         self.lows, self.highs = self.lows / self.units, self.highs / self.units
         finite = np.where(np.isfinite(model.loss), model.loss, 0.0)
         self.scale = float(np.abs(finite).max(axis=1).sum()) or 1.0
-        self.programs = self.columns = 0
+        self.programs = self.columns = self.sets = 0
 
     def at_prices(self, prices: Floats) -> tuple[float, Floats, Ints]:
         """The Lagrangian bound, the excess of every level (n, L) and each item's best level."""
@@ -275,6 +223,10 @@ def search(model: Model, *, stopped: Callable[[], bool], left: Callable[[], floa
     work = Search(model)
     prices = _prices(work, stopped)
     bound, excess, best = work.at_prices(prices)
+    settled = None if model.pairs or model.loss.size <= _SMALL else _enumerated(work, prices, excess, best, stopped)
+    if settled is not None:
+        value = math.fsum(model.loss[np.arange(work.n), settled].tolist())
+        return Answer(settled, value, prices / work.units, True, _info(work))
     finite = np.isfinite(model.loss)
     paired = np.zeros(work.n, bool)
     for pair in model.pairs:
@@ -310,8 +262,43 @@ def search(model: Model, *, stopped: Callable[[], bool], left: Callable[[], floa
     return Answer(level, lower, prices / work.units, proved, _info(work))
 
 
+def _enumerated(work: Search, prices: Floats, excess: Floats, best: Ints, stopped: Callable[[], bool]) -> Ints | None:
+    """The optimal levels where enumeration settles them."""
+    model, items = work.model, np.arange(work.n)
+    beside = np.where(np.isfinite(model.loss), excess, np.inf)
+    beside[items, best] = np.inf
+    flat = beside.ravel()
+    count = min(_ENUMERATED, flat.size - 1)
+    order = np.argpartition(flat, count)[:count]
+    order = order[np.argsort(flat[order], kind="stable")]
+    order = order[np.isfinite(flat[order])]
+    item, level = order // work.width, order % work.width
+    tables = np.stack([row.table.astype(np.float64) for row in model.rows])
+    if max(tables.max(axis=2).sum(axis=1)) >= _EXACT:
+        return None
+    used = np.array([float(row.total(best)) for row in model.rows])
+    lows, highs = work.ends
+    # Sums of floats are rounded: what is a little beyond an end is looked at too, and settled by `broken`.
+    size = np.maximum(used, np.where(np.isfinite(highs), np.abs(highs), 0.0))
+    slack = np.where([row.whole for row in model.rows], 0.0, 8 * work.n * np.finfo(np.float64).eps * size)
+    core = Deviations(
+        excess=np.ascontiguousarray(flat[order]),
+        item=item,
+        change=np.ascontiguousarray((tables[:, item, level] - tables[:, item, best[item]]).T),
+        prices=prices / work.units,
+        above=np.where(np.isfinite(highs), highs - used + slack, OPEN),
+        below=np.where(np.isfinite(lows), used - lows + slack, OPEN),
+    )
+    chosen, work.sets = least_gap(core, stopped)
+    if chosen is None:
+        return None
+    levels = best.copy()
+    levels[item[chosen]] = level[chosen]
+    return None if model.broken(levels) else levels
+
+
 def _info(work: Search) -> dict[str, Any]:
-    return {"programs": work.programs, "columns": work.columns}
+    return {"programs": work.programs, "columns": work.columns, "sets": work.sets}
 
 
 def _prices(work: Search, stopped: Callable[[], bool]) -> Floats:

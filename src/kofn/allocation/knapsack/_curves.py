@@ -119,7 +119,8 @@ class Problem:
 
     def _remarks(self) -> dict[str, list[str]]:
         """What looks wrong in the question (warnings), and what is worth knowing (notes)."""
-        remarks = {"warnings": self._all_worse(), "notes": self._more_than_enough()}
+        worse = self._all_worse()
+        remarks = {"warnings": worse, "notes": [*([] if worse else self._some_worse()), *self._more_than_enough()]}
         return {kind: lines for kind, lines in remarks.items() if lines}
 
     def _all_worse(self) -> list[str]:
@@ -134,6 +135,22 @@ class Problem:
             return []
         words = ("rise", "gains", "max") if self.sense == "min" else ("fall", "losses", "min")
         return ["all curves {} with the amount: {}? then sense={!r}".format(*words)]
+
+    def _some_worse(self) -> list[str]:
+        """That some curves get worse with the amount somewhere, as measured ones may."""
+        losses = self.losses
+        if (self.levels[:, 1:] < self.levels[:, :-1]).any():
+            losses = np.take_along_axis(losses, np.argsort(self.levels, axis=1, kind="stable"), 1)
+        losses = np.where(np.isfinite(losses), losses, np.inf)
+        worse = (losses[:, 1:] > np.minimum.accumulate(losses, axis=1)[:, :-1]) & (losses[:, 1:] < np.inf)
+        items = np.flatnonzero(worse.any(axis=1))
+        if not len(items):
+            return []
+        change = "fall" if self.sense == "max" else "rise"
+        return [
+            f"{len(items):,} of {len(losses):,} curves {change} somewhere with the amount, the first at "
+            f"{checks.item_name(int(items[0]))}; there a smaller amount is better"
+        ]
 
     def _more_than_enough(self) -> list[str]:
         """That the budget is more than all items can take."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.allocation.knapsack._core_search import Pair, Row
+from kofn.allocation.knapsack._core_model import Pair, Row
 from kofn.allocation.knapsack._curves import Problem
 from kofn.core import checks
 from kofn.core.arrays import Ints
