@@ -39,6 +39,9 @@ CALLS: dict[str, list[str]] = {
     "select 60,000 texts, without near-duplicates": [
         *("select", "texts.parquet", "--text", "body", "-k", "500", "--dedupe", "0.9"),
     ],
+    "select 60,000 texts, next 100 to label": [
+        *("select", "texts.parquet", "--text", "body", "-k", "100", "--label", "topic"),
+    ],
     "select by quotas over three columns": [
         *("select", "texts.parquet", "--columns", "x,y", "-k", "2000", "--quota", "lang=de:300-700"),
         *("--quota", "year=2001:30-", "--quota", "site=s1:20-50"),
@@ -65,6 +68,7 @@ def pools(folder: Path, share: float) -> None:
         "body": [" ".join(words[rng.integers(0, len(words), 60)]) for _ in range(n)],
         "lang": rng.choice(["de", "en", "fr", "es"], n),
         "year": rng.integers(2000, 2024, n),
+        "topic": rng.choice(["a", "b", "c", *[None] * 60], n),
         "site": rng.choice([f"s{number}" for number in range(50)], n),
         "x": rng.random(n),
         "y": rng.random(n),
