@@ -68,7 +68,7 @@ def pools(folder: Path, share: float) -> None:
         "body": [" ".join(words[rng.integers(0, len(words), 60)]) for _ in range(n)],
         "lang": rng.choice(["de", "en", "fr", "es"], n),
         "year": rng.integers(2000, 2024, n),
-        "topic": rng.choice(["a", "b", "c", *[None] * 60], n),
+        "topic": rng.choice(["a", "b", "c", *[""] * 60], n),
         "site": rng.choice([f"s{number}" for number in range(50)], n),
         "x": rng.random(n),
         "y": rng.random(n),

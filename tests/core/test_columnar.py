@@ -42,9 +42,7 @@ def _pandas(dtype: str) -> Callable[[list[int]], Any]:
 
 
 def _runs(pyarrow: Any, values: list[int]) -> Any:
-    import pyarrow.compute as compute
-
-    return compute.run_end_encode(pyarrow.array(values))
+    return pytest.importorskip(pyarrow.__name__ + ".compute").run_end_encode(pyarrow.array(values))
 
 
 def _decimals(values: list[int]) -> list[decimal.Decimal]:
@@ -163,8 +161,7 @@ def test_lists_of_booleans_and_wide_numbers_are_vectors() -> None:
 @pytest.mark.parametrize("encode", ["dictionary_encode", "run_end_encode", "string_view"])
 def test_texts_are_the_same_in_every_kind_of_column(encode: str) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed (pip install pyarrow)")
-    import pyarrow.compute as compute
-
+    compute = pytest.importorskip("pyarrow.compute")
     column = pyarrow.array(TEXTS)
     column = column.cast(pyarrow.string_view()) if encode == "string_view" else getattr(compute, encode)(column)
     _same(kofn.select(column, k=3), kofn.select(TEXTS, k=3))

@@ -5,6 +5,7 @@ Packages are told by their types' modules, so that none is imported to ask.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -44,9 +45,8 @@ def plain_arrow(values: Any, name: str, *, keep_names: bool = False) -> Any:
     if keep_names and pyarrow.types.is_dictionary(kind) and _is_text(kind.value_type):
         return values
     if pyarrow.types.is_run_end_encoded(kind):
-        import pyarrow.compute as compute
-
-        return plain_arrow(compute.run_end_decode(values), name, keep_names=keep_names)
+        decoded = importlib.import_module("pyarrow.compute").run_end_decode(values)
+        return plain_arrow(decoded, name, keep_names=keep_names)
     plain = _plain_type(pyarrow, kind)
     if plain is None:
         raise InputError(f"{name} holds Arrow's {kind}; give numbers, texts, dates or lists")

@@ -41,7 +41,7 @@ def whole_as_floats(array: Array, name: str) -> Floats:
     return floats
 
 
-def _moves(exact: list[Any], rounded: list[float]) -> list[int | Fraction]:
+def _moves(exact: list[Any], rounded: list[float]) -> list[Any]:
     """By how much rounding moved each number; of what is missing, infinite or a float itself not at all."""
     if all(isinstance(value, int) for value in exact):
         return [int(as_float) - value for value, as_float in zip(exact, rounded, strict=True)]
