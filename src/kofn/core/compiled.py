@@ -28,7 +28,7 @@ def only_compiled() -> Iterator[None]:
     """
     from numba.core import event
 
-    class Refusal(event.Listener):  # type: ignore[misc]
+    class Refusal(event.Listener):
         def on_start(self, event: Any) -> None:
             name = event.data["dispatcher"].py_func.__name__
             raise NotCompiledError(f"the compiled code of {name} is not on disk yet; kofn warmup compiles all")
