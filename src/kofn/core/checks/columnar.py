@@ -143,9 +143,10 @@ def plain_frame(frame: Any, name: str) -> Any:
     else:
         return frame
     plain = [plain_column(column, name) for column in columns]
-    if not any(isinstance(column, np.ndarray) for column in plain) and package != "pyarrow":
+    is_large = any(isinstance(column, np.ndarray) for column in plain)
+    if not plain or (not is_large and package != "pyarrow"):
         return frame
-    return np.stack([np.asarray(column, object) for column in plain], axis=1) if plain else frame
+    return np.stack([np.asarray(column, object if is_large else None) for column in plain], axis=1)
 
 
 def unwrapped(array: Array) -> Array:
