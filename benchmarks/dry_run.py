@@ -114,7 +114,9 @@ def run(*, quick: bool = False, rounds: int = 3) -> dict[str, Any]:
             empty, output = processor_seconds(call, folder, cache)
             compiled = sum(1 for _ in cache.rglob("*.nbi"))
             results[label] = {"compiled": float(np.median(warm)), "empty cache": empty, "kernels compiled": compiled}
-            notes = ["not measured"] * ("not measured" in output) + ["over 3"] * bool(max(np.median(warm), empty) > GOAL)
+            notes = ["not measured"] * ("not measured" in output) + ["over 3"] * bool(
+                max(np.median(warm), empty) > GOAL
+            )
             notes += [f"{compiled} kernels compiled"] * (compiled > 0)
             print(f"{label:48}{np.median(warm):10.2f}{empty:13.2f}" + "".join(f"  {note}" for note in notes))
     return results

@@ -265,8 +265,8 @@ def _from_the_least(series: pl.Series) -> Array:
     floats = series.cast(pl.Float64).to_numpy()
     if series.dtype in (pl.Int128, pl.UInt128) or series.dtype.is_decimal():
         exact = [Fraction(value) for value in series.to_list()] if np.abs(floats).max() >= 1 << 53 else []
-        low = min(exact, default=Fraction(0))
-        return np.array([float(value - low) for value in exact]) if exact else floats
+        least = min(exact, default=Fraction(0))
+        return np.array([float(value - least) for value in exact]) if exact else floats
     if series.dtype.is_integer():
         whole = series.cast(pl.UInt64 if series.dtype == pl.UInt64 else pl.Int64).to_numpy()
         low = int(whole.min())
