@@ -34,6 +34,8 @@ BAD_FLAGS: list[tuple[list[object], str]] = [
     (["-k", 3, "--columns", "age", "--metric", "cosin"], "did you mean 'cosine'"),
     (["-k", 3, "--columns", "age", "--method", "lazy_gredy"], "did you mean 'lazy_greedy'"),
     (["-k", 3, "--columns", "age", "--method", "ccs"], "needs scores"),
+    (["-k", 3, "--method", "top_k"], "needs scores of the rows: name their column with --score COLUMN (such as"),
+    (["-k", 3, "--method", "rad", "--text", "body"], "--score COLUMN (such as"),
     (["-k", 3, "--columns", "age", "--objective", "facility"], "did you mean 'facility_location'"),
     (["-k", 3, "--columns", "age", "-o", "picks.xls"], "ends in"),
     (["-k", 3, "--columns", "age", "-o", "pool.csv"], "input itself"),

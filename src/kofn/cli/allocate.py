@@ -16,6 +16,7 @@ from kofn.cli.printing import say
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs, finish
 from kofn.core import dispatch
+from kofn.core.compiled import only_compiled
 from kofn.io.tables import Table
 from kofn.verbs import allocate
 
@@ -51,7 +52,8 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     curves = read_input(table, arguments)
     call = call_of(table, arguments, curves)
     if arguments.dry_run:
-        say_beforehand("allocate", arguments.method, call.options, call.words, arguments.as_json)
+        with only_compiled():
+            say_beforehand("allocate", arguments.method, call.options, call.words, arguments.as_json)
         return
     if arguments.report and _draws_frontier(arguments, call.words, call.options):
         call.options["frontier"] = True

@@ -17,6 +17,7 @@ from kofn.cli.printing import drawn_lines, first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
 from kofn.core.checks import is_sparse
+from kofn.core.compiled import only_compiled
 from kofn.core.plans import Assignment
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
@@ -133,7 +134,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
     arguments = AssignArguments.of(typed, values)
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
-        with beginning_of(files, arguments) as (table, rows):
+        with only_compiled(), beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).beginning_of(rows)
             call = prepared(table, arguments)
             say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)

@@ -18,6 +18,7 @@ from kofn.cli.estimate_samples import run_sample as _run_sample
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.compiled import NotCompiledError
 from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
 from kofn.engines.speed import features_of, rows_sampled
@@ -44,6 +45,8 @@ _FIRST_GROWTH, _WORTH_IT = 1.5, 1.25
 _STEEPEST, _STEEPER = 2.5, 0.5
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
+# What the first run takes beside, where compiled code is not on disk.
+_COMPILING = "the first run compiles it, up to half a minute on top, once"
 # Texts among which near-duplicates are looked for.
 _TEXTS = 1_500
 
@@ -113,7 +116,7 @@ def beforehand(
     # A look beforehand neither reads nor writes what a run keeps.
     options = {name: value for name, value in options.items() if name != "work"}
     seconds, plan = _timed(verb, method, options, call, n)
-    chosen = dispatch.methods_of(verb)[plan.method] if plan is not None else entry
+    chosen = dispatch.methods_of(verb).get(method if plan is None else plan.method)
     about = "about " if isinstance(rows, About) else ""
     return {
         "method": method if chosen is None else chosen.name,
@@ -124,21 +127,27 @@ def beforehand(
     }
 
 
-def duplicates_beforehand(seen: int, rows: int | None, seconds: float, *, pairs: bool) -> dict[str, str]:
+def not_measured(missing: NotCompiledError | str) -> str:
+    """What is said of seconds that only compiling would tell: nothing is compiled to look beforehand."""
+    return f"not measured: {missing}; {_COMPILING}"
+
+
+def duplicates_beforehand(seen: int, rows: int | None, seconds: float | None, *, pairs: bool) -> dict[str, str]:
     """What finding near-duplicates would take, by what it took on the rows that were seen.
 
     Args:
         seen: rows that were looked at.
         rows: of the whole; None where that is all of them.
-        seconds: what these took.
+        seconds: what these took; None where it needs code that is not compiled yet.
         pairs: whether pairs of rows are looked at, and not words that they share.
     """
     n = seen if rows is None else max(seen, rows)
     growth = (n / seen) ** (2 if pairs else 1)
+    measured = "" if seconds is None else f"about {seconds * growth:.2g} (measured on {seen:,} rows)"
     return {
         "method": "near_duplicates",
         "rows": f"{'about ' if isinstance(rows, About) else ''}{n:,}",
-        "seconds": f"about {seconds * growth:.2g} (measured on {seen:,} rows)",
+        "seconds": measured or not_measured("its compiled code is not on disk yet; kofn warmup compiles all"),
         "exact": "every pair above the threshold is found, and each is verified",
     }
 
@@ -185,7 +194,7 @@ def _timed(
                 start, worked = time.perf_counter(), -time.process_time()
                 plan = _run_sample(verb, method, options, call, n, seen, size)
                 worked += time.process_time()
-                if n > size and (cost := by_cost(plan, options, call, n)):
+                if n > size and (cost := by_cost(plan.method, options, call, n)):
                     return cost, plan
                 if n > _SAMPLES[1] and _looks_at_pairs(plan, call):
                     return by_pairs(_searches(verb, method, options, call, n, seen), options, call, n), plan
@@ -209,6 +218,9 @@ def _timed(
         if size == n:
             raise  # the sample is the pool
         return f"not known: a sample of the pool cannot meet the constraints ({error})", None
+    except NotCompiledError as missing:
+        known = by_cost(method, options, call, n)
+        return (not_measured(missing) if known is None else f"{known}; {_COMPILING}"), None
     measured = f"measured on {last:,} rows"
     if n == last:
         return f"about {seconds[last]:.2g} ({measured})", plan
@@ -253,11 +265,17 @@ def _searches(
     all of them, on a sample at too many.
     """
     size, most = min(seen, _SAMPLES[1]), min(seen, _SAMPLES[-1])
+    plans: list[Plan] = []
     while True:
         began = time.process_time()
-        plans = [_run_sample(verb, method, options, call, n, seen, size)]
-        if "k" in call:
-            plans.append(_run_sample(verb, method, options, call, n, seen, size, every_pick=True))
+        try:
+            plans = [_run_sample(verb, method, options, call, n, seen, size)]
+            if "k" in call:
+                plans.append(_run_sample(verb, method, options, call, n, seen, size, every_pick=True))
+        except NotCompiledError:
+            if not plans:
+                raise
+            return plans  # samples that need no compiled code tell as much
         worked = time.process_time() - began
         larger = min(most, int(size * math.sqrt(_PATIENCE / max(worked, 1e-6))))
         if size > _SAMPLES[1] or larger < _WORTH_IT * size:

@@ -19,17 +19,17 @@ OF_PAIRS = ("lazy_greedy", "sampled_greedy")
 _LOADING = 0.1
 
 
-def by_cost(plan: Plan, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str | None:
+def by_cost(method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str | None:
     """Seconds of the call on n rows, in words, where the method's work is known; None where it has to be measured.
 
     Args:
-        plan: of a sample.
+        method: its name.
         options: the method's own options of the whole call.
         call: its words.
         n: rows of the whole.
     """
-    of_method = _BY_COST.get(plan.method)
-    return None if of_method is None else of_method(plan, options, call, n)
+    of_method = _BY_COST.get(method)
+    return None if of_method is None else of_method(options, call, n)
 
 
 def picks_of(k: Any, n: int) -> int:
@@ -51,7 +51,7 @@ def by_pairs(plans: Sequence[Plan], options: Mapping[str, Any], call: Mapping[st
     return f"about {low:.2g} to {high:.2g} ({least:.1f} to {most:.1f} looks at each pair, as on {plans[0].n:,} rows)"
 
 
-def _of_sampled_pairs(_plan: Plan, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str | None:
+def _of_sampled_pairs(options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str | None:
     """Seconds of a search by a sample of dense rows, which looks at as many pairs of any pool of the size."""
     if "k" not in call or hasattr(call.get("X"), "nnz"):
         return None
@@ -61,7 +61,7 @@ def _of_sampled_pairs(_plan: Plan, options: Mapping[str, Any], call: Mapping[str
     return f"about {pairs / _pairs_a_second(call):.2g} ({looks:.1f} looks at each pair of a row and a sampled row)"
 
 
-def _of_rounds(_plan: Plan, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str | None:
+def _of_rounds(options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str | None:
     """Seconds of two rounds over parts, by the distances that they take on any pool of the size."""
     if "X" not in call:
         return None
@@ -70,10 +70,10 @@ def _of_rounds(_plan: Plan, options: Mapping[str, Any], call: Mapping[str, Any],
     return f"about {pairs / _pairs_a_second(call):.2g} (by its cost: {pairs / n:,.0f} distances a row)"
 
 
-def _of_medoids(work_of: Callable[..., Work]) -> Callable[[Plan, Mapping[str, Any], Mapping[str, Any], int], str]:
+def _of_medoids(work_of: Callable[..., Work]) -> Callable[[Mapping[str, Any], Mapping[str, Any], int], str]:
     """Seconds of a k-medoids method, by the distances and the steps of its swaps."""
 
-    def seconds(_plan: Plan, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str:
+    def seconds(options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> str:
         work = work_of(n, options=options, call=call)
         distances = work.pairs / _pairs_a_second(call) if "X" in call else 0.0
         total = _LOADING + distances + work.steps / steps_a_second()
@@ -87,7 +87,7 @@ def _pairs_a_second(call: Mapping[str, Any]) -> float:
     return pairs_a_second(features_of(call["X"])) * cores(call.get("n_threads"))
 
 
-_BY_COST: dict[str, Callable[[Plan, Mapping[str, Any], Mapping[str, Any], int], str | None]] = {
+_BY_COST: dict[str, Callable[[Mapping[str, Any], Mapping[str, Any], int], str | None]] = {
     "sampled_greedy": _of_sampled_pairs,
     "two_round_greedy": _of_rounds,
     "fasterpam": _of_medoids(work_of_fasterpam),

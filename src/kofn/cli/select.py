@@ -18,6 +18,7 @@ from kofn.cli.select_large import by_parts, is_large, ways_beforehand, with_samp
 from kofn.cli.select_rounds import with_row_numbers
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish
+from kofn.core.compiled import only_compiled
 from kofn.io.atomic import write_table
 from kofn.io.many import files_of, open_tables
 from kofn.io.pool import Pool
@@ -56,7 +57,7 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
     arguments = SelectArguments.of(typed, values)
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
-        with beginning_of(files, arguments) as (table, rows):
+        with only_compiled(), beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).of_rows(rows or table.n).beginning_of(rows)
             arguments = with_row_numbers(arguments, table)
             if is_large(table, arguments, rows):
@@ -66,8 +67,11 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
             call = prepared(table, arguments)
             if call.method is None:
                 seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
-                kept = duplicates_beforehand(table.n, rows, seconds, pairs=by_pairs)
+                looked = call.pool.duplicates is not None
+                kept = duplicates_beforehand(table.n, rows, seconds if looked else None, pairs=by_pairs)
                 say(kept, lambda: facts(kept), arguments.as_json)
+                if not looked:
+                    click.echo(call.pool.notes[-1], err=True)
                 return 0
             refuse_infeasible("select", call.words, rows)
             left = rows_left(rows, len(call.pool.rows), table.n) if arguments.dedupe is not None else rows

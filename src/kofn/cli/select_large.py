@@ -29,6 +29,7 @@ from kofn.selection.pools._near_duplicates_by_cells import bytes_of_cells, pairs
 from kofn.selection.pools._sizes import pairs_of_rounds
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
+from kofn.tables.select_pool import refuse_no_scores
 
 if TYPE_CHECKING:
     from kofn.core.plans import Selection
@@ -70,6 +71,7 @@ def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) 
     if arguments.only_dedupes and (arguments.text or arguments.columns):
         # Texts are compared as they are written, and columns by their values: there are no vectors.
         return False
+    refuse_no_scores(table, arguments)
     n, d, item = table.n if rows is None else rows, *_shape(table, arguments)
     room = _room(arguments)
     fits = _bytes_of_work(table, arguments, n, d, item) <= room

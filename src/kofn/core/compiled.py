@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from kofn.core.checks import FailureError
 
 # No compiled function is called from C.
 _ALL: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -10,3 +14,27 @@ _ALL: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper
 # What would make them callable from Python would take a fifth of the compiler's time.
 INNER: dict[str, Any] = {**_ALL, "no_cpython_wrapper": True}
 OUTER: dict[str, Any] = {**_ALL, "cache": True}
+
+
+class NotCompiledError(FailureError):
+    """Compiled code that is needed is not on disk, where nothing may be compiled."""
+
+
+@contextmanager
+def only_compiled() -> Iterator[None]:
+    """Load compiled functions from disk and compile none: what is not there raises `NotCompiledError`.
+
+    A module whose functions are not there is not imported either, so that a later import compiles them.
+    """
+    from numba.core import event
+
+    class Refusal(event.Listener):
+        def on_start(self, event: Any) -> None:
+            name = event.data["dispatcher"].py_func.__name__
+            raise NotCompiledError(f"the compiled code of {name} is not on disk yet; kofn warmup compiles all")
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Refusal()):
+        yield

@@ -10,8 +10,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
+from kofn.core.checks.exact import whole_as_floats
 from kofn.core.lazy import polars as pl
 
 # What a person reads as a number, a date or no value, and a machine as neither.
@@ -136,20 +139,38 @@ _SINGLE, _DOUBLE = 2**24, 2**53
 
 
 def as_floats(flat: pl.Series, label: str) -> Array:
-    """Floats as they are, nulls as NaN; whole numbers in the least precision that holds them.
+    """Floats as they are, nulls as NaN; whole numbers in the least precision that holds them, decimals in double.
 
     Raises:
-        InputError: a whole number that no float holds.
+        InputError: a number that no float holds.
     """
     if not flat.dtype.is_float():
-        ends: list[Any] = [flat.min(), flat.max()] if flat.dtype.is_integer() else []
+        exact = flat.dtype.is_integer() or flat.dtype.is_decimal()
+        ends: list[Any] = [flat.min(), flat.max()] if exact else []
         most = max((abs(end) for end in ends if end is not None), default=0)
         if most > _DOUBLE:
-            raise InputError(
-                f"{label} holds whole numbers up to {most}, beyond what floats hold apart; scale them down"
-            )
-        flat = flat.cast(pl.Float64 if most > _SINGLE else pl.Float32)
+            raise InputError(f"{label} holds numbers up to {most}, beyond what floats hold apart; scale them down")
+        flat = flat.cast(pl.Float64 if most > _SINGLE or flat.dtype.is_decimal() else pl.Float32)
     return flat.to_numpy()
+
+
+def exact_numbers(series: pl.Series, label: str) -> Array:
+    """A column of numbers, (n,): int64 where all are whole and small enough, uint64 where those are, else float64.
+
+    Raises:
+        InputError: numbers beyond 2**53 whose differences float64 does not hold.
+    """
+    kind = series.dtype
+    if kind == pl.Boolean or (kind.is_integer() and kind not in (pl.UInt64, pl.Int128, pl.UInt128)):
+        return series.cast(pl.Int64).to_numpy()
+    floats = series.cast(pl.Float64).to_numpy()
+    if not (kind.is_integer() or (kind.is_decimal() and np.abs(floats).max(initial=0.0) >= _DOUBLE)):
+        return floats
+    for whole in (pl.Int64, pl.UInt64):
+        cast = series.cast(whole, strict=False)
+        if not cast.null_count() and (cast.cast(kind) == series).all():
+            return cast.to_numpy()
+    return whole_as_floats(np.array(series.to_list(), object), label)
 
 
 def missing_in(series: pl.Series) -> pl.Series:

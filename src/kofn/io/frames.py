@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from kofn.core.checks import InputError, shown
 from kofn.core.checks.arrays import as_array, is_sparse
+from kofn.core.checks.columnar import is_arrow, plain_arrow
 from kofn.core.checks.kinds import frame_kind, is_missing
 from kofn.core.lazy import polars as pl
 from kofn.io.json_text import HALF_A_PAIR, is_text
+from kofn.io.panics import without_reports
 from kofn.io.reading import Reading
 from kofn.io.tables import Table
 
@@ -128,7 +131,15 @@ def _opened(frame: Any, kind: str | None) -> tuple[Callable[[list[str]], list[pl
             "Dataset first, or give its batches to kofn.selection.SieveStreaming, which needs one pass"
         )
     if kind == "arrow":
-        whole = pl.DataFrame(frame)
+        if type(frame).__module__.partition(".")[0] == "pyarrow":
+            # A column at a time, of which those that are not used may hold anything.
+            positions = {name: position for position, name in enumerate(frame.schema.names)}
+            return (
+                lambda names: [as_series(name, frame.column(positions[name])) for name in names],
+                list(frame.schema.names),
+                frame.num_rows,
+            )
+        whole = _from_arrow("X", lambda: pl.DataFrame(frame))
         return lambda names: [whole[name] for name in names], whole.columns, whole.height
     raise InputError(f"X is a {type(frame).__name__}; give a table: a DataFrame, an Arrow table or a dict of columns")
 
@@ -179,7 +190,9 @@ def _as_series(name: str, values: Any) -> pl.Series:
     if package == "datasets":
         values = list(values)
     elif package == "pyarrow" or (hasattr(values, "__arrow_c_stream__") and kind in ("ChunkedArray", "Array")):
-        return pl.Series(name, values)
+        label = f"X column {name!r}"
+        plain = plain_arrow(values, label, keep_names=True) if is_arrow(values) else values
+        return _from_arrow(label, lambda: pl.Series(name, plain))
     if is_sparse(values):
         raise InputError(f"X column {name!r} is a sparse matrix; give it alone as X, or dense (toarray())")
     if isinstance(values, list | tuple | range):
@@ -195,10 +208,28 @@ def _as_series(name: str, values: Any) -> pl.Series:
         raise InputError(f"X column {name!r} has shape {array.shape}; give (n,) or (n, d), flatten each item")
     if array.dtype.kind in "US":
         return pl.Series(name, array.tolist())
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
     if array.dtype.kind == "M" and np.datetime_data(array.dtype)[0] in ("s", "m", "h"):
         array = array.astype("datetime64[ms]")
     native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     return pl.Series(name, np.ascontiguousarray(native))
+
+
+def _from_arrow(label: str, made: Callable[[], Any]) -> Any:
+    """What polars makes of Arrow data.
+
+    Raises:
+        InputError: it holds a type that polars does not know.
+    """
+    try:
+        with without_reports():
+            return made()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        why = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{label} holds Arrow data that is not read ({why}); cast it, or write it to Parquet"
+        ) from None
 
 
 def _of_pandas(name: str, values: Any) -> pl.Series:
@@ -216,6 +247,8 @@ def _of_pandas(name: str, values: Any) -> pl.Series:
 def _of_objects(name: str, values: list[Any]) -> pl.Series:
     """A column of Python values, which are of one kind but for those that are missing."""
     values = [None if is_missing(value) else value for value in values]
+    # Whole fractions are whole numbers, which no float has to hold.
+    values = [int(value) if isinstance(value, Fraction) and value.denominator == 1 else value for value in values]
     kinds = {_kind_of(value): row for row, value in reversed(list(enumerate(values))) if value is not None}
     rows = values
     if kinds.keys() == {"list"}:

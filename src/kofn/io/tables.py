@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
 from kofn.core.lazy import polars as pl
-from kofn.io.cells import missing_in, odd_cell, remedy, words_in
+from kofn.io.cells import exact_numbers, missing_in, odd_cell, remedy, words_in
 from kofn.io.reading import COMPRESSED, Reading, plain_copy, suffix_of
 from kofn.io.suffixes import refuse_other_kind, remedy_of
 from kofn.io.vector_columns import VectorColumns
@@ -206,7 +206,7 @@ class Table(VectorColumns, ABC):
         return None
 
     def numbers(self, name: str) -> Array:
-        """A column of finite numbers, (n,): int64 if all are whole numbers in the file, else float64."""
+        """A column of finite numbers, (n,): int64 (uint64 beyond it) if they are whole in the file, else float64."""
         series = self._without_gaps_or_refused(self.reading.numbers(self.column(name)), name)
         if series.dtype == pl.String:
             odd = odd_cell(series, self.reading.decimal)
@@ -218,10 +218,7 @@ class Table(VectorColumns, ABC):
             raise InputError(f"{self._place(name, odd)} is {series[odd]!r}, which is not a number; {hint}")
         if not (series.dtype.is_numeric() or series.dtype == pl.Boolean):
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of numbers")
-        is_whole = series.dtype == pl.Boolean or (
-            series.dtype.is_integer() and series.dtype not in (pl.UInt64, pl.Int128)
-        )
-        values = series.cast(pl.Int64 if is_whole else pl.Float64).to_numpy()
+        values = exact_numbers(series, f"{self.path} column {name!r}")
         refuse_nonfinite(values, f"{self.path} column {name!r}")
         return values
 

@@ -90,7 +90,7 @@ class VectorColumns:
         if block.dtype == pl.Array:
             block = block.arr.to_list()
         inner = block.dtype.inner if isinstance(block.dtype, pl.List) else None
-        if inner is None or not (inner.is_numeric() or inner == pl.Null):
+        if inner is None or not (inner.is_numeric() or inner in (pl.Null, pl.Boolean)):
             raise InputError(f"{self.path} column {name!r} holds {block.dtype}; give a column of lists of numbers")
         lengths = block.list.len().to_numpy()
         width = int(lengths[0]) if width is None else width

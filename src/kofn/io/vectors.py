@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -261,13 +262,18 @@ def _scaled(series: pl.Series) -> ScaledColumn:
 
 def _from_the_least(series: pl.Series) -> Array:
     """The values as floats; large whole numbers less the smallest, since floats do not hold them apart."""
-    if series.dtype.is_integer() and series.dtype != pl.Int128:
+    floats = series.cast(pl.Float64).to_numpy()
+    if series.dtype in (pl.Int128, pl.UInt128) or series.dtype.is_decimal():
+        exact = [Fraction(value) for value in series.to_list()] if np.abs(floats).max() >= 1 << 53 else []
+        least = min(exact, default=Fraction(0))
+        return np.array([float(value - least) for value in exact]) if exact else floats
+    if series.dtype.is_integer():
         whole = series.cast(pl.UInt64 if series.dtype == pl.UInt64 else pl.Int64).to_numpy()
         low = int(whole.min())
         if max(-low, int(whole.max())) >= 1 << 53:
             # Differences of 64 bits may exceed them; as unsigned numbers, which go round, they do not.
             return (whole.astype(np.uint64) - np.uint64(low % (1 << 64))).astype(np.float64)
-    return series.cast(pl.Float64).to_numpy()
+    return floats
 
 
 def _standard(values: Array) -> Array:

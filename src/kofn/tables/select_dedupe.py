@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.compiled import NotCompiledError
 from kofn.core.pools import is_pool
 from kofn.engines.threads import limited
 from kofn.selection.pools._near_duplicates_by_cells import CellDuplicates, described, near_duplicates_by_cells
@@ -65,8 +66,13 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
         by_cells = _by_cells(compared, preference, arguments, threshold)
         every, recall = Duplicates(*by_cells[:3]), (described(by_cells),)
     else:
-        with limited(arguments.n_threads):
-            every = near_duplicates(threshold=threshold, **compared, **preference)
+        try:
+            with limited(arguments.n_threads):
+                every = near_duplicates(threshold=threshold, **compared, **preference)
+        except NotCompiledError as missing:
+            # Nothing is compiled to look beforehand: all rows stay, and none is said to be a near-duplicate.
+            note = f"how many rows are near-duplicates {how} is not known: {missing}"
+            return dataclasses.replace(pool, notes=(*pool.notes, note))
     duplicates = every._replace(keep=every.keep[count:], of=every.of[count:], similarity=every.similarity[count:])
     open_ = np.ones(len(keys), bool)
     open_[named.get("exclude", np.empty(0, np.int64))] = False

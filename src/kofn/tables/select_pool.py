@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.core.checks.kinds import holds_texts
 from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
@@ -38,6 +39,8 @@ from kofn.tables.select_unused import refuse_unused
 from kofn.tables.unlike import of_the_row, unlike_bins, unlike_line
 from kofn.tables.words import NAMES_ROWS
 
+# What a method may compare rows by.
+_COMPARED = {"X", "similarity", "distances", "rankings"}
 # Texts that are looked at together.
 _TEXTS = 1 << 14
 
@@ -95,6 +98,7 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
         if arguments.columns is None:
             notes = tuple(unlike_line(matrix_columns, of_the_row(matrix_columns), "judge"))
     elif arguments.compares and not (arguments.only_dedupes and arguments.text):
+        refuse_no_scores(table, arguments)
         files = {
             name: file
             for name, file in arguments.options.items()
@@ -130,6 +134,19 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     if arguments.dedupe is not None:
         pool = without_duplicates(pool, arguments)
     return wordless_last(pool, arguments) if arguments.text and not arguments.only_dedupes else pool
+
+
+def refuse_no_scores(table: Table, arguments: SelectArguments) -> None:
+    """Refuse a method that ranks by scores alone, and compares nothing, where no column of scores is named."""
+    taken = set() if arguments.entry is None else set(arguments.entry.accepted)
+    if arguments.score_column or "scores" not in taken or taken & _COMPARED:
+        return
+    numbers = [name for name in table.columns if table.dtype(name) == "number"][:4]
+    such = f" (such as {', '.join(numbers)})" if numbers else ""
+    raise InputError(
+        f"-m {arguments.method} needs scores of the rows: name their column with --score COLUMN{such}, or say --scores "
+        "if the cells of all columns are what is picked from"
+    )
 
 
 def _named_columns(arguments: SelectArguments) -> set[str]:

@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from kofn.core.arrays import Array, Ints
+from kofn.core.checks.columnar import plain_column, plain_frame, unwrapped
 from kofn.core.checks.errors import InputError
+from kofn.core.checks.exact import whole_as_floats
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.checks.numbers import shown
 from kofn.core.checks.reading import reading
@@ -78,12 +80,13 @@ def _as_array(value: Any, name: str) -> Array:
             value = value.float()  # NumPy has no such floats
     if type(value).__module__.partition(".")[0] == "polars":
         value = _polars_values(value, name)
+    value = plain_frame(value, name) if frame_kind(value) is not None else plain_column(value, name)
     if isinstance(value, Sequence) and len(value) > _LONG:
         raise InputError(f"{name} is a {type(value).__name__} of {len(value)} values; give an array of at most {_LONG}")
     if isinstance(value, list | tuple) and any(np.ma.is_masked(part) for part in value if hasattr(part, "mask")):
         raise InputError(f"{name} holds masked arrays with masked entries; fill or drop them")
     try:
-        return np.asarray(value)
+        return unwrapped(np.asarray(value))
     except ValueError as error:
         more = "" if "inhomogeneous" in str(error) else f" ({error})"
         raise InputError(f"{name} is ragged: its rows have different lengths{more}") from None
@@ -108,7 +111,7 @@ def as_float(array: Array, name: str) -> Array:
         if any(isinstance(value, np.datetime64 | np.timedelta64) for value in array.flat):
             _refuse_no_number(array, name)
         try:
-            array = _whole_as_floats(array, name)
+            array = whole_as_floats(array, name)
         except InputError:
             raise
         except (TypeError, ValueError, OverflowError):
@@ -120,37 +123,8 @@ def as_float(array: Array, name: str) -> Array:
         native = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         return native if native.dtype.itemsize in (4, 8) else native.astype(np.float64)
     if array.dtype.kind in "iub":
-        return _whole_as_floats(array, name)
+        return whole_as_floats(array, name)
     raise InputError(f"{name} has dtype {array.dtype}; give numbers")
-
-
-# Whole numbers up to this are floats; beyond, floats round them.
-_WHOLE = 2**53
-# How far rounding may move a number, as a share of its column's spread.
-_ROUNDING = 1e-9
-
-
-def _whole_as_floats(array: Array, name: str) -> Array:
-    """Numbers as float64, where rounding whole numbers beyond 2**53 leaves their differences as they are.
-
-    Raises:
-        InputError: it does not: unlike numbers become one, or move by a billionth of the column's spread.
-    """
-    floats = array.astype(np.float64)
-    if array.dtype.kind == "b" or array.dtype.itemsize < 8 or not array.size or not np.abs(floats).max() >= _WHOLE:
-        return floats
-    if array.dtype == object and not all(isinstance(value, int | np.integer) for value in array.flat):
-        return floats
-    columns = array.reshape(len(array), -1)
-    for j, rounded in enumerate(floats.reshape(len(array), -1).T):
-        moved = [int(value) - int(exact) for value, exact in zip(rounded.tolist(), columns[:, j].tolist(), strict=True)]
-        if max(map(abs, moved)) > _ROUNDING * float(rounded.max() - rounded.min()) and len(set(moved)) > 1:
-            row = max(range(len(moved)), key=lambda index: abs(moved[index]))
-            raise InputError(
-                f"{name} holds {columns[row, j]} at row {row}, which double precision rounds to {int(rounded[row])}: "
-                f"too far for its differences to the others; subtract the smallest first, as in {name} - {name}.min()"
-            )
-    return floats
 
 
 def _refuse_no_number(array: Array, name: str) -> NoReturn:

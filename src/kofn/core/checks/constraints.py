@@ -11,7 +11,7 @@ import numpy as np
 from kofn.core.arrays import Array, Ints
 from kofn.core.checks.arrays import as_array, as_float, is_sparse, refuse_nonfinite, vector
 from kofn.core.checks.errors import InputError
-from kofn.core.checks.kinds import frame_kind
+from kofn.core.checks.kinds import frame_kind, is_missing
 from kofn.core.checks.numbers import count, is_number, shown
 
 
@@ -90,7 +90,7 @@ def ids(value: Any, name: str = "ids") -> Array:
     if array.dtype.kind in "Mm":
         array = _common_unit(array, name)
     if array.dtype == object:
-        missing = next((row for row, key in enumerate(array) if key is None or key != key), None)
+        missing = next((row for row, key in enumerate(array) if is_missing(key)), None)
         if missing is not None:
             raise InputError(f"{name} at row {missing} is missing; give every item an id")
         if all(isinstance(key, str) for key in array):

@@ -60,8 +60,11 @@ def holds_texts(value: Any) -> bool:
         return len(value) > 0 and _texts_in(value[:_LOOKED_AT].to_list())
     if package == "pandas" and name == "ArrowStringArray":
         return True
-    if package == "pyarrow" and name in ("ChunkedArray", "StringArray", "LargeStringArray", "StringViewArray"):
-        return "string" in str(value.type)
+    if package == "pyarrow" and hasattr(value, "type"):
+        kind = value.type
+        while str(kind).startswith(("dictionary<", "run_end_encoded<")):
+            kind = kind.value_type
+        return str(kind) in ("string", "large_string", "string_view")
     if isinstance(value, Sequence) or (package == "datasets" and name == "Column"):
         return len(value) > 0 and _texts_in(list(value[:_LOOKED_AT]))
     return False
