@@ -56,7 +56,7 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
 def _run(seed: int, *, runs: int, broken: bool) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     programs = [_die(rng), _sprinkler(rng)]
-    out = {name: 0.0 for name in ("weigh", "resample", "move", "balance")}
+    out = dict.fromkeys(("weigh", "resample", "move", "balance"), 0.0)
     for prior, likelihood in programs:
         posterior = prior * likelihood / (prior * likelihood).sum()
         states = np.arange(len(prior))
@@ -99,15 +99,13 @@ def _die(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _sprinkler(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Cloudy, sprinkler, rain: eight states, and the chance of wet grass in each, which dry weather makes impossible."""
+    """Cloudy, sprinkler, rain: eight states, and the chance of wet grass in each, never in dry weather."""
     cloudy, sprinkler, rain = rng.random(), rng.random(2), rng.random(2)
     wet = np.array([0.0, *rng.random(3)])
     prior, likelihood = [], []
     for c, s, r in itertools.product((0, 1), repeat=3):
         prior.append(
-            (cloudy if c else 1 - cloudy)
-            * (sprinkler[c] if s else 1 - sprinkler[c])
-            * (rain[c] if r else 1 - rain[c])
+            (cloudy if c else 1 - cloudy) * (sprinkler[c] if s else 1 - sprinkler[c]) * (rain[c] if r else 1 - rain[c])
         )
         likelihood.append(wet[2 * s + r])
     return np.array(prior), np.array(likelihood)

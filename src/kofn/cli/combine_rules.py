@@ -78,6 +78,13 @@ def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
         lines.append(
             f"tied: {'; '.join(shown)}{f'; and at {len(groups) - _TIES} more ranks' if groups[_TIES:] else ''}"
         )
+    runs = plan.info.get("exchangeable", ())
+    if runs:
+        shown = [_names(plan, run) for run in runs[:_TIES]]
+        lines.append(
+            f"as good in any order among themselves: {'; '.join(shown)}"
+            f"{f'; and {len(runs) - _TIES} more runs' if runs[_TIES:] else ''}"
+        )
     comparison = plan.info.get("rules")
     if comparison is None:
         return lines

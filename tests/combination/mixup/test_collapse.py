@@ -52,7 +52,9 @@ def test_features_of_a_class_lie_along_its_vector_and_of_two_do_not_lie_between(
     masses = share * np.eye(3)[0] + (1 - share) * np.eye(3)[1]
     features = mixup_features(masses, frame, penalty=1e-3)
     ends = features[[0, -1]]
-    np.testing.assert_allclose(ends @ frame.T / np.linalg.norm(ends, axis=1)[:, None], frame[[1, 0]] @ frame.T, atol=1e-9)
+    np.testing.assert_allclose(
+        ends @ frame.T / np.linalg.norm(ends, axis=1)[:, None], frame[[1, 0]] @ frame.T, atol=1e-9
+    )
     between = share * features[-1] + (1 - share) * features[0]
     assert np.abs(features - between).max() > 0.2 * np.abs(ends).max()
     squares = mixup_features(masses, frame, penalty=1e-3, loss="squares")

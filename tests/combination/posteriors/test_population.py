@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_resampling_keeps_every_mean_exactly() -> None:
     # Rows are piecewise constant in the uniform number: between two of these ends nothing changes.
     ends = np.unique(np.concatenate([[0.0, 1.0], (n * np.cumsum(weights)) % 1]))
     total = np.zeros(n)
-    for low, high in zip(ends, ends[1:], strict=False):
+    for low, high in itertools.pairwise(ends):
         total += (high - low) * np.bincount(systematic(weights, n, Fixed((low + high) / 2)), minlength=n) / n
     np.testing.assert_allclose(total, weights, atol=1e-12)
 

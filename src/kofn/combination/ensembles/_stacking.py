@@ -89,7 +89,7 @@ def stacking(
         Blend. `form` is "simplex", or "none" of a linear model. `result` is the blended predictions; `weights` (m,), or
         {group: (m,)} where they vary; `info["final"]` and `info["penalty"]` are what was chosen, `info["tried"]` the
         cross-validated loss of each way, `info["within"]` how much less of loss and penalty other weights could have at
-        most, in shares of the loss of equal ones, `info["intercept"]` the constants, `info["shared"]` (m,) the weights of a
+        most, in shares of the loss of equal ones, `info["intercept"]` the constants, `info["shared"]` (m,) those of a
         group that is not known. `value` is the loss on these rows, `info["held_out"]` that on rows that chose nothing,
         with those of the best model and the plain mean, as in `ensemble_selection`.
 
@@ -101,10 +101,10 @@ def stacking(
     their products, (m, m).
 
     Exact: the fits are convex problems. The one that is handed out is solved until no other weights can lose less by
-    1e-10 of the loss, or as `info["within"]` says (a logistic one by a general minimiser); those that only choose a way,
-    to a hundred-thousandth or for 100 steps. Absolute errors and quantiles are rounded off within a twentieth of the
-    median error. The choice is by cross-validation, which is not much worse than the best way for these data (the first
-    reference).
+    1e-10 of the loss, or as `info["within"]` says (a logistic one by a general minimiser); those that only choose a
+    way, to a hundred-thousandth or for 100 steps. Absolute errors and quantiles are rounded off within a twentieth of
+    the median error. The choice is by cross-validation, which is not much worse than the best way for these data (the
+    first reference).
 
     References:
         Hasson, Maddix, Wang, Gupta & Park 2023, Theoretical guarantees of learning ensembling strategies with

@@ -1,4 +1,4 @@
-"""Weighted samples that are weighted further, resampled and moved, each step keeping the distribution they stand for."""
+"""Weighted samples that are weighed further, resampled and moved, each step keeping what they stand for."""
 
 from __future__ import annotations
 
@@ -167,7 +167,9 @@ class Population:
 
     def _refuse_without_weight(self) -> None:
         if not np.isfinite(self.log_weights.max()):
-            raise InputError(f"none of the {len(self.x)} rows has a weight: all log_weights are -inf; give likelier rows")
+            raise InputError(
+                f"none of the {len(self.x)} rows has a weight: all log_weights are -inf; give likelier rows"
+            )
 
 
 def acceptance(now: Floats, following: Floats, ahead: Floats, back: Floats) -> Floats:
