@@ -55,17 +55,19 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any],
 
 def answer_rules(plan: Blend, judges: Sequence[str]) -> dict[str, Any]:
     """The same for machines, by id."""
-    tied = [plan.keys(np.array(group)).tolist() for group in _tied(plan)]
+    facts: dict[str, Any] = {"tied": [plan.keys(np.array(group)).tolist() for group in _tied(plan)]}
+    if "exchangeable" in plan.info:
+        facts["exchangeable"] = [plan.keys(np.array(run)).tolist() for run in plan.info["exchangeable"]]
     comparison = plan.info.get("rules")
     if comparison is None:
-        return {"tied": tied}
+        return facts
     winners = {name: plan.keys(np.array(first, int)).tolist() for name, first in comparison["winners"].items()}
     without = {
         judge: None if first is None else plan.keys(np.array(first)).tolist()
         for judge, first in zip(judges, comparison["without"], strict=False)
         if first != comparison["winners"][plan.method]
     }
-    return {"tied": tied, "winners": winners, "without": without, "rules_left_out": comparison["left_out"]}
+    return {**facts, "winners": winners, "without": without, "rules_left_out": comparison["left_out"]}
 
 
 def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
