@@ -12,6 +12,7 @@ import numpy as np
 from kofn.cli.printing import first_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.io.tables import Table
 
 _MOST = 500  # alternatives whose rankings by all rules are compared
 _MOST_WORK = 2 * 10**8  # comparisons of all judges
@@ -149,6 +150,12 @@ def missing_line(plan: Blend, judges: Sequence[str]) -> list[str]:
     order = np.argsort(-gaps, kind="stable")[: int((gaps > 0).sum())]
     named = first_of([f"{key} {gaps[i]}" for key, i in zip(plan.keys(order).tolist(), order, strict=True)], _NAMED)
     return [f"missing: {int(gaps.sum()):,} of {plan.n * len(judges):,} scores ({named})"]
+
+
+def silent_line(table: Table, named: Sequence[str | None]) -> list[str]:
+    """A line on the columns of a table without one value, which are no judges."""
+    empty = [name for name in table.columns if name not in named and not table.column(name).drop_nulls().len()]
+    return [f"no judges, for want of a single score: {first_of(empty, _NAMED)}"] if empty else []
 
 
 def _tied(plan: Blend) -> list[list[int]]:

@@ -82,8 +82,8 @@ def kemeny(
     Exact: with status "optimal" no ranking overturns less (by more than 1e-7 of the whole, where weights are not whole
     and a component has more than 20 alternatives). Beyond 100 alternatives in one component the order is one that no
     move of a single alternative improves, with status "local", and the bound that of each pair by itself. The problem
-    is NP-hard. Of equally good rankings one is returned; `info["exchangeable"]` has those that differ by neighbours without
-    a majority, which stand by their rows in components of up to 20, and orders that differ by more may be as good.
+    is NP-hard. Of equally good rankings one is returned; `info["exchangeable"]` has those that differ by neighbours
+    without a majority; orders that differ by more may be as good.
 
     References:
         Kemeny 1959, Mathematics without numbers (Daedalus 88).

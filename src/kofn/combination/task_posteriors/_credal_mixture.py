@@ -117,8 +117,7 @@ def credal_mixture(
     means, covariances = tasks.means[extremes], tasks.covariances[extremes]
     if checks.flag(average, "average"):
         means, covariances = carried[None] @ means, np.tensordot(carried[None], covariances, axes=1)
-        carried = np.ones(1)
-    mixture = DiffusedMixture(means, covariances, carried)
+    mixture = DiffusedMixture(means, covariances, carried if len(means) == len(carried) else None)
     finite = tasks.draws[np.isfinite(tasks.draws)]
     most = min(_DRAWS, int(finite.max())) if len(finite) else _DRAWS
     count = most if draws is None else checks.count(draws, "draws", least=2)
