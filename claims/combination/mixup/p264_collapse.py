@@ -206,7 +206,7 @@ def _distance(logits: Floats, shape: Floats) -> float:
 
 def _calibration(logits: Floats, y: Any) -> float:
     """Expected calibration error, in bins of confidence."""
-    chances = softmax(logits)
+    chances = softmax(logits.astype(np.float32))
     sure = chances.max(axis=1)
     right = chances.argmax(axis=1) == y
     number = np.minimum((sure * BINS).astype(int), BINS - 1)

@@ -62,7 +62,7 @@ def _run(seed: int, *, runs: int, broken: bool) -> dict[str, float]:
         states = np.arange(len(prior))
         with np.errstate(divide="ignore"):
             logs = np.log(likelihood)
-        weighed = Population(states, np.log(prior)).weigh(lambda x, logs=logs: logs[x])
+        weighed = Population(states, np.log(prior)).weigh(logs.__getitem__)
         out["weigh"] = max(out["weigh"], float(np.abs(weighed.weights - posterior).max()))
         shares = np.array(
             [np.bincount(weighed.resample(seed=number).x, minlength=len(prior)) for number in range(runs)]
@@ -157,6 +157,11 @@ def _forward(start: Floats, steps: Floats, shows: Floats, seen: list[int]) -> Fl
     return np.asarray(ahead)
 
 
+def _seen(logs: Floats) -> Any:
+    """Logs by the last state of each path."""
+    return lambda x: logs[x[:, -1]]
+
+
 def _filtered(
     start: Floats, steps: Floats, shows: Floats, seen: list[int], n: int, seed: int, *, moves: bool, broken: bool
 ) -> Population:
@@ -174,7 +179,7 @@ def _filtered(
                 return np.column_stack([x, following])
 
             population = population.extend(onward, seed=int(rng.integers(2**31)))
-        population = population.weigh(lambda x, symbol=symbol: sights[x[:, -1], symbol])
+        population = population.weigh(_seen(sights[:, symbol]))
         population = population.resample(seed=int(rng.integers(2**31)))
         if moves:
 

@@ -91,7 +91,7 @@ def test_a_filter_has_the_evidence_of_the_forward_algorithm() -> None:
                 population = population.extend(
                     lambda x, rng: (rng.random(len(x)) < step[x, 1]).astype(int), seed=int(rng.integers(2**31))
                 )
-            population = population.weigh(lambda x, symbol=symbol: np.log(sees[x, symbol]))
+            population = population.weigh(np.log(sees[:, symbol]).__getitem__)
             population = population.resample(below=0.9, seed=int(rng.integers(2**31)))
         return population
 
