@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -15,6 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from kofn import datasets
 from kofn.core.checks import FailureError, InputError
 
+# Read once; no test writes into a set.
+load = functools.cache(datasets.load)
 SHAPES = {
     "digits": (64, 10),
     "breast_cancer": (30, 2),
@@ -33,7 +36,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", datasets.names())
 def test_loads_as_described(name):
-    what, data = datasets.describe(name), datasets.load(name)
+    what, data = datasets.describe(name), load(name)
     columns, classes = SHAPES[name]
     assert data.name == what.name == name
     assert data.kind == what.kind
@@ -89,25 +92,25 @@ def test_size_is_that_of_the_carried_file(name, module, file):
 
 
 def test_known_values():
-    flights = datasets.load("flights")
+    flights = load("flights")
     assert flights.frame["dep_delay"].null_count() == 8255
     assert flights.target_names[flights.y[0]] == flights.frame["carrier"][0] == "UA"
-    diamonds = datasets.load("diamonds")
+    diamonds = load("diamonds")
     assert diamonds.y[:2].tolist() == [326, 326]
     assert diamonds.frame["cut"].n_unique() == 5
-    verses = datasets.load("verses")
+    verses = load("verses")
     assert verses.texts[0] == "In the beginning God created the heavens and the earth."
     assert verses.target_names[0] == "Genesis"
     assert not [text for text in verses.texts if not text.strip()]
     assert len(set(verses.texts)) < len(verses.texts), "some verses repeat others word for word"
-    cars = datasets.load("cars")
+    cars = load("cars")
     assert cars.frame["Horsepower"].null_count() == 6
-    assert datasets.load("digits").X.max() == 16
+    assert load("digits").X.max() == 16
 
 
 @pytest.mark.parametrize("name", ["karate", "les_miserables", "davis"])
 def test_graphs_are_symmetric_and_connected(name):
-    graph = datasets.load(name).graph
+    graph = load(name).graph
     assert abs(graph - graph.T).max() == 0
     assert graph.diagonal().sum() == 0
     assert connected_components(graph)[0] == 1
@@ -115,7 +118,7 @@ def test_graphs_are_symmetric_and_connected(name):
 
 
 def test_davis_joins_women_to_events_only():
-    davis = datasets.load("davis")
+    davis = load("davis")
     i, j = davis.graph.nonzero()
     assert (davis.y[i] != davis.y[j]).all()
     assert np.bincount(davis.y).tolist() == [18, 14]
@@ -123,7 +126,7 @@ def test_davis_joins_women_to_events_only():
 
 def test_unknown_name_offers_the_nearest():
     with pytest.raises(InputError, match=re.escape("did you mean 'digits'?")):
-        datasets.load("digit")
+        load("digit")
     with pytest.raises(InputError, match=r"kind='graphs'.*did you mean 'graph'"):
         datasets.names("graphs")
 
@@ -164,4 +167,4 @@ def test_loading_prints_nothing_and_leaves_home_alone(tmp_path):
 
 
 def test_frames_are_polars():
-    assert isinstance(datasets.load("wine").frame, pl.DataFrame)
+    assert isinstance(load("wine").frame, pl.DataFrame)

@@ -284,25 +284,25 @@ def _claims() -> dict[str, str]:
     return claims
 
 
-def _tests() -> dict[str, str]:
-    """The text of every test file."""
+def _tests() -> dict[str, Counter[str]]:
+    """How often each word stands in every test file."""
     return {
-        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        path.relative_to(ROOT).as_posix(): Counter(re.findall(r"\w+", path.read_text(encoding="utf-8")))
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
         if path.name != "test_finding.py"
     }
 
 
-def _test(row: Row, known_as: str, tests: Mapping[str, str]) -> str:
+def _test(row: Row, known_as: str, tests: Mapping[str, Counter[str]]) -> str:
     """The test named like the thing, or else the one of its family, or of all, that names it most often."""
     family = f"tests/{row['family']}/"
     own = f"{family}test_{row['name'].lower()}.py"
     if own in tests:
         return own
-    word = re.compile(rf"\b({re.escape(row['name'])}|{re.escape(known_as)})\b")
+    words = {row["name"], known_as}
 
     def most(names: Iterable[str]) -> str:
-        counted = {name: len(word.findall(tests[name])) for name in names}
+        counted = {name: sum(tests[name][word] for word in words) for name in names}
         best = max(counted, key=lambda name: counted[name], default="")
         return best if counted.get(best) else ""
 

@@ -30,9 +30,14 @@ _parsed = functools.lru_cache(maxsize=None)(ast.parse)
 
 def exports(path: Path) -> list[str]:
     """The public names of one file; of a merge rule's class, the function that `ties = Ties.method` names."""
+    return _exports(path, path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _exports(path: Path, text: str) -> list[str]:
     names: list[str] = []
     merge_rules: dict[str, str | None] = {}
-    for node in parsed(path).body:
+    for node in _parsed(text).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             return [str(name) for name in ast.literal_eval(node.value)]
         if isinstance(node, ast.Assign) and ast.unparse(node.value).removesuffix(".method") in merge_rules:

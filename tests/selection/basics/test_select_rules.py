@@ -169,7 +169,7 @@ def test_prices_are_what_a_looser_quota_brings(seed: int) -> None:
 
 
 @pytest.mark.parametrize("columns", [2, 3])
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_prices_over_several_columns_are_what_a_looser_quota_brings(columns: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, k = int(rng.integers(8, 20)), int(rng.integers(2, 7))

@@ -112,11 +112,11 @@ def test_estimates_are_the_gains_on_the_sampled_rows(
     given = _POOLS[pool]
     rows = np.random.default_rng(0).choice(1500, 700, replace=False)
     weights = 1.0 + np.arange(1500) % 7
-    objective = SampledVectors(given, rows, {"weights": weights, "metric": metric}, 60)
+    objective = SampledVectors(given, rows, {"weights": weights, "metric": metric}, 40)
     every = np.arange(1500)
     judges: list[int] = []
     picks: list[int] = []
-    for step in range(60):
+    for step in range(40):
         gains = objective.gains(every)
         judging = objective._estimates.rows
         judges.append(len(judging))
@@ -135,7 +135,7 @@ def test_estimates_are_the_gains_on_the_sampled_rows(
         objective.commit(picks[-1])
     assert judges == sorted(judges)
     # No part judges more than a quarter of the picks, nor gives them fewer than 20 rows each; the rest is for all rows.
-    assert judges.count(700) >= 45
+    assert judges.count(700) >= 30
     assert judges[0] < 300
 
 
