@@ -2430,6 +2430,7 @@ def combine(
     device: str | None = None,
     mass: float = ...,
     within: float = ...,
+    average: bool = ...,
     draws: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Blend: ...

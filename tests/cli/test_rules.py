@@ -39,6 +39,23 @@ def test_a_board_is_told_with_what_it_hangs_on(folder: Path, capsys: pytest.Capt
     assert len(told["winners"]) == 11
 
 
+def test_a_judge_who_scored_nothing_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board.csv").write_text("m,j1,j2,j3\na,1,,2\nb,2,,1\nc,3,,3\n")
+    assert "no judges, for want of a single score: j2\n" in spoken(capsys, "board.csv", "--id", "m")
+    assert "want of a single score" not in spoken(capsys, "board.csv", "--id", "m", "--columns", "j1,j3")
+    assert "rated nothing" in refused(capsys, "combine", "board.csv", "--id", "m", "--columns", "j1,j2")
+
+
+def test_kemeny_says_who_may_change_places(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("board.csv").write_text("m,j1,j2\na,1,1\nd,2,2\nc,2,2\nb,3,3\n")
+    call = ("board.csv", "--id", "m", "-m", "kemeny")
+    assert "as good in any order among themselves: d, c\n" in spoken(capsys, *call)
+    Path("even.csv").write_text("m,j1\na,1\nb,1\n")
+    assert "first under every rule: a, b\n" in spoken(capsys, "even.csv", "--id", "m")
+    told = json.loads(spoken(capsys, *call, "--json"))
+    assert (told["ranking"], told["exchangeable"]) == (["b", "d", "c", "a"], [["d", "c"]])
+
+
 def test_ties_other_rules_and_judges_that_decide_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("board.csv").write_text("m,j1,j2,j3\na,3,3,1\nb,2,1,3\nc,1,2,2\nd,0,0,0\n")
     text = spoken(capsys, "board.csv", "--id", "m")

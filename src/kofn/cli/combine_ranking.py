@@ -20,6 +20,7 @@ from kofn.cli.combine_rules import (
     groups_of,
     missing_line,
     rule_lines,
+    silent_line,
     with_rules,
 )
 from kofn.cli.combine_votes import parts_apart, rank_votes
@@ -98,6 +99,8 @@ def _rank_rows(
             "--id, or join the tables first where each has scores of the same alternatives"
         )
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
+    if arguments.columns is None:
+        notes += silent_line(table, (arguments.id_column, *judges))
     assumed = arguments.columns is None and not measured and _may_be_predictions(table, arguments)
     if arguments.dry_run:
         if assumed:

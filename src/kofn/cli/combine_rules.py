@@ -12,6 +12,7 @@ import numpy as np
 from kofn.cli.printing import first_of
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.io.tables import Table
 
 _MOST = 500  # alternatives whose rankings by all rules are compared
 _MOST_WORK = 2 * 10**8  # comparisons of all judges
@@ -55,17 +56,19 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any],
 
 def answer_rules(plan: Blend, judges: Sequence[str]) -> dict[str, Any]:
     """The same for machines, by id."""
-    tied = [plan.keys(np.array(group)).tolist() for group in _tied(plan)]
+    facts: dict[str, Any] = {"tied": [plan.keys(np.array(group)).tolist() for group in _tied(plan)]}
+    if "exchangeable" in plan.info:
+        facts["exchangeable"] = [plan.keys(np.array(run)).tolist() for run in plan.info["exchangeable"]]
     comparison = plan.info.get("rules")
     if comparison is None:
-        return {"tied": tied}
+        return facts
     winners = {name: plan.keys(np.array(first, int)).tolist() for name, first in comparison["winners"].items()}
     without = {
         judge: None if first is None else plan.keys(np.array(first)).tolist()
         for judge, first in zip(judges, comparison["without"], strict=False)
         if first != comparison["winners"][plan.method]
     }
-    return {"tied": tied, "winners": winners, "without": without, "rules_left_out": comparison["left_out"]}
+    return {**facts, "winners": winners, "without": without, "rules_left_out": comparison["left_out"]}
 
 
 def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
@@ -77,6 +80,13 @@ def rule_lines(plan: Blend, judges: Sequence[str]) -> list[str]:
         shown = [f"{_names(plan, group)} (rank {ranks[group[0]]})" for group in groups[:_TIES]]
         lines.append(
             f"tied: {'; '.join(shown)}{f'; and at {len(groups) - _TIES} more ranks' if groups[_TIES:] else ''}"
+        )
+    runs = plan.info.get("exchangeable", ())
+    if runs:
+        shown = [_names(plan, run) for run in runs[:_TIES]]
+        lines.append(
+            f"as good in any order among themselves: {'; '.join(shown)}"
+            f"{f'; and {len(runs) - _TIES} more runs' if runs[_TIES:] else ''}"
         )
     comparison = plan.info.get("rules")
     if comparison is None:
@@ -140,6 +150,12 @@ def missing_line(plan: Blend, judges: Sequence[str]) -> list[str]:
     order = np.argsort(-gaps, kind="stable")[: int((gaps > 0).sum())]
     named = first_of([f"{key} {gaps[i]}" for key, i in zip(plan.keys(order).tolist(), order, strict=True)], _NAMED)
     return [f"missing: {int(gaps.sum()):,} of {plan.n * len(judges):,} scores ({named})"]
+
+
+def silent_line(table: Table, named: Sequence[str | None]) -> list[str]:
+    """A line on the columns of a table without one value, which are no judges."""
+    empty = [name for name in table.columns if name not in named and not table.column(name).drop_nulls().len()]
+    return [f"no judges, for want of a single score: {first_of(empty, _NAMED)}"] if empty else []
 
 
 def _tied(plan: Blend) -> list[list[int]]:

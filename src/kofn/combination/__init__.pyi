@@ -6,6 +6,7 @@ from kofn.combination.posteriors._densities import GaussianDensity as GaussianDe
 from kofn.combination.posteriors._densities import LogDensity as LogDensity
 from kofn.combination.posteriors._densities import LogisticDensity as LogisticDensity
 from kofn.combination.mixup._mix_pairs import Mixed as Mixed
+from kofn.combination.posteriors._population import Population as Population
 from kofn.combination.task_posteriors._episodes import QuadraticEpisode as QuadraticEpisode
 from kofn.combination.rankings._sensitivity import RuleComparison as RuleComparison
 from kofn.combination.rankings._votes import Votes as Votes
@@ -55,6 +56,7 @@ from kofn.combination.recipes._merge_recipe import merge_recipe as merge_recipe
 from kofn.combination.rankings._copeland import minimax as minimax
 from kofn.combination.mixup._mix_networks import mix_networks as mix_networks
 from kofn.combination.mixup._mix_pairs import mix_pairs as mix_pairs
+from kofn.combination.mixup._collapse import mixup_features as mixup_features
 from kofn.combination.mixup._gains import mixup_gains as mixup_gains
 from kofn.combination.mixup._mix_pairs import mixup_loss as mixup_loss
 from kofn.combination.alignment._ot_fusion import ot_fusion as ot_fusion
@@ -70,6 +72,7 @@ from kofn.combination.recipes._read_recipe import read_recipe as read_recipe
 from kofn.combination.adapters._reduce_adapters import reduce_adapters as reduce_adapters
 from kofn.combination.posteriors._reduce_mixtures import reduce_mixtures as reduce_mixtures
 from kofn.combination.rankings._copeland import schulze as schulze
+from kofn.combination.mixup._collapse import simplex_frame as simplex_frame
 from kofn.combination.alignment._singular_alignment import singular_alignment as singular_alignment
 from kofn.combination.averaging import slerp as slerp
 from kofn.combination.adapters._stack_adapters import stack_adapters as stack_adapters

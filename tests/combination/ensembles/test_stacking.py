@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from kofn.combination import blend_predictions, stacking
 from kofn.combination.ensembles._losses import LOG, PINBALL, SQUARE
-from kofn.combination.ensembles._simplex import least, loss_of, on_simplex
+from kofn.combination.ensembles._simplex import Penalised, least, loss_of, on_simplex, settled
 from kofn.core.checks import InputError
 
 
@@ -37,6 +37,38 @@ def test_weights_on_the_simplex_are_those_of_another_solver(kind: int, penalty: 
     assert weights.min() >= 0
     assert weights.sum() == pytest.approx(1)
     assert whole(weights) <= theirs.fun + 1e-5 * abs(theirs.fun)
+    exact = settled(loss, weights, equal, penalty)
+    assert exact.min() >= 0
+    assert exact.sum() == pytest.approx(1)
+    assert whole(exact) <= theirs.fun + 1e-10 * abs(theirs.fun)
+
+
+@pytest.mark.parametrize("kind", [LOG, SQUARE, PINBALL])
+@pytest.mark.parametrize(("n", "m", "penalty"), [(500, 30, 0.0), (500, 30, 0.01), (20, 60, 0.0), (3, 2, 0.0)])
+def test_settled_weights_are_proven_best_by_their_slopes(kind: int, n: int, m: int, penalty: float) -> None:
+    """Also where members are copies, where there are more of them than rows, and where rounded errors are flat."""
+    rng = np.random.default_rng(m + n)
+    A = rng.uniform(0.01, 1, (n, m)) if kind == LOG else rng.normal(size=(n, m))
+    A[:, m // 2] = A[:, 0]
+    target = A @ rng.dirichlet(np.ones(m)) + 0.3 * rng.normal(size=n)
+    loss, equal = loss_of(kind, A, target, np.full(n, 0.3)), np.full(m, 1 / m)
+    weights = settled(loss, least(loss, equal, equal, penalty), equal, penalty)
+    value, slopes = loss.value_and_slopes(weights)
+    value += penalty * float(np.square(weights - equal).sum())
+    slopes = slopes + 2 * penalty * (weights - equal)
+    assert slopes @ weights - slopes.min() <= 1e-7 * value
+    assert Penalised(loss, equal, penalty).gap(weights) == pytest.approx(slopes @ weights - slopes.min(), abs=1e-15)
+
+
+@pytest.mark.parametrize("loss", ["rmse", "mae", "log_loss", "brier"])
+@pytest.mark.parametrize("final", ["simplex", "varying"])
+def test_a_plan_says_how_far_it_can_be_from_the_best_weights(loss: str, final: str) -> None:
+    members, y = _numbers(120, 5)
+    groups = np.arange(120) % 3
+    if loss in ("log_loss", "brier"):
+        members, y = [1 / (1 + np.exp(-3 * part)) for part in members], (y > 0).astype(int)
+    plan = stacking(members, y=y, loss=loss, final=final, groups=groups if final == "varying" else None, seed=0)
+    assert 0 <= plan.info["within"] <= 1e-9
 
 
 def test_the_nearest_point_of_the_simplex_is_nearest() -> None:

@@ -103,6 +103,39 @@ def test_cut_labels_equal_those_of_torchvision() -> None:
     np.testing.assert_allclose(ours.labels, labels.numpy(), atol=1e-6)
 
 
+def test_rows_and_labels_equal_those_of_timm() -> None:
+    timm = pytest.importorskip("timm.data.mixup")
+    import torch
+
+    marks = torch.arange(2.0)[:, None, None, None].expand(2, 1, 16, 16).clone()
+    settings = {"num_classes": 2, "label_smoothing": 0.0, "mode": "elem"}
+    for _ in range(20):
+        mixer = timm.Mixup(mixup_alpha=1.0, **settings)
+        images, labels = mixer(marks.clone(), torch.arange(2))
+        for row, share in enumerate(labels[[0, 1], [0, 1]].tolist()):
+            ours = mix_pairs(marks.numpy(), [0, 1], pairs="cross_class", ratio=share, seed=0)
+            np.testing.assert_allclose(ours.X[row], images[row].numpy(), atol=1e-6)
+            np.testing.assert_allclose(ours.labels[row], labels[row].numpy(), atol=1e-6)
+        images, labels = timm.Mixup(mixup_alpha=0.0, cutmix_alpha=1.0, **settings)(marks.clone(), torch.arange(2))
+        kept = [(images[row] == row).double().mean().item() for row in (0, 1)]
+        np.testing.assert_allclose(labels[[0, 1], [0, 1]], kept, atol=1e-6)
+
+
+def test_boxes_are_drawn_as_those_of_timm() -> None:
+    timm = pytest.importorskip("timm.data.mixup")
+    # Boxes of 10 by 6 pixels: timm keeps an odd pixel that CutMix's authors, torchvision and this library round off.
+    boxes, _ = draw_boxes(np.full(20_000, 0.6), (16, 10), np.random.default_rng(10))
+    state = np.random.get_state()  # noqa: NPY002  timm draws from the global state, which is put back
+    np.random.seed(11)  # noqa: NPY002
+    theirs = timm.rand_bbox((1, 1, 16, 10), 0.6, count=20_000)
+    np.random.set_state(state)  # noqa: NPY002
+    for ours, other, length in zip(boxes.T, theirs, (16, 16, 10, 10), strict=True):
+        counts = np.array([np.bincount(ends, minlength=length + 1) for ends in (ours, other)])
+        assert ((counts[0] > 0) == (counts[1] > 0)).all()
+        # Six standard errors of the difference of two counts.
+        assert (np.abs(counts[0] - counts[1]) <= 6 * np.sqrt(counts.sum(axis=0))).all()
+
+
 def test_inputs_that_are_not_blended_are_rows() -> None:
     numbers = np.arange(60)[:, None]
     for inputs, ratio in (("resample", ("beta", 1.0)), ("blend", 1.0), ("blend", 0.0), ("first", 0.3)):

@@ -47,6 +47,31 @@ def test_no_order_overturns_less(seed: int) -> None:
         assert share == pytest.approx(sum(place[a] > place[b] for a, b in pairs) / max(len(pairs), 1))
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_runs_that_may_be_exchanged_are_all_and_cost_nothing(seed: int) -> None:
+    table, weights = drawn(seed)
+    plan = kemeny(table, weights=weights)
+    order, runs = plan.result.tolist(), plan.info["exchangeable"]
+    for run in runs:
+        begin = order.index(run[0])
+        assert order[begin : begin + len(run)] == run
+        for other in itertools.permutations(run):
+            changed = (*order[:begin], *other, *order[begin + len(run) :])
+            assert overturned(table, weights, changed) == plan.value
+    for position, pair in enumerate(itertools.pairwise(order)):
+        swapped = (*order[:position], pair[1], pair[0], *order[position + 2 :])
+        free = any(set(pair) <= set(run) for run in runs)
+        assert free == (overturned(table, weights, swapped) == plan.value)
+
+
+def test_alternatives_that_are_alike_stand_by_their_rows() -> None:
+    for table in ([[1.0, 1], [3, 3], [2, 2], [2, 2], [2, 2]], [[0.0], [5], [5], [5]]):
+        plan = kemeny(table)
+        (run,) = plan.info["exchangeable"]
+        assert run == sorted(run)
+        assert len(run) == 3
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_programmes_give_what_subsets_give(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(seed)

@@ -71,6 +71,18 @@ def test_distances_of_gaussians() -> None:
     assert wasserstein(np.zeros(3), a, np.zeros(3), b) == pytest.approx((1 + 1 + 4) ** 0.5)
 
 
+def test_averaged_parameters_lie_between_the_tasks() -> None:
+    tasks = [GaussianDensity([-4.0, 0.0], np.eye(2)), GaussianDensity([4.0, 2.0], [[3.0, 1.0], [1.0, 2.0]])]
+    plan = credal_mixture([*tasks, tasks[0]], weights=[2, 1, 1], average=True, mass=1.0, draws=20_000, seed=0)
+    np.testing.assert_allclose(plan.info["mean"], [-2.0, 0.5], atol=0.06)
+    np.testing.assert_allclose(np.cov(plan.result.T), [[1.5, 0.25], [0.25, 1.25]], atol=0.06)
+    region = credal_mixture(tasks, average=True, mass=0.5, draws=2000, seed=1)
+    covariance = (np.eye(2) + np.array([[3.0, 1.0], [1.0, 2.0]])) / 2
+    off = region.result - [0.0, 1.0]
+    # Half of a Gaussian of two dimensions is within a squared distance of 2 log 2.
+    assert np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off).max() <= 2 * np.log(2) + 1e-9
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"weights": [1, -1, 0]}, "weights"),
     ({"weights": [0, 0, 0]}, "weights"),

@@ -154,7 +154,7 @@ def chosen_plan(tried: Tried, chosen: Candidate, status: str, info: Mapping[str,
     info = {"strategy": chosen.name, "n_neighbors": chosen.n_neighbors or None, **info}
     if chosen.way is not None:
         ways = freedoms(tried.rows, None)
-        fit = fits_of(tried.rows, everything, ways[: ways.index(chosen.way) + 1])[-1]
+        fit = fits_of(tried.rows, everything, ways[: ways.index(chosen.way) + 1], settle=True)[-1]
         return stacked_plan(task, tried.rows, fit, np.array(["all"]), status, info)
     if not chosen.n_neighbors:
         weights = tried.static_weights(chosen, everything, control)

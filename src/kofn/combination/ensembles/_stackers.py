@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kofn.combination.ensembles._losses import EPS, KINDS, LOG
-from kofn.combination.ensembles._simplex import least, loss_of
+from kofn.combination.ensembles._simplex import Loss, Penalised, least, loss_of, settled
 from kofn.combination.ensembles._task import Task
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.engines.threads import limited
@@ -32,12 +32,17 @@ class Freedom:
 
 @dataclass(frozen=True)
 class Fit:
-    """Fitted weights: shared (m,), of groups of their own by number, and the linear stackers' constants."""
+    """Fitted weights: shared (m,), of groups of their own by number, and the linear stackers' constants.
+
+    `within` is how much less of what was minimised there may be at other weights, at most, in shares of the loss of
+    equal weights; None where nothing bounds it.
+    """
 
     freedom: Freedom
     weights: Floats
     by_group: Mapping[int, Floats] = field(default_factory=dict)
     intercept: Floats | None = None
+    within: float | None = None
 
 
 class Rows:
@@ -123,8 +128,15 @@ def freedoms(rows: Rows, final: str | None) -> list[Freedom]:
     return ways if final is None else [way for way in ways if way.final == final]
 
 
-def fits_of(rows: Rows, index: Ints, ways: Sequence[Freedom]) -> list[Fit]:
-    """What each of the ways gives on some of the rows; each begins where the one before it ended."""
+def fits_of(rows: Rows, index: Ints, ways: Sequence[Freedom], *, settle: bool = False) -> list[Fit]:
+    """What each of the ways gives on some of the rows; each begins where the one before it ended.
+
+    Args:
+        rows: all rows.
+        index: the rows to fit.
+        ways: from the least free to the freest.
+        settle: whether the last of the ways, which is handed out, is solved to the last digits.
+    """
     m = rows.task.m
     equal = np.full(m, 1 / m)
     whole = rows.loss(index)
@@ -134,20 +146,36 @@ def fits_of(rows: Rows, index: Ints, ways: Sequence[Freedom]) -> list[Fit]:
     by_group: dict[int, Floats] = {}
     freest = None
     for way in ways:
+        last = settle and way is ways[-1]
+        within: float | None = None
         if way.final == "simplex":
-            shared = equal if math.isinf(way.penalty) else least(whole, shared, equal, way.penalty * scale)
-            out.append(Fit(way, shared))
+            if math.isinf(way.penalty):
+                shared, within = equal, 0.0
+            else:
+                shared, within = _fitted(whole, shared, equal, way.penalty * scale, settle=last)
+            out.append(Fit(way, shared, within=within / scale))
         elif way.final == "varying":
-            freest = freest if freest is not None else least(whole, shared, equal, SHARED[-2] * scale)
+            if freest is None or last:
+                freest, _ = _fitted(whole, shared, equal, SHARED[-2] * scale, settle=last)
+            gaps = []
             for part, inside, columns in rows.parts(index):
-                loss = rows.loss(inside, columns)
-                by_group[part] = least(loss, by_group.get(part, freest), freest, way.penalty * scale)
-            out.append(Fit(way, freest, dict(by_group)))
+                loss, start = rows.loss(inside, columns), by_group.get(part, freest)
+                by_group[part], gap = _fitted(loss, start, freest, way.penalty * scale, settle=last)
+                gaps.append(gap / scale)
+            out.append(Fit(way, freest, dict(by_group), within=max(gaps)))
         elif way.final == "ridge":
             out.append(_ridge(rows, index, way))
         else:
             out.append(_logistic(rows, index, way, out[-1] if out and out[-1].freedom.final == "logistic" else None))
     return out
+
+
+def _fitted(loss: Loss, start: Floats, towards: Floats, penalty: float, *, settle: bool) -> tuple[Floats, float]:
+    """The weights, and how much less of loss and penalty there may be at others, at most."""
+    weights = least(loss, start, towards, penalty)
+    if settle:
+        weights = settled(loss, weights, towards, penalty)
+    return weights, Penalised(loss, towards, penalty).gap(weights)
 
 
 def _ridge(rows: Rows, index: Ints, way: Freedom) -> Fit:
@@ -163,7 +191,7 @@ def _ridge(rows: Rows, index: Ints, way: Freedom) -> Fit:
     size = float(np.trace(products)) / len(products)
     system = products + (way.penalty * size + 1e-12 * size + 1e-300) * np.eye(len(products))
     weights = equal + np.linalg.solve(system, weighted @ (off - A @ equal))
-    return Fit(way, weights, intercept=np.array([middle - float(mean @ weights)]))
+    return Fit(way, weights, intercept=np.array([middle - float(mean @ weights)]), within=0.0)
 
 
 def pooled_logits(chances: Floats, weights: Floats, intercept: Floats) -> Floats:

@@ -88,7 +88,8 @@ def stacking(
     Returns:
         Blend. `form` is "simplex", or "none" of a linear model. `result` is the blended predictions; `weights` (m,), or
         {group: (m,)} where they vary; `info["final"]` and `info["penalty"]` are what was chosen, `info["tried"]` the
-        cross-validated loss of each way, `info["intercept"]` the constants, `info["shared"]` (m,) the weights of a
+        cross-validated loss of each way, `info["within"]` how much less of loss and penalty other weights could have at
+        most, in shares of the loss of equal ones, `info["intercept"]` the constants, `info["shared"]` (m,) those of a
         group that is not known. `value` is the loss on these rows, `info["held_out"]` that on rows that chose nothing,
         with those of the best model and the plain mean, as in `ensemble_selection`.
 
@@ -99,9 +100,11 @@ def stacking(
     Cost: at most 16 ways, each fitted once for every fold; a step of a fit reads all predictions, but of squares only
     their products, (m, m).
 
-    Exact: the fits of squares and of log loss are convex problems, solved to a hundred-thousandth or for 100 steps;
-    absolute errors and quantiles are rounded off within a twentieth of the median error. The choice is by
-    cross-validation, which is not much worse than the best way for these data (the first reference).
+    Exact: the fits are convex problems. The one that is handed out is solved until no other weights can lose less by
+    1e-10 of the loss, or as `info["within"]` says (a logistic one by a general minimiser); those that only choose a
+    way, to a hundred-thousandth or for 100 steps. Absolute errors and quantiles are rounded off within a twentieth of
+    the median error. The choice is by cross-validation, which is not much worse than the best way for these data (the
+    first reference).
 
     References:
         Hasson, Maddix, Wang, Gupta & Park 2023, Theoretical guarantees of learning ensembling strategies with
@@ -156,7 +159,7 @@ def stacking(
         else:
             chosen = ways[int(np.argmin(task.mean(losses)))]
             held_out = compared_candidates(task, losses, order, bounds)
-        fit = fits_of(rows, np.arange(task.n), ways[: ways.index(chosen) + 1])[-1]
+        fit = fits_of(rows, np.arange(task.n), ways[: ways.index(chosen) + 1], settle=True)[-1]
     tried = (
         {}
         if losses is None
@@ -224,6 +227,7 @@ def stacked_plan(task: Task, rows: Rows, fit: Fit, names: Array, status: str, in
             "sum_of": "filled predictions",
             "final": fit.freedom.final,
             "penalty": fit.freedom.penalty if math.isfinite(fit.freedom.penalty) else "equal weights",
+            "within": fit.within,
             "shared": fit.weights,
             "intercept": intercept,
             "groups": names.tolist(),

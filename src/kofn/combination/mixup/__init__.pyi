@@ -2,9 +2,11 @@
 from kofn.combination.mixup._mix_pairs import Mixed as Mixed
 from kofn.combination.mixup._mix_networks import mix_networks as mix_networks
 from kofn.combination.mixup._mix_pairs import mix_pairs as mix_pairs
+from kofn.combination.mixup._collapse import mixup_features as mixup_features
 from kofn.combination.mixup._gains import mixup_gains as mixup_gains
 from kofn.combination.mixup._mix_pairs import mixup_loss as mixup_loss
 from kofn.combination.mixup._gains import pair_chances as pair_chances
 from kofn.combination.mixup._pairs import pair_marginal as pair_marginal
+from kofn.combination.mixup._collapse import simplex_frame as simplex_frame
 
 HOMES: dict[str, str]

@@ -9,6 +9,7 @@ HOMES = {
     "GaussianDensity": "_densities",
     "LogDensity": "_densities",
     "LogisticDensity": "_densities",
+    "Population": "_population",
     "consensus_monte_carlo": "_consensus_monte_carlo",
     "divide_and_conquer_fusion": "_divide_and_conquer_fusion",
     "gaussian_product": "_gaussian_product",

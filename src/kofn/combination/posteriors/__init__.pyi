@@ -2,6 +2,7 @@
 from kofn.combination.posteriors._densities import GaussianDensity as GaussianDensity
 from kofn.combination.posteriors._densities import LogDensity as LogDensity
 from kofn.combination.posteriors._densities import LogisticDensity as LogisticDensity
+from kofn.combination.posteriors._population import Population as Population
 from kofn.combination.posteriors._consensus_monte_carlo import consensus_monte_carlo as consensus_monte_carlo
 from kofn.combination.posteriors._divide_and_conquer_fusion import divide_and_conquer_fusion as divide_and_conquer_fusion
 from kofn.combination.posteriors._gaussian_product import gaussian_product as gaussian_product

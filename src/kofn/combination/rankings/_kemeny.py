@@ -63,10 +63,12 @@ def kemeny(
     Returns:
         A Blend of form "order". `result` (n,) holds the alternatives, best first. `value` is the weight of the
         overturned preferences, `bound` what no ranking gets below, `spread` (m,) the share of its own preferences that
-        each judge sees overturned, `info["rated"]` (n,) by how many judges each was rated,
-        `weights` the judges' weights divided by their sum, `info["components"]` the sizes of the components, best
-        first, `info["never_compared"]` the alternatives that no judge rated beside another, and `info["parts"]` the
-        others, in parts that no judge compares with one another: how such parts stand to each other is arbitrary.
+        each judge sees overturned, `info["rated"]` (n,) by how many judges each was rated, `weights` the judges'
+        weights divided by their sum, `info["components"]` the sizes of the components, best first,
+        `info["exchangeable"]` the runs of neighbours in the order between whom no majority decides, which may stand in
+        any order among themselves at the same value, `info["never_compared"]` the alternatives that no judge rated
+        beside another, and `info["parts"]` the others, in parts that no judge compares with one another: how such parts
+        stand to each other is arbitrary.
 
     Raises:
         InputError: an infinite score, a judge who rated nothing, a negative weight, weights that are all zero, a judge
@@ -78,9 +80,10 @@ def kemeny(
     bytes.
 
     Exact: with status "optimal" no ranking overturns less (by more than 1e-7 of the whole, where weights are not whole
-    and a component has more than 20 alternatives). Beyond 100 alternatives in one component the order is one
-    that no move of a single alternative improves, with status "local", and the bound that of each pair by itself. The
-    problem is NP-hard. Of equally good rankings one is returned; others may be as good.
+    and a component has more than 20 alternatives). Beyond 100 alternatives in one component the order is one that no
+    move of a single alternative improves, with status "local", and the bound that of each pair by itself. The problem
+    is NP-hard. Of equally good rankings one is returned; `info["exchangeable"]` has those that differ by neighbours
+    without a majority; orders that differ by more may be as good.
 
     References:
         Kemeny 1959, Mathematics without numbers (Daedalus 88).
@@ -125,6 +128,7 @@ def kemeny(
         info={
             **comparisons(ballots, given),
             "components": [len(part) for part, _, _ in parts],
+            "exchangeable": exchangeable(prefers, order),
             "never_compared": np.flatnonzero(_silent(ballots)).tolist(),
         },
     )
@@ -134,6 +138,28 @@ def _silent(ballots: Floats) -> NDArray[np.bool_]:
     """(n,) the alternatives that no judge rated beside another."""
     rated = ~np.isnan(ballots)
     return ~(rated & (rated.sum(axis=1) > 1)[:, None]).any(axis=0)
+
+
+def exchangeable(prefers: Floats, order: Ints) -> list[list[int]]:
+    """The longest runs of the order of whom any two are preferred to each other by the same weight.
+
+    Examples:
+        >>> exchangeable(np.array([[0.0, 2, 2], [0, 0, 1], [0, 1, 0]]), np.array([0, 1, 2]))
+        [[1, 2]]
+    """
+    ahead = prefers[order[:, None], order]
+    even = ahead == ahead.T
+    runs: list[list[int]] = []
+    begin = 0
+    for end in range(1, len(order) + 1):
+        # The run grows to `end` where the newcomer is even with all of it; else it is complete, and a later one begins.
+        if end < len(order) and even[end, begin:end].all():
+            continue
+        if end - begin > 1:
+            runs.append(order[begin:end].tolist())
+        while end < len(order) and begin < end and not even[end, begin:end].all():
+            begin += 1
+    return runs
 
 
 def components(prefers: Floats) -> list[Ints]:
@@ -149,12 +175,14 @@ def components(prefers: Floats) -> list[Ints]:
     member[label, np.arange(len(prefers))] = 1
     beats = (member @ wins @ member.T) > 0
     np.fill_diagonal(beats, False)
-    # Of the parts that none of the others left beats, the one that is preferred most stands first.
+    # Of the parts that none of the others left beats, the one that is preferred most stands first, then the lowest row.
     worth = np.bincount(label, weights=prefers.sum(axis=1) - prefers.sum(axis=0), minlength=count) / size
     left, losses, out = np.ones(count, bool), beats.sum(axis=0), []
+    lowest = np.full(count, len(prefers))
+    np.minimum.at(lowest, label, np.arange(len(prefers)))
     for _ in range(count):
         free = np.flatnonzero(left & (losses == 0))
-        chosen = int(free[np.argmax(worth[free])])
+        chosen = int(free[np.lexsort((lowest[free], -worth[free]))[0]])
         left[chosen] = False
         losses = losses - beats[chosen]
         out.append(np.flatnonzero(label == chosen))

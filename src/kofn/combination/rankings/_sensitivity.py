@@ -158,6 +158,10 @@ def ranks_of(points: Floats) -> Ints:
 
 def _ranks(plan: Blend) -> Ints:
     ranks = plan.ranks().copy()
+    for run in plan.info.get("exchangeable", ()):
+        # Who may change places shares a rank, as equal points do; of runs that overlap, with those before it.
+        if len(np.unique(ranks[run])) == len(run):
+            ranks[run] = ranks[run].min()
     ranks[plan.info["never_compared"]] = 0
     return ranks
 

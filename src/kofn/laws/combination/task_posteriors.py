@@ -17,8 +17,16 @@ from kofn.laws.words import Recount
 
 
 def _log_density(case: Case, x: list[float]) -> float:
-    """The mixture's, component by component, of the members that are kept."""
+    """The mixture's, component by component, of the members that are kept; or that of their average."""
     info = case.plan.info
+    if case.plan.options.get("average"):
+        shares = case.plan.weights.tolist()
+        kept = [(share, info["represented_by"][member]) for member, share in enumerate(shares)]
+        mean = sum(share * np.asarray(info["member_means"][owner]) for share, owner in kept)
+        covariance = sum(share * np.asarray(info["member_covariances"][owner]) for share, owner in kept)
+        off = np.array(x) - mean
+        size = float(np.linalg.slogdet(covariance)[1]) + len(x) * math.log(2 * math.pi)
+        return -0.5 * (float(off @ np.linalg.solve(covariance, off)) + size)
     logs = []
     for member in info["extremes"]:
         weight = math.fsum(
@@ -79,6 +87,7 @@ def _draw_credal(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) 
         words["weights"] = np.array([float(draw(st.integers(1, 3))) for _ in words["members"]])
     options["mass"] = draw(st.sampled_from((0.5, 0.9, 1.0)))
     options["within"] = draw(st.sampled_from((0.0, 0.5)))
+    options["average"] = draw(st.booleans())
     options["draws"] = draw(st.integers(8, 30))
 
 
