@@ -31,7 +31,15 @@ def test_help_loads_nothing_heavy(kofn: Run) -> None:
 
 
 def test_folding_an_adapter_loads_nothing_of_other_blends(kofn: Run, tmp_path: Path) -> None:
-    others = ["polars", "rich.progress", "numba", "sklearn", "multiprocessing", "kofn.report", "kofn.tables.predictions"]
+    others = [
+        "polars",
+        "rich.progress",
+        "numba",
+        "sklearn",
+        "multiprocessing",
+        "kofn.report",
+        "kofn.tables.predictions",
+    ]
     others += ["kofn.cli.combine_draws", "kofn.cli.combine_predictions", "kofn.cli.combine_ranking"]
     before = f"import atexit, sys; atexit.register(lambda: print([m for m in {others} if m in sys.modules]))"
     save_file({"fc.weight": np.zeros((2, 3), "f4")}, tmp_path / "base.safetensors")

@@ -180,7 +180,8 @@ def _fate_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def adapter_text(known: Mapping[str, Any]) -> str:
     """An adapter's trainer, and how many modules, ranks and scales it has."""
     modules = f"{known['modules']} of {known['of']}" if "of" in known else known["modules"]
-    return f"({known['family']}: {modules} modules, rank {known['rank']}, scale {known['scale']})"
+    more = f", and {known['differences']} tensors' differences" if "differences" in known else ""
+    return f"({known['family']}: {modules} modules, rank {known['rank']}, scale {known['scale']}{more})"
 
 
 def say_adapters(

@@ -19,7 +19,19 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import DamagedFileError, FailureError, InputError, KofnError
-from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, ROWS, Family, Parts, Saved, family_of, is_trained
+from kofn.io.adapter_families import (
+    CONFIG,
+    DIFFERENCES,
+    DORA,
+    FAMILIES,
+    PEFT,
+    ROWS,
+    Family,
+    Parts,
+    Saved,
+    family_of,
+    is_trained,
+)
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
@@ -50,6 +62,7 @@ class Adapter(Mapping[str, Array]):
         pairs: module -> `Pair`.
         full: name -> tensor that is trained in full.
         rows: name -> numbers of single rows (tokens) that are trained in full, and their values.
+        differences: name -> what is added to that tensor as it is (`diff` and `w_norm` of LyCORIS).
 
     Raises:
         InputError: half a pair, shapes or ranks that do not fit, another kind of adapter, a NaN or infinity.
@@ -81,6 +94,7 @@ class Adapter(Mapping[str, Array]):
         self.family: Family = family_of(self.saved) or PEFT
         parts = self.family.read(self.saved)
         self.pairs, self.full, self.spellings, self.rows = parts.pairs, parts.full, parts.spellings, parts.rows
+        self.differences = parts.differences
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], label: str | None = None) -> Adapter:
@@ -131,7 +145,8 @@ class Adapter(Mapping[str, Array]):
     def facts(self, modules: Container[str] | None = None) -> dict[str, Any]:
         """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ).
 
-        Where some `modules` only are meant, "of" is how many there are.
+        Where some `modules` only are meant, "of" is how many there are. "differences" counts what is added to tensors
+        as it is.
         """
         pairs = [pair for module, pair in self.pairs.items() if modules is None or module in modules]
         ranks = [pair.rank // pair.experts for pair in pairs]
@@ -142,6 +157,7 @@ class Adapter(Mapping[str, Array]):
             **({} if len(pairs) == len(self.pairs) else {"of": len(self.pairs)}),
             "rank": _span(ranks),
             "scale": _span(scales),
+            **({"differences": len(self.differences)} if self.differences else {}),
         }
 
     def with_pairs(self, pairs: Mapping[str, Pair]) -> Adapter:
@@ -163,6 +179,7 @@ class Adapter(Mapping[str, Array]):
         if DORA not in reasons and any(pair.magnitude is not None for pair in self.pairs.values()):
             reasons.append(DORA)
         reasons += [ROWS] if self.rows else []
+        reasons += [DIFFERENCES] if self.differences else []
         grouped = [pair.module for pair in self.pairs.values() if pair.kind == "grouped conv"]
         if grouped:
             reasons.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
