@@ -145,8 +145,8 @@ class Adapter(Mapping[str, Array]):
     def facts(self, modules: Container[str] | None = None) -> dict[str, Any]:
         """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ).
 
-        Where some `modules` only are meant, "of" is how many there are. "differences" counts what is added to tensors
-        as it is.
+        Where some `modules` only are meant, "of" is how many there are. "full" counts tensors that are trained in
+        full, "differences" those to which something is added as it is.
         """
         pairs = [pair for module, pair in self.pairs.items() if modules is None or module in modules]
         ranks = [pair.rank // pair.experts for pair in pairs]
@@ -157,6 +157,7 @@ class Adapter(Mapping[str, Array]):
             **({} if len(pairs) == len(self.pairs) else {"of": len(self.pairs)}),
             "rank": _span(ranks),
             "scale": _span(scales),
+            **({"full": len(self.full)} if self.full else {}),
             **({"differences": len(self.differences)} if self.differences else {}),
         }
 

@@ -187,7 +187,8 @@ class _OneAdapter:
 
     def _take(self, module: str, pair: Pair) -> None:
         label = self.adapter.label
-        if pair.magnitude is not None and (pair.kind == "embedding" or pair.bias is not None):
+        table = pair.kind == "embedding" and not pair.on_inputs
+        if pair.magnitude is not None and (table or pair.bias is not None):
             raise InputError(f"{label}: DoRA on {module!r} ({pair.kind}) cannot be folded; merge it where trained")
         if pair.magnitude is None and DORA in self.adapter.family.nonlinear(self.adapter.saved):
             raise InputError(f"{label} is a DoRA adapter without the magnitudes of {module!r}; save the adapter again")
