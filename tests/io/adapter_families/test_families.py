@@ -238,5 +238,5 @@ def test_an_mlx_adapter_in_full_holds_the_model_s_own_tensors(tmp_path: Path) ->
     assert folded["x"] is A
     refused(
         lambda: fold_adapter({"x": A}, adapter, weight=0.5),
-        "it lacks 'layers.1.q.weight'; it lacks 'layers.1.norm.weight'",
+        "it lacks 'layers.1.norm.weight'; it lacks 'layers.1.q.weight'",
     )
