@@ -128,6 +128,8 @@ def _merge(members: Sequence[str], adapters: Sequence[str], arguments: CombineAr
     if arguments.summed is not None and entry is not None and not (adapters and whole):
         arguments = _summed(arguments, entry)
     sums_adapters = entry is not None and "other_base" in entry.options  # and reads the base, where there is one
+    if not whole and arguments.base is None:
+        _refuse_both_kinds(adapters)
     if adapters and (whole or (arguments.base is not None and not sums_adapters)):
         fold(whole, adapters, arguments)
         return
@@ -152,6 +154,16 @@ def _merge(members: Sequence[str], adapters: Sequence[str], arguments: CombineAr
         options["measure"] = True
     plan = combine(list(members), method=arguments.method, options=options, **arguments.given("base", "weights"))
     finish_blend(plan, list(members), arguments)
+
+
+def _refuse_both_kinds(adapters: Sequence[str]) -> None:
+    """Refuse folders that hold an adapter and a model, of which either may be meant."""
+    from kofn.io.adapters import adapter_file, model_beside
+
+    for path in adapters:
+        model = model_beside(path)
+        if model is not None and model != (own := adapter_file(Path(path), path)):
+            raise InputError(f"{path} holds an adapter and a model: name the file that is meant, {own} or {model}")
 
 
 def _summed(arguments: CombineArguments, entry: Entry) -> CombineArguments:

@@ -35,11 +35,12 @@ from kofn.io.adapter_families import (
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
-from kofn.io.tensors import Checkpoint, Layout, Shard, converting
+from kofn.io.tensors import INDEX_SUFFIX, Checkpoint, Layout, Shard, converting
 from kofn.io.torch_arrays import from_torch, is_torch
 
 WEIGHTS = PEFT.weights
-_PICKLED = "adapter_model.bin"
+# What PEFT and torchtune save with pickle.
+_PICKLED = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth", "adapter_0.pt", "adapter.pt", "adapter.bin")
 # The tensors' file in a folder that holds several, in the order in which they are looked for.
 _FILES = tuple(dict.fromkeys(family.weights for family in FAMILIES))
 
@@ -103,7 +104,7 @@ class Adapter(Mapping[str, Array]):
         label = label or f"adapter {os.fspath(path)}"
         if not given.exists():
             raise InputError(f"{label}: {given} does not exist; check the path")
-        file = _weights_file(given, label)
+        file = adapter_file(given, label)
         raw, config = _read_config(file.parent / CONFIG)
         checkpoint = Checkpoint.open(file)
         shard = checkpoint.layout.shards[0]
@@ -192,7 +193,7 @@ def is_adapter(path: Any) -> bool:
     if not isinstance(path, str | os.PathLike):
         return False
     given = Path(path)
-    if any((given / name).is_file() for name in (CONFIG, _PICKLED, *_FILES)):
+    if any((given / name).is_file() for name in (CONFIG, *_PICKLED, *_FILES)):
         return True
     files = list(given.glob("*.safetensors")) if given.is_dir() else [given]
     if len(files) != 1 or files[0].suffix != ".safetensors":
@@ -202,6 +203,13 @@ def is_adapter(path: Any) -> bool:
     except KofnError:  # whoever opens it says what is wrong with it
         return False
     return is_trained(Saved(dict.fromkeys(checkpoint, np.empty(0)), {}, checkpoint.layout.shards[0].metadata))
+
+
+def model_beside(path: str | os.PathLike[str]) -> Path | None:
+    """The file of a whole model in the folder of an adapter, where torchtune saves both; None without one."""
+    folder = Path(path)
+    known = (*sorted(folder.glob(f"*{INDEX_SUFFIX}")), folder / "model.safetensors") if folder.is_dir() else ()
+    return next((file for file in known if file.is_file()), None)
 
 
 def as_adapter(member: Any, label: str = "the adapter") -> Adapter:
@@ -279,15 +287,20 @@ def _write_adapter(out: str | os.PathLike[str], adapter: Adapter, raw: bytes | N
     return Path(out)
 
 
-def _weights_file(given: Path, label: str) -> Path:
-    """The tensors' file that a path stands for."""
+def adapter_file(given: Path, label: str) -> Path:
+    """The tensors' file that a path stands for.
+
+    Raises:
+        InputError: pickled tensors, none, or several files of which any may be meant.
+    """
     if not given.is_dir():
         return given
     for name in _FILES:
         if (given / name).is_file():
             return given / name
-    if (given / _PICKLED).is_file():
-        raise InputError(f"{label}: {_PICKLED} is a pickle, which is not read; {converting(_PICKLED)}")
+    for name in _PICKLED:
+        if (given / name).is_file():
+            raise InputError(f"{label}: {name} is a pickle, which is not read; {converting(name)}")
     files = list(given.glob("*.safetensors"))
     if len(files) != 1 or (given / CONFIG).is_file():
         raise InputError(f"{label}: holds no {WEIGHTS}; give the folder that PEFT saved the adapter to, or one file")
