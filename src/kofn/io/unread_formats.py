@@ -51,8 +51,10 @@ def unread_codes(tensors: Mapping[str, Stored], folder: Path | None) -> tuple[st
         return None
     settings: Any = next((config[key] for key in QUANTISATION if isinstance(config.get(key), dict)), {})
     method = settings.get("quant_method")
-    if not isinstance(method, str) or any(held.dtype in NARROW and scale_of(tensors, n) for n, held in tensors.items()):
+    if not isinstance(method, str) or any(
+        tensor.dtype in NARROW and scale_of(tensors, n) for n, tensor in tensors.items()
+    ):
         return None
-    codes = (name for name, held in tensors.items() if held.dtype.name in _CODES and len(held.shape) > 1)
+    codes = (name for name, tensor in tensors.items() if tensor.dtype.name in _CODES and len(tensor.shape) > 1)
     name = next(codes, None)
     return None if name is None else (name, f"{tensors[name].dtype}, by {method} as config.json says")

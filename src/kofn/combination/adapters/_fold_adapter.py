@@ -22,9 +22,15 @@ from kofn.combination._sweep.tied import say_untied
 from kofn.combination._sweep.untying import parted, untying_text, without_unread
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
-from kofn.combination.adapters._fold_refusals import refuse_packed, refuse_quantised, refuse_whole_numbers
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
-from kofn.combination.adapters._fold_tables import Folding, array_of, with_templates_of
+from kofn.combination.adapters._fold_tables import (
+    Folding,
+    array_of,
+    refuse_packed,
+    refuse_quantised,
+    refuse_whole_numbers,
+    with_templates_of,
+)
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
