@@ -141,7 +141,6 @@ def mlx_models() -> dict[str, float]:
     from mlx.utils import tree_flatten
     from mlx_lm.models.llama import Model, ModelArgs
     from mlx_lm.tuner.utils import load_adapters
-    from safetensors.numpy import save_file
 
     from kofn.combination import fold_adapters, stack_adapters
 
@@ -157,7 +156,8 @@ def mlx_models() -> dict[str, float]:
             paths.append(Path(name) / str(i))
             paths[-1].mkdir()
             factors = {f"{module}.lora_a": drawn(i, wide, 2 + i), f"{module}.lora_b": drawn(5 + i, 2 + i, tall)}
-            save_file(factors, paths[-1] / "adapters.safetensors")
+            written = {name: mx.array(array) for name, array in factors.items()}
+            mx.save_safetensors(str(paths[-1] / "adapters.safetensors"), written)  # as its trainer does
             config = {"num_layers": 1 + i, "lora_parameters": {"rank": 2 + i, "scale": 20.0, "dropout": 0.0}}
             (paths[-1] / "adapter_config.json").write_text(json.dumps(config))
         stack_adapters(paths, normalize=False, out=Path(name) / "sum")

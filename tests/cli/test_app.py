@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from command_line import refused, run
 from pages import Reader
+from safetensors.numpy import save_file
 
 from kofn.cli import COMMANDS
 
@@ -27,6 +28,26 @@ def test_help_loads_nothing_heavy(kofn: Run) -> None:
         assert command in done.stdout
     code = f"import sys, kofn; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_folding_an_adapter_loads_nothing_of_other_blends(kofn: Run, tmp_path: Path) -> None:
+    others = [
+        "polars",
+        "rich.progress",
+        "numba",
+        "sklearn",
+        "multiprocessing",
+        "kofn.report",
+        "kofn.tables.predictions",
+    ]
+    others += ["kofn.cli.combine_draws", "kofn.cli.combine_predictions", "kofn.cli.combine_ranking"]
+    before = f"import atexit, sys; atexit.register(lambda: print([m for m in {others} if m in sys.modules]))"
+    save_file({"fc.weight": np.zeros((2, 3), "f4")}, tmp_path / "base.safetensors")
+    factors = {"fc.lora_down.weight": np.ones((1, 3), "f4"), "fc.lora_up.weight": np.ones((2, 1), "f4")}
+    save_file(factors, tmp_path / "adapter.safetensors")
+    done = kofn("combine", "base.safetensors", "adapter.safetensors", "-o", "out.safetensors", before=before)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_kofn_alone_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import adapter_files
@@ -212,3 +213,23 @@ def test_heads_of_several_adapters_are_told(folder: Path, capsys: pytest.Capture
     code, _, err = run(capsys, "combine", "base", "one", "two", "--mean", "-o", "mean")
     assert (code, err) == (0, "")
     assert load_file("mean/model.safetensors")["head"].tolist() == [4, 4]
+
+
+def test_a_folder_of_an_adapter_and_a_model_is_ambiguous(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """torchtune saves the adapter, and the model it is folded into, in one folder."""
+    base_and_adapters()
+    for name in ("one", "two"):
+        shutil.copy("base/model.safetensors", name)
+    text = refused(capsys, "combine", "one", "two", "-o", "x")
+    assert "one holds an adapter and a model: name the file that is meant, one/adapter_model.safetensors or" in text
+    code, text, err = run(capsys, "combine", "base", "one", "-o", "folded")
+    assert (code, text.partition(":")[0]) == (0, "1 adapter folded into base"), err
+    code, text, err = run(capsys, "combine", "one/model.safetensors", "two/model.safetensors", "-o", "models")
+    assert (code, text.partition(":")[0]) == (0, "weighted_mean"), err
+    files = [f"{name}/adapter_model.safetensors" for name in ("one", "two")]
+    code, text, err = run(capsys, "combine", *files, "-o", "adapters")
+    assert (code, text.partition(":")[0]) == (0, "stack_adapters"), err
+    Path("two/adapter_model.safetensors").rename("two/adapter_0.pt")
+    assert "adapter_0.pt is a pickle, which is not read; convert it" in refused(
+        capsys, "combine", "base", "two", "-o", "y"
+    )

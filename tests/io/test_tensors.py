@@ -238,6 +238,8 @@ def test_damaged_folders(tmp_path: Path, damage, says: str) -> None:
         ({"w": {"dtype": "F32"}}, bytes(8), "'w' lacks its dtype, shape or data_offsets"),
         ({"w": 3}, bytes(8), "'w' lacks its dtype, shape or data_offsets"),
         ({"__metadata__": {"a": 1}}, b"", "__metadata__"),
+        ({"__metadata__": []}, b"", "__metadata__ must map text to text"),
+        ({"__metadata__": 0}, b"", "__metadata__ must map text to text"),
         ([1], b"", "not a JSON object"),
         (b"{", b"", "header is not valid"),
         (b'{"w":"\xff"}', b"", "header is not valid"),
@@ -495,3 +497,12 @@ def test_writing_back_early_changes_no_byte(platform: str, tmp_path: Path, monke
     write_arrays(tmp_path / "x.safetensors", arrays)
     back = Checkpoint.open(tmp_path / "x.safetensors")
     assert all(back[name].array().tobytes() == value.tobytes() for name, value in arrays.items())
+
+
+def test_a_header_may_have_no_metadata_by_name(tmp_path: Path) -> None:
+    """MLX writes null where there is none, as in every adapter of mlx-lm."""
+    header = json.dumps({"__metadata__": None, "w": entry()}).encode()
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    checkpoint = Checkpoint.open(tmp_path / "m.safetensors")
+    assert checkpoint.layout.shards[0].metadata == {}
+    assert checkpoint["w"].array().tolist() == [0, 0]

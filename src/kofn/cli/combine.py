@@ -12,10 +12,8 @@ import click
 
 from kofn.cli.combine_answer import finish_blend, refuse_unknown_architecture, say_adapters, say_fates
 from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, PREDICTED, CombineArguments, output_of
-from kofn.cli.combine_draws import are_draws, combine_draws, refuse_unnamed_draws
 from kofn.cli.combine_fold import fold, folding
-from kofn.cli.combine_predictions import are_predictions, blend_predictions
-from kofn.cli.combine_ranking import rank
+from kofn.cli.combine_kinds import are_draws, are_predictions, refuse_unnamed_draws
 from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs
 from kofn.core.checks import InputError, names_a_file
@@ -75,20 +73,30 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     ranked = suffix in TABLES or all(map(is_results, members))
     if arguments.wins and suffix not in TABLES:
         raise InputError(f"--wins is of a table of wins, which {members[0]} is not; leave it out")
+    # What combines other kinds of members takes longer to import than a small model takes to be folded.
     if are_draws(arguments):
+        from kofn.cli.combine_draws import combine_draws
+
         combine_draws(members, arguments)
         return
     refuse_unnamed_draws(arguments)
     if are_predictions(members, arguments):
+        from kofn.cli.combine_predictions import blend_predictions
+
         blend_predictions(members, arguments)
         return
     check_outputs(arguments, members, table=ranked, checkpoint=not ranked)
     if suffix in RECIPES:
         _follow(members, arguments)
     elif ranked:
+        from kofn.cli.combine_ranking import rank
+
         rank(members, arguments)
     else:
-        _merge(members, with_method(members, arguments))
+        from kofn.io.adapters import is_adapter
+
+        adapters = [member for member in members if is_adapter(member)]
+        _merge(members, adapters, _with_method(members, adapters, arguments))
 
 
 def named_by(member: str) -> list[str]:
@@ -101,31 +109,27 @@ def named_by(member: str) -> list[str]:
     return paths
 
 
-def with_method(members: Sequence[str], arguments: CombineArguments) -> CombineArguments:
+def _with_method(members: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> CombineArguments:
     """The arguments with the method that the members ask for, where none is named."""
-    from kofn.io.adapters import is_adapter
-
     if arguments.method != "auto":
         return arguments
-    adapters = [is_adapter(member) for member in members]
-    if all(adapters) and (arguments.base is None or "format" in arguments.options):
+    if len(adapters) == len(members) and (arguments.base is None or "format" in arguments.options):
         return dataclasses.replace(arguments, method="stack_adapters")
-    if any(adapters):
+    if adapters:
         return arguments
     whole = "weighted_mean" if arguments.base is None else "task_arithmetic"
     return dataclasses.replace(arguments, method=whole)
 
 
-def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
+def _merge(members: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
     """Blend checkpoints or adapters by one method."""
-    from kofn.io.adapters import Adapter, is_adapter
-
-    adapters = [member for member in members if is_adapter(member)]
     whole = [member for member in members if member not in adapters]
     entry = arguments.entry
     if arguments.summed is not None and entry is not None and not (adapters and whole):
         arguments = _summed(arguments, entry)
     sums_adapters = entry is not None and "other_base" in entry.options  # and reads the base, where there is one
+    if not whole and arguments.base is None:
+        _refuse_both_kinds(adapters)
     if adapters and (whole or (arguments.base is not None and not sums_adapters)):
         fold(whole, adapters, arguments)
         return
@@ -138,6 +142,8 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
             raise InputError(f"--{name.replace('_', '-')} is not taken by {arguments.method}; leave it out")
     if arguments.dry_run:
         if adapters:
+            from kofn.io.adapters import Adapter
+
             say_adapters([Adapter.read(member) for member in members], members, arguments)
         else:
             refuse_unknown_architecture(members, arguments)
@@ -148,6 +154,16 @@ def _merge(members: Sequence[str], arguments: CombineArguments) -> None:
         options["measure"] = True
     plan = combine(list(members), method=arguments.method, options=options, **arguments.given("base", "weights"))
     finish_blend(plan, list(members), arguments)
+
+
+def _refuse_both_kinds(adapters: Sequence[str]) -> None:
+    """Refuse folders that hold an adapter and a model, of which either may be meant."""
+    from kofn.io.adapters import adapter_file, model_beside
+
+    for path in adapters:
+        model = model_beside(path)
+        if model is not None and model != (own := adapter_file(Path(path), path)):
+            raise InputError(f"{path} holds an adapter and a model: name the file that is meant, {own} or {model}")
 
 
 def _summed(arguments: CombineArguments, entry: Entry) -> CombineArguments:

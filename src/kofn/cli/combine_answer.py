@@ -180,7 +180,10 @@ def _fate_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def adapter_text(known: Mapping[str, Any]) -> str:
     """An adapter's trainer, and how many modules, ranks and scales it has."""
     modules = f"{known['modules']} of {known['of']}" if "of" in known else known["modules"]
-    return f"({known['family']}: {modules} modules, rank {known['rank']}, scale {known['scale']})"
+    parts = [f"{modules} modules, rank {known['rank']}, scale {known['scale']}"] if known["modules"] else []
+    parts += [f"{known['full']} tensors in full"] if "full" in known else []
+    parts += [f"{known['differences']} tensors as differences"] if "differences" in known else []
+    return f"({known['family']}: {', '.join(parts) or 'no modules'})"
 
 
 def say_adapters(

@@ -19,32 +19,17 @@ from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.report.posteriors import WORDS, tells_intervals
-from kofn.tables.draws import BY_METHODS, as_arrays, of_the_sampler, read_draws
+from kofn.tables.draws import as_arrays, of_the_sampler, read_draws
 from kofn.tables.read import ARRAYS
 from kofn.verbs import combine
 
 _LISTED = 20  # parameters printed
-_FAMILIES = ("combination/posteriors", "combination/task_posteriors")
 # Flags of checkpoints, rankings, votes and predictions.
 _OTHERS = (
     *("base", "weights", "summed", "only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower", "wins"),
     *("answers", "k", "group_column", "apply", "judge_groups", "id_column"),
 )
 _FLAGS = {"summed": "--sum", "answers": "--label", "k": "-k", "group_column": "--group", "id_column": "--id"}
-
-
-def are_draws(arguments: CombineArguments) -> bool:
-    """Whether the method is one of draws of posteriors."""
-    return arguments.entry is not None and arguments.entry.family in _FAMILIES
-
-
-def refuse_unnamed_draws(arguments: CombineArguments) -> None:
-    """Refuse an archive as the output where no method says that draws are combined."""
-    if arguments.output is not None and suffix_of(Path(arguments.output)) == ARRAYS[1] and arguments.method == "auto":
-        raise InputError(
-            f"-o {arguments.output}: an archive gets draws of posteriors, by {BY_METHODS}; blended predictions go to "
-            ".npy or a table"
-        )
 
 
 def combine_draws(members: Sequence[str], arguments: CombineArguments) -> None:

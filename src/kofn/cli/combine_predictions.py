@@ -31,19 +31,6 @@ _LISTED = 12  # members printed
 _OTHERS = ("base", "summed", "only", "skip", "skip_nonfinite", "dtype", "vocabulary", "device", "lower", "wins", "long")
 
 
-def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool:
-    """Whether the members are predictions of models: arrays, or tables with --label."""
-    suffix = suffix_of(Path(members[0]))
-    if arguments.answers is None:
-        if arguments.apply or arguments.k is not None or arguments.feature_columns:
-            flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--feature-columns"
-            raise InputError(f"{flag} is of predictions, which are held against answers: give --label COL or FILE")
-        return suffix in ARRAYS
-    if suffix not in (*ARRAYS, *TABLES):
-        raise InputError(f"--label: {members[0]} holds no predictions; give .npy, .npz or a table")
-    return True
-
-
 def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> None:
     """Read, blend, write and print."""
     for name in _OTHERS:

@@ -8,7 +8,6 @@ from typing import Any
 
 from kofn.core.checks import InputError
 from kofn.engines.base import Engine
-from kofn.engines.local import Local
 
 
 @contextmanager
@@ -25,6 +24,8 @@ def opened(engine: Any, n_threads: int | None = None) -> Iterator[Engine]:
         return
     made: Engine
     if engine is None or engine == "local":
+        from kofn.engines.local import Local  # with multiprocessing, which most commands do without
+
         made = Local(n_threads)
     else:
         from kofn.engines.ray import Ray

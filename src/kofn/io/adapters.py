@@ -19,15 +19,28 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import DamagedFileError, FailureError, InputError, KofnError
-from kofn.io.adapter_families import CONFIG, DORA, FAMILIES, PEFT, ROWS, Family, Parts, Saved, family_of, is_trained
+from kofn.io.adapter_families import (
+    CONFIG,
+    DIFFERENCES,
+    DORA,
+    FAMILIES,
+    PEFT,
+    ROWS,
+    Family,
+    Parts,
+    Saved,
+    family_of,
+    is_trained,
+)
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 from kofn.io.tensor_writer import CheckpointWriter
-from kofn.io.tensors import Checkpoint, Layout, Shard, converting
+from kofn.io.tensors import INDEX_SUFFIX, Checkpoint, Layout, Shard, converting
 from kofn.io.torch_arrays import from_torch, is_torch
 
 WEIGHTS = PEFT.weights
-_PICKLED = "adapter_model.bin"
+# What PEFT and torchtune save with pickle.
+_PICKLED = ("adapter_model.bin", "adapter_model.pt", "adapter_model.pth", "adapter_0.pt", "adapter.pt", "adapter.bin")
 # The tensors' file in a folder that holds several, in the order in which they are looked for.
 _FILES = tuple(dict.fromkeys(family.weights for family in FAMILIES))
 
@@ -50,6 +63,7 @@ class Adapter(Mapping[str, Array]):
         pairs: module -> `Pair`.
         full: name -> tensor that is trained in full.
         rows: name -> numbers of single rows (tokens) that are trained in full, and their values.
+        differences: name -> what is added to that tensor as it is (`diff` and `w_norm` of LyCORIS).
 
     Raises:
         InputError: half a pair, shapes or ranks that do not fit, another kind of adapter, a NaN or infinity.
@@ -81,6 +95,7 @@ class Adapter(Mapping[str, Array]):
         self.family: Family = family_of(self.saved) or PEFT
         parts = self.family.read(self.saved)
         self.pairs, self.full, self.spellings, self.rows = parts.pairs, parts.full, parts.spellings, parts.rows
+        self.differences = parts.differences
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], label: str | None = None) -> Adapter:
@@ -89,7 +104,7 @@ class Adapter(Mapping[str, Array]):
         label = label or f"adapter {os.fspath(path)}"
         if not given.exists():
             raise InputError(f"{label}: {given} does not exist; check the path")
-        file = _weights_file(given, label)
+        file = adapter_file(given, label)
         raw, config = _read_config(file.parent / CONFIG)
         checkpoint = Checkpoint.open(file)
         shard = checkpoint.layout.shards[0]
@@ -131,7 +146,8 @@ class Adapter(Mapping[str, Array]):
     def facts(self, modules: Container[str] | None = None) -> dict[str, Any]:
         """Its family, its number of modules, and their ranks and scales ("2", or "2..16" where they differ).
 
-        Where some `modules` only are meant, "of" is how many there are.
+        Where some `modules` only are meant, "of" is how many there are. "full" counts tensors that are trained in
+        full, "differences" those to which something is added as it is.
         """
         pairs = [pair for module, pair in self.pairs.items() if modules is None or module in modules]
         ranks = [pair.rank // pair.experts for pair in pairs]
@@ -142,6 +158,8 @@ class Adapter(Mapping[str, Array]):
             **({} if len(pairs) == len(self.pairs) else {"of": len(self.pairs)}),
             "rank": _span(ranks),
             "scale": _span(scales),
+            **({"full": len(self.full)} if self.full else {}),
+            **({"differences": len(self.differences)} if self.differences else {}),
         }
 
     def with_pairs(self, pairs: Mapping[str, Pair]) -> Adapter:
@@ -163,6 +181,7 @@ class Adapter(Mapping[str, Array]):
         if DORA not in reasons and any(pair.magnitude is not None for pair in self.pairs.values()):
             reasons.append(DORA)
         reasons += [ROWS] if self.rows else []
+        reasons += [DIFFERENCES] if self.differences else []
         grouped = [pair.module for pair in self.pairs.values() if pair.kind == "grouped conv"]
         if grouped:
             reasons.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
@@ -174,7 +193,7 @@ def is_adapter(path: Any) -> bool:
     if not isinstance(path, str | os.PathLike):
         return False
     given = Path(path)
-    if any((given / name).is_file() for name in (CONFIG, _PICKLED, *_FILES)):
+    if any((given / name).is_file() for name in (CONFIG, *_PICKLED, *_FILES)):
         return True
     files = list(given.glob("*.safetensors")) if given.is_dir() else [given]
     if len(files) != 1 or files[0].suffix != ".safetensors":
@@ -184,6 +203,13 @@ def is_adapter(path: Any) -> bool:
     except KofnError:  # whoever opens it says what is wrong with it
         return False
     return is_trained(Saved(dict.fromkeys(checkpoint, np.empty(0)), {}, checkpoint.layout.shards[0].metadata))
+
+
+def model_beside(path: str | os.PathLike[str]) -> Path | None:
+    """The file of a whole model in the folder of an adapter, where torchtune saves both; None without one."""
+    folder = Path(path)
+    known = (*sorted(folder.glob(f"*{INDEX_SUFFIX}")), folder / "model.safetensors") if folder.is_dir() else ()
+    return next((file for file in known if file.is_file()), None)
 
 
 def as_adapter(member: Any, label: str = "the adapter") -> Adapter:
@@ -261,15 +287,20 @@ def _write_adapter(out: str | os.PathLike[str], adapter: Adapter, raw: bytes | N
     return Path(out)
 
 
-def _weights_file(given: Path, label: str) -> Path:
-    """The tensors' file that a path stands for."""
+def adapter_file(given: Path, label: str) -> Path:
+    """The tensors' file that a path stands for.
+
+    Raises:
+        InputError: pickled tensors, none, or several files of which any may be meant.
+    """
     if not given.is_dir():
         return given
     for name in _FILES:
         if (given / name).is_file():
             return given / name
-    if (given / _PICKLED).is_file():
-        raise InputError(f"{label}: {_PICKLED} is a pickle, which is not read; {converting(_PICKLED)}")
+    for name in _PICKLED:
+        if (given / name).is_file():
+            raise InputError(f"{label}: {name} is a pickle, which is not read; {converting(name)}")
     files = list(given.glob("*.safetensors"))
     if len(files) != 1 or (given / CONFIG).is_file():
         raise InputError(f"{label}: holds no {WEIGHTS}; give the folder that PEFT saved the adapter to, or one file")

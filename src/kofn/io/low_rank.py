@@ -52,6 +52,7 @@ class Pair:
         out: rows of B.
         dtype: dtype that the adapter is saved in.
         experts: how many experts the factors are of; A is then (experts, r, in) and B (out, r, experts), flattened.
+        on_inputs: whether the magnitude has one entry an input, and not one an output.
     """
 
     module: str
@@ -63,6 +64,7 @@ class Pair:
     bias: Array | None = None
     magnitude: Array | None = None
     experts: int = 1
+    on_inputs: bool = False
 
     @classmethod
     def of(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.checks import FailureError, InputError, shown
-from kofn.io.companions import read_config
+from kofn.io.companions import CONFIG, read_config
 
 FLOAT8 = {
     np.dtype(getattr(ml_dtypes, name))
@@ -35,19 +35,6 @@ _NEAR, _NEAR_ZERO = 2.0**-22, 2.0**-40
 # Scales of activations, which bound what a layer's input or output may be.
 ACTIVATION = re.compile(
     r"(^|[._])(input_scale|input_scale_ub|scale_input|activation_scale|output_scale|prob_scale|[qkv]_scale)$"
-)
-# Formats whose weights are read by their own library only, by the end of a name that they have.
-_UNREAD = (
-    (re.compile(r"(^|\.)(qweight|qzeros)$"), "GPTQ or AWQ: packed integers with scales and zeros"),
-    (re.compile(r"(\.|_)(absmax|quant_map)$|\.quant_state\."), "bitsandbytes 4 bit: packed codes"),
-    (re.compile(r"weight_packed$"), "compressed-tensors of packed integers"),
-    (re.compile(r"weight_(global_scale|scale_2)$"), "NVFP4: packed codes with two scales"),
-    (re.compile(r"weight_zero_point$"), "integers about a zero point"),
-    (re.compile(r"_blocks$"), "MXFP4: packed codes in blocks"),
-    (
-        re.compile(r"(^|\.)biases$"),
-        "MLX: packed codes with scales and biases (mlx_lm.convert --dequantize unpacks them)",
-    ),
 )
 
 
@@ -229,22 +216,10 @@ def scale_of(tensors: Container[str], name: str) -> str | None:
     return next((other for other in names if other in tensors and other != name), None)
 
 
-def unread_format(names: Sequence[str]) -> tuple[str, str] | None:
-    """The first name that belongs to a format that is not read, and the format's name; None if there is none."""
-    known = set(names)
-    for pattern, kind in _UNREAD:
-        for name in names:
-            # Names that others have too count beside scales only.
-            stem = name.removesuffix("blocks").removesuffix("biases")
-            if pattern.search(name) and (stem == name or stem + "scales" in known):
-                return name, kind
-    return None
-
-
 def _block_size(folder: Path | None) -> tuple[tuple[int, ...], bool]:
     """The sides of a block and whether scales are powers of two, as config.json says."""
     try:
-        config = read_config(folder / "config.json") if folder is not None else {}
+        config = read_config(folder / CONFIG) if folder is not None else {}
         settings = config.get("quantization_config") or {}
         groups = (settings.get("config_groups") or {}).values()
         structures = [group["weights"].get("block_structure") for group in groups if group.get("weights")]

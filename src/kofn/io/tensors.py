@@ -519,7 +519,8 @@ def _read_header(path: Path) -> tuple[Shard, dict[str, LazyTensor]]:
         raise DamagedFileError(f"{path}: its header is not valid ({error}); fetch the file again") from error
     if not isinstance(header, dict):
         raise DamagedFileError(f"{path}: its header is not a JSON object; not a safetensors file")
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata  # MLX writes null
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise DamagedFileError(f"{path}: __metadata__ must map text to text; write the file again")
     entries = sorted((_entry(path, name, item) for name, item in header.items()), key=lambda entry: entry[1:])

@@ -479,7 +479,11 @@ DAMAGED: dict[str, tuple[Any, str]] = {
         {"w.lora_A.weight": A, "w.lora_B.weight": B, "h": np.array([np.nan], np.float16)},
         "'h' at (0,) is",
     ),
-    "an adapter's name inside": ({"w.lora_A.default.weight": A}, "'w.lora_A.default.weight' is of no known LoRA form"),
+    "two adapters in one": (
+        {f"w.lora_{half}.{name}.weight": A if half == "A" else B for half in "AB" for name in ("one", "two")},
+        "holds the adapters 'one' and 'two' in one; save each apart",
+    ),
+    "an adapter's name deep inside": ({"w.lora_A.x.y.weight": A}, "'w.lora_A.x.y.weight' is of no known LoRA form"),
     "text": ({"w.lora_A.weight": np.array([["a"]]), "w.lora_B.weight": B}, "has dtype <U1"),
     "no name": ({3: A}, "a tensor named 3"),
     "no folder": ("/nowhere/adapter", "/nowhere/adapter does not exist"),
@@ -490,6 +494,26 @@ DAMAGED: dict[str, tuple[Any, str]] = {
 def test_what_is_no_adapter_is_refused(member: Any, says: str) -> None:
     for combined in (stack_adapters, reduce_adapters):
         refused(lambda combined=combined: combined([member]), "member 0", says)
+
+
+def test_a_state_dict_has_the_adapter_s_name_inside() -> None:
+    """What a training loop saves of the model itself, and not by `save_pretrained`."""
+    named = {
+        "base_model.model.w.lora_A.default.weight": A,
+        "base_model.model.w.lora_B.default.weight": B,
+        "base_model.model.e.lora_embedding_A.default": A,
+        "base_model.model.e.lora_embedding_B.default": B,
+        "base_model.model.head.modules_to_save.default.weight": B,
+        "base_model.model.head.original_module.weight": A,
+    }
+    adapter = Adapter(named, {"r": 2, "lora_alpha": 4})
+    assert {module: pair.kind for module, pair in adapter.pairs.items()} == {
+        "base_model.model.w": "linear",
+        "base_model.model.e": "embedding",
+    }
+    assert list(adapter.full) == ["base_model.model.head.weight"]
+    np.testing.assert_array_equal(adapter.pairs["base_model.model.w"].delta(), 2 * B @ A)
+    assert dict(stack_adapters([adapter]).result) == named
 
 
 def test_configurations_that_do_not_fit() -> None:

@@ -213,6 +213,12 @@ def test_other_forms_of_a_model_are_named() -> None:
         lambda: fold_adapter({"layers.0.attn.q_proj.weight": np.ones((3, 4))}, pair_of("layers.0.attn.qkv_proj", 9, 4)),
         "the base keeps queries, keys and values apart",
     )
+    factors = {f"layers.0.attn.q_proj.lora_{half}.weight": np.ones((2, 2)) for half in "ab"}
+    refused(
+        lambda: fold_adapter({"model.layers.0.self_attn.q_proj.weight": np.ones((2, 2))}, factors),
+        "the adapter has torchtune's names and the base those of transformers",
+        "give the adapter_model.safetensors",
+    )
 
 
 def test_a_parameter_has_the_patterns_of_its_own_name() -> None:

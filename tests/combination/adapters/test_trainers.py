@@ -429,7 +429,10 @@ def test_dora_of_other_trainers_is_folded_and_not_added() -> None:
     for name, member in members.items():
         assert member.family.name == name
         np.testing.assert_allclose(fold_adapter({"q.weight": start}, member)["q.weight"], want, rtol=1e-13)
-        refused(lambda member=member: stack_adapters([member], weights=[2], normalize=False), "DoRA rescales the rows")
+        refused(
+            lambda member=member: stack_adapters([member], weights=[2], normalize=False),
+            "DoRA rescales the rows or columns",
+        )
         whole = {"q.weight": start}
         refused(
             lambda member=member, whole=whole: stack_adapters([member], format="peft", base=whole),
@@ -440,7 +443,21 @@ def test_dora_of_other_trainers_is_folded_and_not_added() -> None:
     short = Adapter({**kohya, "lora_unet_q.dora_scale": np.ones((6, 1))})
     refused(lambda: fold_adapter({"q.weight": start}, short), "DoRA on 'lora_unet_q' has 6 magnitudes for 7 rows")
     columns = Adapter({**kohya, "lora_unet_q.dora_scale": np.ones((1, 5))})
-    refused(lambda: fold_adapter({"q.weight": start}, columns), "dora_scale over the inputs", "it cannot be folded")
+    want = summed * (np.ones(5) / np.linalg.norm(summed, axis=0))
+    np.testing.assert_allclose(fold_adapter({"q.weight": start}, columns)["q.weight"], want, rtol=1e-13)
+    refused(lambda: stack_adapters([columns], weights=[2], normalize=False), "DoRA rescales the rows or columns")
+    long = Adapter({**kohya, "lora_unet_q.dora_scale": np.ones((1, 7))})
+    refused(lambda: fold_adapter({"q.weight": start}, long), "DoRA on 'lora_unet_q' has 7 magnitudes for 5 inputs")
+
+
+def test_magnitudes_of_the_inputs_of_a_convolution() -> None:
+    for file in (adapter_files.kohya(), adapter_files.lokr_flat()):
+        module, sizes = "lora_unet_" + CONV.replace(".", "_"), np.arange(1.0, 5.0).reshape(1, 4, 1, 1)
+        parts = {name: array for name, array in file.tensors.items() if name.startswith(module)}
+        parts[f"{module}.dora_scale"] = sizes.astype(np.float32)
+        summed = base()[f"{CONV}.weight"] + file.updates[CONV]
+        want = summed * sizes / np.sqrt(np.square(summed).sum((0, 2, 3), keepdims=True))
+        np.testing.assert_allclose(fold_adapter(base(), parts)[f"{CONV}.weight"], want, rtol=1e-13)
 
 
 def test_adapters_are_known_by_the_names_of_their_tensors(tmp_path: Path) -> None:
@@ -458,6 +475,57 @@ def test_adapters_are_known_by_the_names_of_their_tensors(tmp_path: Path) -> Non
     (tmp_path / "damaged.safetensors").write_bytes(b"x")
     assert not is_adapter(tmp_path / "damaged.safetensors")
     assert not is_adapter(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize("name", ["kohya", "LoKr", "diffusers, new"])
+def test_differences_beside_factors_are_added_as_they_are(name: str, tmp_path: Path) -> None:
+    """LyCORIS saves what norms gained so (`w_norm`, `b_norm`), and a layer trained in full (`diff`, `diff_b`)."""
+    file, rng, start = FILES[name](), np.random.default_rng(3), base(np.float32)
+    start |= {
+        f"{leaf}.{part}": rng.normal(size=4).astype("f4") for leaf in ("norm", "other") for part in ("weight", "bias")
+    }
+    start["full.weight"] = rng.normal(size=(3, 2, 2)).astype("f4")
+    prefix = "unet." if name.startswith("diffusers") else "lora_unet_"
+    flat = {Q: prefix + (Q if prefix == "unet." else Q.replace(".", "_"))}
+    added = {
+        f"{prefix}norm.w_norm": ("norm.weight", start["other.weight"]),
+        f"{prefix}norm.b_norm": ("norm.bias", start["other.bias"]),
+        f"{prefix}full.diff": ("full.weight", start["full.weight"] ** 2),
+        f"{flat[Q]}.diff_b": (f"{Q}.bias", start[f"{Q}.bias"] ** 2),
+    }
+    file.tensors |= {key: array for key, (_, array) in added.items()}
+    file.tensors[f"{prefix}full.alpha"] = np.array(7, "f4")  # of no factors: without meaning
+    safetensors.numpy.save_file(start, tmp_path / "base.safetensors")
+    adapter = file.save(tmp_path / "adapter.safetensors")
+    fold_adapters(tmp_path / "base.safetensors", [adapter], weights=[-0.5], out=tmp_path / "out.safetensors")
+    folded = safetensors.numpy.load_file(tmp_path / "out.safetensors")
+    for _, (key, array) in added.items():
+        np.testing.assert_allclose(folded[key], start[key] - 0.5 * array, rtol=1e-6)
+    agree({Q: folded[f"{Q}.weight"]}, {Q: start[f"{Q}.weight"] - 0.5 * file.updates[Q]}, 1e-6)
+    assert folded["other.weight"].tobytes() == start["other.weight"].tobytes()
+    part = fold_adapter(start, adapter, skip=[f"{prefix}norm.*", "*.bias"])
+    assert all(part[key] is start[key] for key in ("norm.weight", "norm.bias", f"{Q}.bias"))
+    refused(
+        lambda: stack_adapters([adapter], weights=[2], normalize=False),
+        "differences in full (diff, diff_b, w_norm, b_norm) are no pairs of factors",
+        "can only be given back alone, at weight 1, or folded into its base",
+    )
+    assert len(stack_adapters([adapter]).result.differences) == len(added)
+
+
+def test_a_file_of_differences_alone_is_an_adapter(tmp_path: Path) -> None:
+    start = {"a.b.weight": np.ones((2, 3), "f4"), "n.weight": np.ones(3, "f4")}
+    tensors = {"lycoris_a_b.diff": np.full((2, 3), 2, "f4"), "lycoris_n.w_norm": np.full(3, 3, "f4")}
+    safetensors.numpy.save_file(tensors, tmp_path / "full.safetensors")
+    assert is_adapter(tmp_path / "full.safetensors")
+    adapter = Adapter.read(tmp_path / "full.safetensors")
+    assert adapter.facts() == {"family": "LyCORIS", "modules": 0, "rank": "none", "scale": "none", "differences": 2}
+    folded = fold_adapter(start, adapter, weight=0.5)
+    assert (folded["a.b.weight"] == 2).all()
+    assert (folded["n.weight"] == 2.5).all()
+    refused(lambda: fold_adapter({"n.weight": np.ones(4, "f4")}, adapter), "it lacks 'lycoris_a_b.weight'", "(3,)")
+    twice = {"a.diff": np.ones(2, "f4"), "a.w_norm": np.ones(2, "f4")}
+    refused(lambda: Adapter(twice), "'a.w_norm' is the second difference of 'a.weight'")
 
 
 def test_a_sum_does_not_replace_the_file_of_a_member(tmp_path: Path) -> None:

@@ -101,6 +101,9 @@ PAIR = (np.ones((2, 4), np.float32), np.ones((4, 2), np.float32))
         (("lora_unet_fc.oft_blocks", "lora_unet_fc.rescale"), "not linear in their factors .OFT, IA3"),
         (("lora_unet_fc.on_input", "lora_unet_fc.weight"), "not linear in their factors .OFT, IA3"),
         (("lycoris_fc.a1.weight", "lycoris_fc.b1.weight"), "not linear in their factors .OFT, IA3"),
+        (("fc.A", "fc.B"), "factors of a low rank .'fc.A' and its B"),
+        (("fc.b.weight", "fc.a.weight"), "factors of a low rank .'fc.a.weight' and its B"),
+        (("fc.lora_left", "fc.lora_right"), "LoRA adapters .'fc.lora_left"),
         (("conv.weight_g", "conv.weight_v"), "a length and a direction"),
         (("conv.parametrizations.weight.original0", "conv.parametrizations.weight.original1"), "a length and a dir"),
     ],
@@ -111,6 +114,13 @@ def test_factors_are_not_averaged_apart(names: tuple[str, str], says: str) -> No
         weighted_mean([member, member])
     kept = weighted_mean([{**member, "w": np.ones(1)}] * 2, skip=list(names))
     assert kept.result["w"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("shapes", [((4, 4), (4, 4)), ((4, 2), (4, 2)), ((4,), (4,)), ((6, 4), (8, 4))])
+def test_a_and_b_that_make_no_product_of_low_rank_are_blended(shapes: tuple[tuple[int, ...], ...]) -> None:
+    """State-space models have parameters of these names."""
+    member = {f"ssm.{name}": np.ones(shape, np.float32) for name, shape in zip("AB", shapes, strict=True)}
+    assert set(weighted_mean([member, member]).result) == {"ssm.A", "ssm.B"}
 
 
 def test_8_bit_floats_without_scales_are_blended_as_they_are() -> None:

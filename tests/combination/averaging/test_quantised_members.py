@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 import kofn
-from kofn.combination import merge_recipe, permute, preview_merge, slerp, task_arithmetic, ties, weighted_mean
+from kofn.combination import (
+    merge_recipe,
+    permute,
+    preview_merge,
+    slerp,
+    task_arithmetic,
+    ties,
+    weighted_mean,
+)
 from kofn.core.checks import FailureError, InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
@@ -392,6 +400,9 @@ def test_a_copied_weight_is_copied_with_its_own_scale(tmp_path: Path) -> None:
         ({"fc.weight": np.ones((2, 32), np.int8), "fc.weight_scale": np.ones((2, 2))}, "packed 4-bit codes"),
         ({"up_blocks": np.ones(4, np.uint8), "up_scales": np.ones(4, np.uint8)}, "MXFP4"),
         ({"fc.weight": np.ones(4, F8), "fc.input_scale": np.ones(1)}, "'fc.weight' has no scale of its own"),
+        ({"fc.weight": np.ones(4, F8), "fc.weight_scales": np.ones(1)}, "'fc.weight_scales' is a scale"),
+        ({"fc.weight._data": np.ones(4, F8), "fc.weight._scale": np.ones(1)}, "'fc.weight._scale' is a scale"),
+        ({"fc.weight": np.ones(4, np.int8), "fc.weight_scales": np.ones(1)}, "'fc.weight' has no scale of its own"),
         ({"fc.weight": np.ones(4), "fc.weight_scale": np.ones(1), "w": np.ones(2, F8), "w_scale": np.ones(1)}, "lone"),
     ],
 )

@@ -97,6 +97,9 @@ def value_of(folder: Path, text: str) -> float:
         ("{merge_method: ties, base_model: @/base, models: [{model: @/A, parameters: {weight: 1}}, "
          "{model: @/B, parameters: {weight: -.4}}], parameters: {normalize: false}}", -1.2),
         ("{merge_method: slerp, base_model: @/A, models: [{model: @/B}], parameters: {t: .25}}", 1.5),
+        # Nothing beside the base is no change to it.
+        ("{merge_method: ties, base_model: @/B, models: [{model: @/B}], parameters: {normalize: true}}", 3.0),
+        ("{merge_method: task_arithmetic, base_model: @/B, models: [{model: @/B, parameters: {weight: 0.4}}]}", 3.0),
         ("{merge_method: linear, models: [{model: @/A, parameters: {weight: 1, density: .3}}, "
          "{model: @/B, parameters: {weight: 1}}], parameters: {lambda: 2, t: 1, rescale: true}}", 2.0),
         ("{merge_method: task_arithmetic, base_model: {model: {path: @/base}}, name: mine, "
@@ -105,6 +108,12 @@ def value_of(folder: Path, text: str) -> float:
 )  # fmt: skip
 def test_small_recipes_have_the_value_that_they_have_there(one: Path, recipe: str, value: float) -> None:
     assert value_of(one, recipe) == pytest.approx(value, rel=1e-6)
+
+
+def test_a_recipe_of_the_base_alone_says_so(one: Path) -> None:
+    (one / "r.yaml").write_text(f"merge_method: ties\nbase_model: {one}/B\nmodels: [{{model: {one}/B}}]\n")
+    warnings = merge_recipe(one / "r.yaml").info["warnings"]
+    assert "no model is listed beside the base, which is given back as it is" in warnings
 
 
 def test_a_sparse_change_is_not_divided_where_the_recipe_says_so(one: Path) -> None:
@@ -398,7 +407,7 @@ A = "{model: @/A, parameters: {weight: 1}}"
             "a slice has no key 'merge_method'; mergekit ignores it; take it out",
         ),
         ("{merge_method: linear, models: [" + A + ", " + A + "]}", "'@/A' is listed twice; list it once, with the sum"),
-        ("{merge_method: ties, base_model: @/A, models: [{model: @/A}]}", "no model is listed beside the base"),
+        ("{merge_method: sce, base_model: @/A, models: [{model: @/A}]}", "no model is listed beside the base"),
         (
             "{merge_method: linear, models: [" + A + "], parameters: {normalize: 2}}",
             "x: normalize: 2 is neither true nor false",

@@ -12,6 +12,7 @@ import safetensors.numpy
 from adapter_files import FILES, kohya, lokr, mlx, peft, torchtune
 from lora import refused
 
+from kofn.combination import fold_adapter
 from kofn.core.checks import FailureError, InputError
 from kofn.io.adapter_families import FAMILIES, Saved, family_of
 from kofn.io.adapter_families._peft import config_of
@@ -42,9 +43,6 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "OFT": ({**PAIR, "lora_unet_k.oft_blocks": A}, "'lora_unet_k.oft_blocks' is an orthogonal rotation (OFT, BOFT)"),
     "IA3": ({**PAIR, "lora_unet_k.on_input": A}, "a rescaling of activations (IA3)"),
     "GLoRA": ({**PAIR, "lora_unet_k.a1.weight": A}, "GLoRA, whose update depends on the weight"),
-    "full": ({**PAIR, "lora_unet_k.diff": A}, "a difference in full (LyCORIS full)"),
-    "bias": ({**PAIR, "lora_unet_q.diff_b": A}, "a difference in full (LyCORIS full)"),
-    "norm": ({**LOHA, "n.w_norm": A}, "a difference of a norm (LyCORIS norm)"),
     "T-LoRA": ({**PAIR, "lora_unet_k.lambda_layer": A}, "T-LoRA, whose rank depends on the time"),
     "OFT alone": ({"lora_unet_k.oft_blocks": A}, "'lora_unet_k.oft_blocks' is an orthogonal rotation (OFT, BOFT)"),
     "another name": ({**PAIR, "lora_unet_q.bias": A}, "'lora_unet_q.bias' is of no known LoRA form of kohya"),
@@ -227,3 +225,18 @@ def test_numbers_of_hundreds_of_digits_are_cut(key: str) -> None:
         Adapter(tensors, {"r": 2, "lora_alpha": 4, key: int("9" * 401)})
     assert "999 ..." in str(caught.value)
     assert len(str(caught.value)) < 300
+
+
+def test_an_mlx_adapter_in_full_holds_the_model_s_own_tensors(tmp_path: Path) -> None:
+    tensors = {"layers.1.q.weight": np.ones((2, 3), "f4"), "layers.1.norm.weight": np.ones(3, "f4")}
+    safetensors.numpy.save_file(tensors, tmp_path / "adapters.safetensors")
+    (tmp_path / CONFIG).write_text(json.dumps({"fine_tune_type": "full", "num_layers": 1, "lora_parameters": {}}))
+    adapter = Adapter.read(tmp_path)
+    assert adapter.facts() == {"family": "MLX", "modules": 0, "rank": "none", "scale": "none", "full": 2}
+    folded = fold_adapter({**{name: 3 * array for name, array in tensors.items()}, "x": A}, adapter, weight=0.5)
+    assert all((folded[name] == 2).all() for name in tensors)
+    assert folded["x"] is A
+    refused(
+        lambda: fold_adapter({"x": A}, adapter, weight=0.5),
+        "it lacks 'layers.1.norm.weight'; it lacks 'layers.1.q.weight'",
+    )

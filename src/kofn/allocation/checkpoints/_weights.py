@@ -18,8 +18,9 @@ from kofn.allocation.checkpoints import _kernels
 from kofn.core.arrays import Singles
 from kofn.core.checks import InputError, nearest, shown
 from kofn.io.companions import CONFIG, QUANTISATION, read_config
-from kofn.io.quantised import NARROW, scale_of, unread_format
+from kofn.io.quantised import NARROW, scale_of
 from kofn.io.tensors import CODES, Checkpoint, LazyTensor
+from kofn.io.unread_formats import unread_format
 
 # Weights that are read at a time.
 BLOCK = 1 << 20

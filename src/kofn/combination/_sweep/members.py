@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.combination._sweep.factors import refuse_parts
 from kofn.combination._sweep.quantised import unpacked
 from kofn.combination._sweep.tied import without_copies
 from kofn.combination._sweep.token_rows import Patched
@@ -225,7 +226,7 @@ def open_members(
     mappings[0] = _with_others(mappings[0], sources[::-1] if origin is not None else sources, skipped)
     _refuse_mismatch(mappings, labels, skipped)
     if len(mappings) > 1 or origin is not None:
-        _refuse_parts([name for name in mappings[0] if name not in skipped])
+        refuse_parts({name: tensor for name, tensor in mappings[0].items() if name not in skipped})
     skipped &= mappings[0].keys()
     if len(skipped) == len(mappings[0]):
         raise InputError("only and skip leave no tensor to blend; give patterns that match fewer names")
@@ -339,53 +340,6 @@ def _with_others(
     if isinstance(first, Checkpoint):
         return first.extended({name: tensor for name, tensor in extra.items() if isinstance(tensor, LazyTensor)})
     return {**first, **extra}
-
-
-# Tensors of which several make one weight, by the ends of their names: to blend each apart does not blend the weight.
-_PARTS = (
-    (
-        re.compile(r"(^|\.)lora_(embedding_)?A(\.|$)"),
-        "LoRA adapters",
-        "stack_adapters, or reduce_adapters for a rank of your own; those of a recipe outside it, kofn combine A B "
-        "--weights 0.3,0.7",
-    ),
-    (
-        re.compile(
-            r"(lora_down\.weight|lora\.down\.weight|lora_linear_layer\.down\.weight|lora_a(\.weight)?)$", re.IGNORECASE
-        ),
-        "LoRA adapters of another trainer than PEFT",
-        "stack_adapters, which adds their updates",
-    ),
-    (
-        re.compile(r"(hada_w1_a|lokr_w1(_a)?|lokr_w2(_a)?)$"),
-        "adapters whose products are not linear in their factors (LyCORIS)",
-        "stack_adapters, which adds their updates",
-    ),
-    (
-        re.compile(
-            r"(oft_blocks|oft_diag|oft_R(\.weight)?|boft_R|on_input|ia3_l|lambda_layer|vera_lambda_[bd]|"
-            r"^(lora|lycoris)_\w+\.(a1|a2|b1|b2|bm)\.weight)$"
-        ),
-        "adapters whose updates are not linear in their factors (OFT, IA3, GLoRA and the like)",
-        "the weights that each is folded into by its own trainer",
-    ),
-    (
-        re.compile(r"(weight_g|parametrizations\.weight\.original0)$"),
-        "weights kept as a length and a direction (weight normalisation)",
-        "remove the parametrisation first, torch.nn.utils.remove_weight_norm",
-    ),
-)
-
-
-def _refuse_parts(names: Sequence[str]) -> None:
-    """Refuse factors of products."""
-    for pattern, kind, remedy in _PARTS:
-        factor = next((name for name in names if pattern.search(name)), None)
-        if factor is not None:
-            raise InputError(
-                f"members are {kind} ({factor!r}): blending the factors apart does not blend their product; "
-                f"use {remedy}"
-            )
 
 
 def _refuse_quantised_rows(tokens: Vocabulary, schemes: Mapping[str, Scheme]) -> None:

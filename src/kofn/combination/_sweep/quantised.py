@@ -15,14 +15,22 @@ from numpy.typing import NDArray
 
 from kofn.core.checks import InputError
 from kofn.io.companions import CONFIG, QUANTISATION, read_config
-from kofn.io.quantised import ACTIVATION, NARROW, Dequantised, Scheme, requantise, schemes_of, unread_format
+from kofn.io.quantised import (
+    ACTIVATION,
+    NARROW,
+    Dequantised,
+    Scheme,
+    requantise,
+    schemes_of,
+)
 from kofn.io.tensors import Checkpoint
+from kofn.io.unread_formats import unread_codes, unread_format
 
 if TYPE_CHECKING:
     from kofn.combination._sweep.members import Pool, Tensor
 
     Tensors = Mapping[str, Tensor]
-_SCALE = re.compile(r"((weight|input)_scale(_inv)?|scale_(weight|input)|\.scale_inv|\.SCB)$")
+_SCALE = re.compile(r"((weight|input)_scales?(_inv)?|scale_(weight|input)|\.scale_inv|\.SCB|\._scale)$")
 _EMPTY_MARKER = "scaled_fp8"  # ComfyUI's mark of a file, which holds no weight
 
 
@@ -62,7 +70,9 @@ def unpacked(
         alone: one member is given back as it is, so that forms of storage that are not read may pass.
     """
     for label, source in () if alone else zip(labels, sources, strict=True):
-        unread = unread_format([name for name in source if name not in skipped])
+        blended = {name: tensor for name, tensor in source.items() if name not in skipped}
+        folder = source.path if isinstance(source, Checkpoint) else None
+        unread = unread_format(list(blended)) or unread_codes(blended, folder)
         if unread is not None:
             raise InputError(
                 f"{label} is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights "

@@ -80,7 +80,7 @@ def untying_text(tie: Tie, labels: Sequence[str]) -> str:
 def _tables(adapter: Adapter) -> dict[str, list[str]]:
     """What an adapter trained of embeddings ("embedding") and heads ("head"): modules with factors, and tensors."""
     out: dict[str, list[str]] = {}
-    for name in (*adapter.pairs, *adapter.full, *adapter.rows):
+    for name in (*adapter.pairs, *adapter.full, *adapter.rows, *adapter.differences):
         plain = unwrapped(f"{name}.weight" if name in adapter.pairs else name)
         kind = "embedding" if EMBEDDING.search(plain) else "head" if _is_head(plain) else None
         if kind is not None:
@@ -97,7 +97,7 @@ def _without(adapter: Adapter, left_out: frozenset[str]) -> Adapter:
     if not left_out:
         return adapter
     out = copy.copy(adapter)
-    for word in ("pairs", "full", "rows"):
+    for word in ("pairs", "full", "rows", "differences"):
         own: Mapping[str, Any] = getattr(adapter, word)
         setattr(out, word, {name: value for name, value in own.items() if name not in left_out})
     return out

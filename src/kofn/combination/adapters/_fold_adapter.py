@@ -6,7 +6,7 @@ import itertools
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,14 @@ from kofn.combination._sweep.untying import parted, untying_text, without_unread
 from kofn.combination._sweep.vocabulary import resized
 from kofn.combination.adapters._fold_changes import folding_of, left_out_of
 from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row_blocks
-from kofn.combination.adapters._fold_tables import Folding, array_of, with_templates_of
+from kofn.combination.adapters._fold_tables import (
+    Folding,
+    array_of,
+    refuse_packed,
+    refuse_quantised,
+    refuse_whole_numbers,
+    with_templates_of,
+)
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
@@ -31,7 +38,6 @@ from kofn.core.helpers import helper
 from kofn.engines.threads import cores
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions, first_config, untied
-from kofn.io.quantised import scale_of, unread_format
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, LazyArrays, LazyTensor, TensorSpec
 
@@ -336,7 +342,7 @@ def open_fold(
     odd = next((name for name in source if not isinstance(name, str)), None)
     if odd is not None:
         raise InputError(f"base: {checks.shown(odd)} is no name of a tensor; give a mapping name -> array")
-    _refuse_packed(source)
+    refuse_packed(source)
     left_out = left_out_of(members, only, skip)
     members, unread = without_unread(members, source)
     source, members, tie, joint = parted(source, given := members, left_out)
@@ -351,7 +357,8 @@ def open_fold(
         folding.notes.append(untying_text(tie, apart))
     touched = dict.fromkeys([*folding.changes, *folding.shapes])
     if pool is None:
-        _refuse_quantised(source, touched)
+        refuse_quantised(source, touched)
+    refuse_whole_numbers(tensors, touched)
     in_memory = pool is None and not isinstance(source, Checkpoint)
     specs = {}
     for name in touched if in_memory else tensors:
@@ -371,28 +378,3 @@ def _weights(weights: Sequence[float] | None, members: Sequence[Adapter]) -> lis
         if not checks.is_finite(weight):
             raise InputError(f"weight={checks.shown(weight)}: give a finite number")
     return [float(weight) for weight in used]
-
-
-def _refuse_packed(base: Mapping[str, Any]) -> None:
-    """Refuse weights in a form of another library, whose shapes are not theirs."""
-    unread = unread_format(list(base))
-    if unread is not None:
-        raise InputError(
-            f"base is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights dequantised "
-            "with the library that made it, and fold into that"
-        )
-
-
-def _refuse_quantised(base: Mapping[str, Any], changes: Iterable[str]) -> None:
-    """Refuse weights that stand for others: an update would be added to their codes."""
-    for name in changes:
-        scale = scale_of(base, name)
-        if scale is not None:
-            raise InputError(
-                f"base is quantised ({name!r} beside {scale!r}), and an adapter adds to what its numbers stand for; "
-                "give dtype='bfloat16' (--dtype) to write the result without scales"
-            )
-        tensor = base[name]
-        dtype = tensor.dtype if isinstance(base, Checkpoint) else array_of(tensor).dtype
-        if dtype.kind in "iub":
-            raise InputError(f"base: {name!r} holds {dtype}, to which no update can be added; give a base of floats")

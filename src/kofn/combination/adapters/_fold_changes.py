@@ -73,7 +73,7 @@ def left_out_of(
     adapters: Sequence[Adapter], only: str | Sequence[str] | None, skip: str | Sequence[str] | None
 ) -> frozenset[str]:
     """The modules, and the tensors trained in full, that are left out; a pattern that matches none is refused."""
-    names = [name for adapter in adapters for name in (*adapter.pairs, *adapter.full, *adapter.rows)]
+    names = [name for each in adapters for name in (*each.pairs, *each.full, *each.rows, *each.differences)]
     known = {name: (name, unwrapped(name)) for name in names}
 
     def matched(word: str, pattern: str) -> set[str]:
@@ -130,7 +130,8 @@ class _OneAdapter:
         if self.weight != 1 and any(pair.magnitude is not None for pair in adapter.pairs.values()):
             raise InputError(f"weight={self.weight:g}: a DoRA adapter is folded whole, at weight 1, or not at all")
         pairs = {module: pair for module, pair in adapter.pairs.items() if module not in self.left_out}
-        self._find_wrapper([unwrapped(f"{module}.weight").removesuffix(".weight") for module in pairs])
+        stems = [unwrapped(f"{module}.weight").removesuffix(".weight") for module in pairs]
+        self._find_wrapper(stems or [name.rpartition(".")[0] for name in adapter.differences])
         self._take_full()
         experts = {module: pair for module, pair in pairs.items() if pair.kind == "experts"}
         for module, pair in pairs.items():
@@ -143,6 +144,7 @@ class _OneAdapter:
                 self.changes.setdefault(name, []).extend(changes)
                 if len(self.base[name].shape) == 3:
                     self.tall.add(name)
+        self._take_differences()
         self.modules = frozenset(pairs)
         self._refuse()
 
@@ -185,15 +187,11 @@ class _OneAdapter:
 
     def _take(self, module: str, pair: Pair) -> None:
         label = self.adapter.label
-        if pair.magnitude is not None and (pair.kind == "embedding" or pair.bias is not None):
+        table = pair.kind == "embedding" and not pair.on_inputs
+        if pair.magnitude is not None and (table or pair.bias is not None):
             raise InputError(f"{label}: DoRA on {module!r} ({pair.kind}) cannot be folded; merge it where trained")
         if pair.magnitude is None and DORA in self.adapter.family.nonlinear(self.adapter.saved):
             raise InputError(f"{label} is a DoRA adapter without the magnitudes of {module!r}; save the adapter again")
-        if pair.magnitude is not None and pair.magnitude.size != pair.out:
-            raise InputError(
-                f"{label}: DoRA on {module!r} has {pair.magnitude.size} magnitudes for {pair.out} rows; save the "
-                "adapter again"
-            )
         name = self._tensor(module, "weight")
         if name is None:
             self._take_apart(module, pair)
@@ -209,9 +207,18 @@ class _OneAdapter:
             wanted = (*pair.into, pair.out) if pair.kind == "embedding" else (pair.out, *pair.into)
             self.unlike.append(f"{name!r} is {shape}, the adapter's {wanted}")
             return
+        self._check_magnitude(module, pair, shape)
         self.changes[name] = [_low_rank(pair, self.weight, turned)]
         if pair.bias is not None:
             self._take_bias(module, pair.bias, self.weight * pair.scale)
+
+    def _check_magnitude(self, module: str, pair: Pair, shape: tuple[int, ...]) -> None:
+        extent = (shape[1] if len(shape) > 2 else math.prod(pair.into)) if pair.on_inputs else pair.out
+        if pair.magnitude is not None and pair.magnitude.size != extent:
+            raise InputError(
+                f"{self.adapter.label}: DoRA on {module!r} has {pair.magnitude.size} magnitudes for {extent} "
+                f"{'inputs' if pair.on_inputs else 'rows'}; save the adapter again"
+            )
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor of the base, with the rows that this adapter gives it."""
@@ -228,6 +235,20 @@ class _OneAdapter:
             self.unlike.append(f"{name!r} is {tuple(self.base[name].shape)}, the adapter's {bias.shape}")
         else:
             self.changes.setdefault(name, []).append(Shift(bias, scale))
+
+    def _take_differences(self) -> None:
+        """What is added to tensors as it is."""
+        for own, array in self.adapter.differences.items():
+            if own in self.left_out:
+                continue
+            module, _, leaf = own.rpartition(".")
+            name = self._tensor(module, leaf)
+            if name is None:
+                self.lacking.append(unwrapped(own))
+            elif (shape := self._shape(name)) != array.shape:
+                self.unlike.append(f"{name!r} is {shape}, the adapter's {array.shape}")
+            else:
+                self.changes.setdefault(name, []).append(Shift(array, self.weight))
 
     def _take_apart(self, module: str, pair: Pair) -> None:
         """A module whose layer the base keeps in several, or together with others."""
@@ -344,4 +365,4 @@ def _low_rank(pair: Pair, weight: float, turned: bool) -> LowRank:
         return (right.T, left.T) if turned else (left, right)
 
     magnitude = None if pair.magnitude is None else pair.magnitude.astype(np.float64).reshape(-1)
-    return LowRank(factors, magnitude, int(turned))
+    return LowRank(factors, magnitude, int(turned != pair.on_inputs))

@@ -49,6 +49,7 @@ _FLUX = (
     (r"single_blocks_(\d+)_modulation_lin", r"single_transformer_blocks_\1_{}", ("norm_linear",)),
 )
 _LDM = re.compile(r"(input|middle|output)_blocks?[._]\d")
+_TORCHTUNE = re.compile(r"layers\.\d+\.(attn\.(([qkv]|output)_proj)|mlp\.w[123])\.")
 _UNET = re.compile(r"(down|up)_blocks[._]\d|mid_block[._]")
 
 
@@ -259,6 +260,11 @@ def other_names(base: Mapping[str, Any], lacking: Sequence[str]) -> str | None:
         return (
             "the adapter has the names of a single file of Stable Diffusion, the base diffusers': fold into the single "
             "file that it was trained on"
+        )
+    if any(map(_TORCHTUNE.search, lacking)) and any(".self_attn." in name for name in base):
+        return (
+            "the adapter has torchtune's names and the base those of transformers, where rows of queries and keys are "
+            "in another order: give the adapter_model.safetensors that torchtune saves beside, in PEFT's form"
         )
     joint, apart = re.compile(r"[._]?qkv(_proj)?[._]|in_proj_"), re.compile(r"(^|[._])(to_q|q_proj|query)[._]")
     for ours, theirs, form in ((joint, apart, "apart"), (apart, joint, "in one")):

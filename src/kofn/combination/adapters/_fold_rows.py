@@ -94,7 +94,9 @@ class LowRank:
         part = wide[low - rows.start : high - rows.start]
         part += np.matmul(left[low - start : high - start], right, out=scratch.array("spare", part.shape, np.float64))
         if self.magnitude is not None and self.whole:
-            wide *= self.magnitude / np.linalg.norm(wide, axis=0)
+            # The columns of a convolution are those of every input's kernel.
+            inputs = wide.reshape(len(wide), len(self.magnitude), -1)
+            inputs *= (self.magnitude / np.sqrt(np.square(inputs).sum((0, 2))))[:, None]
         elif self.magnitude is not None:
             wide *= (self.magnitude[rows] / np.linalg.norm(wide, axis=1))[:, None]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter
 from kofn.io.companions import first_config, read_chat_template, read_eos_token, with_chat_template
 from kofn.io.module_names import unwrapped
+from kofn.io.quantised import scale_of
 from kofn.io.tensors import Checkpoint
 from kofn.io.torch_arrays import from_torch, is_torch
+from kofn.io.unread_formats import unread_codes, unread_format
 from kofn.io.vocabulary import Tokens, read_tokens
 
 Files = Mapping[str, Path | bytes]
@@ -226,3 +228,34 @@ def with_templates_of(
                 "generation_config.json, to the adapter's where it was trained to stop there"
             )
     return files, notes
+
+
+def refuse_packed(base: Mapping[str, Any]) -> None:
+    """Refuse weights in a form of another library, whose shapes are not theirs."""
+    stored = base if isinstance(base, Checkpoint) else {}
+    unread = unread_format(list(base)) or unread_codes(stored, getattr(base, "path", None))
+    if unread is not None:
+        raise InputError(
+            f"base is quantised in a form that is not read ({unread[0]!r}: {unread[1]}); write its weights dequantised "
+            "with the library that made it, and fold into that"
+        )
+
+
+def refuse_quantised(base: Mapping[str, Any], changes: Iterable[str]) -> None:
+    """Refuse weights that stand for others: an update would be added to their codes."""
+    for name in changes:
+        scale = scale_of(base, name)
+        if scale is not None:
+            raise InputError(
+                f"base is quantised ({name!r} beside {scale!r}), and an adapter adds to what its numbers stand for; "
+                "give dtype='bfloat16' (--dtype) to write the result without scales"
+            )
+
+
+def refuse_whole_numbers(tensors: Mapping[str, Any], changes: Iterable[str]) -> None:
+    """Refuse codes and counters, to which no update can be added."""
+    for name in changes:
+        tensor = tensors[name]
+        dtype = tensor.dtype if hasattr(tensor, "read") else array_of(tensor).dtype
+        if dtype.kind in "iub":
+            raise InputError(f"base: {name!r} holds {dtype}, to which no update can be added; give a base of floats")

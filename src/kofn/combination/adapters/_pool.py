@@ -21,7 +21,7 @@ from kofn.combination.adapters._stacks import is_half
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
-from kofn.io.adapter_families import Family
+from kofn.io.adapter_families import FOLDED, Family
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import unwrapped
@@ -216,7 +216,8 @@ def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool
     """Refuse adapters that cannot be summed, listing all differences in shapes, dtypes and settings at once."""
     for label, member in zip(labels, members, strict=True):
         if reasons := member.nonlinear():
-            raise InputError(f"{label}: {reasons[0]}; such an adapter can only be given back alone, at weight 1")
+            fold = ", or folded into its base" if set(reasons) <= set(FOLDED) else ""
+            raise InputError(f"{label}: {reasons[0]}; such an adapter can only be given back alone, at weight 1{fold}")
     differences: list[str] = []
     bases = [member.family.trained_on(member.saved) for member in members]
     first_base: dict[str, str] = {}

@@ -64,7 +64,7 @@ def stack_adapters(
     Raises:
         InputError: several members of which one is DoRA or another variant whose update is not linear in the factors,
             or was trained on a changed base; other shapes, dtypes or base models; full tensors that cannot be averaged;
-            tensors of no known form (OFT, IA3, differences in full); modules of two families that do not correspond.
+            tensors of no known form (OFT, IA3); modules of two families that do not correspond.
         FailureError: a damaged file, a full disk.
 
     Time O((in + out) R^2) a module, R the sum of the ranks, and O(in out R) where that is less, nearly all of it for

@@ -226,10 +226,16 @@ def _columns(piece: _Slice, method: str) -> tuple[list[_Source], _Source | None]
 def _padded(
     columns: Sequence[tuple[list[_Source], _Source | None]], method: str
 ) -> list[tuple[list[_Source], _Source | None]]:
-    """The sources of all slices, as many in each: a model of weight zero stands where a slice has fewer."""
+    """The sources of all slices, as many in each: a model of weight zero stands where a slice has fewer.
+
+    Where no slice has any, the base stands beside itself, from which it differs by nothing: mergekit gives it back.
+    """
     counts = {len(members) for members, _ in columns}
     if counts == {0}:
-        raise InputError("no model is listed beside the base, so nothing is merged; list one")
+        if not METHODS[method].pads:
+            raise InputError("no model is listed beside the base, so nothing is merged; list one")
+        own = [base for _, base in columns if base is not None]
+        return [([dataclasses.replace(base, parameters={"weight": 1})], base) for base in own]
     if len(counts) > 1 and not METHODS[method].pads:
         raise InputError(f"slices have {sorted(counts)} models beside the base; {method} takes as many in every slice")
     padded = []
@@ -255,6 +261,11 @@ class _Reading:
 
     def notes(self) -> tuple[str, ...]:
         """What is said of the recipe as a whole."""
+        pairs = zip(self.slices, self.members, strict=True)
+        if METHODS[self.method].pads and all(
+            source.model == piece.base for piece, members in pairs for source in members
+        ):
+            return ("no model is listed beside the base, which is given back as it is",)
         scopes = [self.parameters, *(piece.parameters for piece in self.slices)]
         scopes += [source.parameters for members in self.members for source in members]
         shares = settings_asked(self.method).intersection(SHARES)

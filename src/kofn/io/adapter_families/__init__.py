@@ -6,6 +6,7 @@ from kofn.core.checks import InputError
 from kofn.io.adapter_families._diffusers import Diffusers
 from kofn.io.adapter_families._family import (
     CONFIG,
+    DIFFERENCES,
     DORA,
     EXPERTS,
     FOLDED,
@@ -23,6 +24,7 @@ from kofn.io.adapter_families._torchtune import Torchtune
 
 __all__ = [
     "CONFIG",
+    "DIFFERENCES",
     "DORA",
     "EXPERTS",
     "FAMILIES",

@@ -13,14 +13,15 @@ from typing import Any
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError
-from kofn.io.adapter_families._family import Family, Parts, Saved, alpha_of, matching, refuse_stranger
+from kofn.io.adapter_families._family import Family, Parts, Saved, alpha_of, differences_of, matching, refuse_stranger
 from kofn.io.adapter_families._peft import DIFFUSERS, check_settings, patterns, scale_of, spelt_by_diffusers, variants
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 
 _NAME = re.compile(
     r"(?P<module>.+?)(?P<spelling>_lora|\.lora|\.lora_linear_layer)\.(?P<way>down|up)\.weight"
-    r"|(?P<peft>.+?)\.(lora_(?P<half>[AB])\.weight|(?P<magnitude>lora_magnitude_vector)(\.weight)?)"
+    r"|(?P<peft>.+?)\.(lora_(?P<half>[AB])\.weight|lora_B\.(?P<bias>bias)|"
+    r"(?P<magnitude>lora_magnitude_vector)(\.weight)?)"
 )
 _OLD = re.compile(r".+?(_lora|\.lora|\.lora_linear_layer)\.(down|up)\.weight")
 _ALPHA = re.compile(r"(?P<module>.+?)(_lora|\.lora|\.lora_linear_layer|\.lora_A)?(\.down)?(\.weight)?\.alpha")
@@ -43,12 +44,13 @@ class Diffusers(Family):
         modules: dict[str, dict[str, Array]] = {}
         names: dict[str, dict[str, str]] = {}
         alphas: dict[str, Array] = {}
-        for name, array in saved.tensors.items():
+        differences, factors = differences_of(saved)
+        for name, array in factors.tensors.items():
             if match := _ALPHA.fullmatch(name):
                 alphas[_current(match["module"])] = array
             elif match := _NAME.fullmatch(name):
                 module = match["peft"] or _current(match["module"], match["spelling"])
-                part = match["half"] or match["magnitude"] or {"down": "A", "up": "B"}[match["way"]]
+                part = match["half"] or match["bias"] or match["magnitude"] or {"down": "A", "up": "B"}[match["way"]]
                 modules.setdefault(module, {})[part] = array
                 names.setdefault(module, {})[part] = name
             else:
@@ -69,8 +71,10 @@ class Diffusers(Family):
             if own:
                 check_settings(own, saved.label)
                 scale = scale_of(own, module.removeprefix(part), rank, saved.label)
-            pairs[module] = Pair.of(module, A, B, scale, kind, magnitude=parts.get("lora_magnitude_vector"))
-        return Parts(pairs, {}, {module: (own["A"], own["B"]) for module, own in names.items()})
+            extras = parts.get("bias"), parts.get("lora_magnitude_vector")
+            pairs[module] = Pair.of(module, A, B, scale, kind, *extras)
+        spellings = {module: (own["A"], own["B"]) for module, own in names.items()}
+        return Parts(pairs, {}, spellings, differences=differences)
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
         self.refuse_parts(parts)

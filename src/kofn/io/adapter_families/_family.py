@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,19 +16,22 @@ from kofn.core.checks import InputError, is_finite, shown
 from kofn.io.low_rank import Pair
 
 CONFIG = "adapter_config.json"
-DORA = "DoRA rescales the rows of base + B @ A, which is not linear in the factors"
+DORA = "DoRA rescales the rows or columns of base + B @ A, which is not linear in the factors"
 EXPERTS = "factors of bare parameters (target_parameters) hold several experts in one"
 ROWS = "rows of single tokens are trained in full (trainable_token_indices), which are not added up"
+DIFFERENCES = "differences in full (diff, diff_b, w_norm, b_norm) are no pairs of factors, and are not added up"
 # Reasons why adapters are not added to one another, each of which can be folded into its base.
-FOLDED = (DORA, EXPERTS, ROWS)
+FOLDED = (DORA, EXPERTS, ROWS, DIFFERENCES)
+
+# What LyCORIS and tools that extract adapters add to a weight or bias as it is, of norms among others.
+DIFFERENCE = re.compile(r"(?P<module>.+)\.(?P<part>diff|diff_b|w_norm|b_norm)")
+_LEAVES = {"diff": "weight", "w_norm": "weight", "diff_b": "bias", "b_norm": "bias"}
 
 # Parametrisations that are no sum of products of factors beside an unchanged weight, by the ends of their names.
 _OTHERS = (
     (re.compile(r"(^|\.)(oft_blocks|oft_diag|oft_R|boft_R|boft_s)(\.|$)"), "an orthogonal rotation (OFT, BOFT)"),
     (re.compile(r"(^|\.)(on_input|ia3_l)(\.|$)"), "a rescaling of activations (IA3)"),
     (re.compile(r"(^|\.)(a1|a2|b1|b2|bm)\.weight$"), "GLoRA, whose update depends on the weight"),
-    (re.compile(r"(^|\.)(diff|diff_b)$"), "a difference in full (LyCORIS full)"),
-    (re.compile(r"(^|\.)(w_norm|b_norm)$"), "a difference of a norm (LyCORIS norm)"),
     (re.compile(r"(^|\.)(lambda_layer|p_layer\.weight|q_layer\.weight)$"), "T-LoRA, whose rank depends on the time"),
     (re.compile(r"(^|\.)lora_[AB]\.\d+$"), "DyLoRA, whose ranks are several in one"),
     (re.compile(r"(^|\.)(vera_lambda_[bd])$"), "VeRA, whose factors are drawn and not saved"),
@@ -61,12 +64,14 @@ class Parts:
         full: name -> tensor that is trained in full.
         spellings: module -> names of A and B, where the family has several.
         rows: name -> numbers of single rows that are trained in full, and their values.
+        differences: name -> what is added to that tensor as it is.
     """
 
     pairs: dict[str, Pair]
     full: dict[str, Array] = field(default_factory=dict)
     spellings: dict[str, tuple[str, str]] = field(default_factory=dict)
     rows: dict[str, tuple[NDArray[np.int64], Array]] = field(default_factory=dict)
+    differences: dict[str, Array] = field(default_factory=dict)
 
 
 class Family(ABC):
@@ -117,6 +122,29 @@ class Family(ABC):
                     f"{pair.module!r} has a pair of kind {extra!r}, which adapters of {self.name} do not hold; use "
                     "format='peft', or fold each adapter into its base"
                 )
+
+
+def differences_of(saved: Saved) -> tuple[dict[str, Array], Saved]:
+    """Name -> what is added to that tensor of the base as it is, and what else is saved.
+
+    Raises:
+        InputError: two differences of one tensor.
+    """
+    differences: dict[str, Array] = {}
+    others: dict[str, Array] = {}
+    for name, array in saved.tensors.items():
+        match = DIFFERENCE.fullmatch(name)
+        if match is None:
+            others[name] = array
+            continue
+        own = f"{match['module']}.{_LEAVES[match['part']]}"
+        if own in differences:
+            raise InputError(f"{saved.label}: {name!r} is the second difference of {own!r}; save the adapter again")
+        differences[own] = array
+    # Whoever writes differences may write an alpha beside them, which scales factors alone.
+    factored = {n.removesuffix(".weight").rpartition(".")[0] for n in others if not n.endswith(".alpha")}
+    alone = {f"{stem}.alpha" for own in differences if (stem := own.rpartition(".")[0]) not in factored}
+    return differences, replace(saved, tensors={name: array for name, array in others.items() if name not in alone})
 
 
 def gather(saved: Saved, family: str, pattern: re.Pattern[str]) -> dict[str, dict[str, Array]]:

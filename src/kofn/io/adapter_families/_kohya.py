@@ -4,19 +4,31 @@ The scale is `alpha / r`, 1 without an alpha. LoHa is `(w1_a @ w1_b) * (w2_a @ w
 and w2 whole or a product; where both are whole there is no rank, and LyCORIS takes 1 for the scale. This is what its
 forward pass adds (its `merge_to` multiplies LoHa and LoKr by the scale twice). `lora_mid`, `hada_t1`, `hada_t2` and
 `lokr_t2` are cores of Tucker decompositions. Other factors of LoHa and LoKr flatten a convolution's kernel, whose shape
-only the base then has.
+only the base then has. Beside factors or alone, `diff`, `diff_b`, `w_norm` and `b_norm` are added to weights and biases
+as they are.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
-from kofn.io.adapter_families._family import Family, Parts, Saved, alpha_of, gather, matching, one_float_type
+from kofn.io.adapter_families._family import (
+    DIFFERENCE,
+    Family,
+    Parts,
+    Saved,
+    alpha_of,
+    differences_of,
+    gather,
+    matching,
+    one_float_type,
+)
 from kofn.io.adapter_families._peft import DIFFUSERS
 from kofn.io.low_rank import Factors, Pair, block, hadamard, kronecker, plain, tucker
 from kofn.io.module_names import PREFIX
@@ -32,7 +44,6 @@ _OWN_FILE = re.compile(r"sshs_|modelspec\.hash|ss_network_args")
 _NETWORK = {"ss_network_module": "networks.lora"}
 
 _DOWN, _UP = "lora_down.weight", "lora_up.weight"
-_ON_INPUTS = "dora_scale over the inputs rescales columns of base + B @ A, which is not linear in the factors"
 
 
 class Kohya(Family):
@@ -46,8 +57,12 @@ class Kohya(Family):
         return any(map(_LORA.fullmatch, saved.tensors)) and not any(map(_PRODUCT.fullmatch, saved.tensors))
 
     def read(self, saved: Saved) -> Parts:
-        modules = gather(saved, self.name, _FACTOR)
-        return Parts({module: product_pair(saved, module, parts) for module, parts in modules.items()})
+        differences, factors = differences_of(saved)
+        modules = gather(factors, self.name, _FACTOR)
+        pairs = {
+            module: _with_magnitude(product_pair(saved, module, parts), parts) for module, parts in modules.items()
+        }
+        return Parts(pairs, differences=differences)
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
         self.refuse_parts(parts)
@@ -62,18 +77,17 @@ class Kohya(Family):
     def trained_on(self, saved: Saved) -> str | None:
         return saved.metadata.get("ss_base_model_version")
 
-    def nonlinear(self, saved: Saved) -> list[str]:
-        scales = (array for name, array in saved.tensors.items() if name.endswith(".dora_scale"))
-        return [_ON_INPUTS] if any(map(_on_inputs, scales)) else []
-
 
 class Lycoris(Kohya):
-    """KohakuBlueleaf/LyCORIS: LoHa and LoKr, whose sums are saved as kohya's plain pairs."""
+    """KohakuBlueleaf/LyCORIS: LoHa and LoKr, whose sums are saved as kohya's plain pairs, and differences in full."""
 
     name = "LyCORIS"
 
     def owns(self, saved: Saved) -> bool:
-        return any(map(_PRODUCT.fullmatch, saved.tensors))
+        if any(map(_PRODUCT.fullmatch, saved.tensors)):
+            return True
+        differences = any(map(DIFFERENCE.fullmatch, saved.tensors))
+        return differences and all(DIFFERENCE.fullmatch(name) or name.endswith(".alpha") for name in saved.tensors)
 
     def read(self, saved: Saved) -> Parts:
         peft = next((name for name in saved.tensors if name.startswith(PREFIX)), None)
@@ -93,8 +107,13 @@ def _metadata(parts: Parts, first: Saved) -> dict[str, str]:
     return {key: own.get(key, value) for key, value in kept.items()}
 
 
-def _on_inputs(scale: Array) -> bool:
-    return scale.ndim > 1 and scale.shape[0] == 1 and scale.size > 1
+def _with_magnitude(pair: Pair, parts: Mapping[str, Array]) -> Pair:
+    """The pair with DoRA's magnitude, which LyCORIS has of the outputs or, of shape (1, in, 1...), of the inputs."""
+    scale = parts.get("dora_scale")
+    if scale is None:
+        return pair
+    on_inputs = scale.ndim > 1 and scale.shape[0] == 1 and scale.size > 1
+    return replace(pair, magnitude=scale.reshape(-1), on_inputs=on_inputs)
 
 
 def product_pair(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
@@ -122,17 +141,12 @@ def _scale(saved: Saved, module: str, parts: dict[str, Array], rank: int) -> flo
     return alpha / rank
 
 
-def _magnitude(parts: dict[str, Array]) -> Array | None:
-    scale = parts.get("dora_scale")
-    return None if scale is None else scale.reshape(-1)
-
-
 def _lora(saved: Saved, module: str, parts: dict[str, Array]) -> Pair:
     down, up, mid = parts.get(_DOWN), parts.get(_UP), parts.get("lora_mid.weight")
     if mid is None:
         A, B, kind = matching(saved, module, down, up, ("lora_down", "lora_up"))
         scale = _scale(saved, module, parts, A.shape[0])
-        return Pair.of(module, A, B, scale, kind, magnitude=_magnitude(parts))
+        return Pair.of(module, A, B, scale, kind)
     rows, columns = (_required(saved, module, parts, part) for part in (_DOWN, _UP))
     flat = rows.reshape(len(rows), -1), columns.reshape(len(columns), -1)
     return _derived(saved, module, parts, _tucker(saved, module, mid, flat[1], flat[0]), mid)
@@ -199,7 +213,7 @@ def _derived(
     divisor = factors.rank if rank is None else rank
     scale = _scale(saved, module, parts, divisor) if divisor else 1.0
     kind = "conv" if kernel else "linear"
-    return Pair(module, factors, scale, kind, into, stored[0].dtype, magnitude=_magnitude(parts))
+    return Pair(module, factors, scale, kind, into, stored[0].dtype)
 
 
 def _required(saved: Saved, module: str, parts: dict[str, Array], part: str) -> Array:

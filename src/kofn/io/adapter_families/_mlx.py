@@ -1,12 +1,14 @@
 """Adapters of mlx-lm: `adapters.safetensors` with `<module>.lora_a` (in, r) and `.lora_b` (r, out), transposed factors.
 
-The scale is `lora_parameters.scale` of `adapter_config.json`, not divided by the rank.
+The scale is `lora_parameters.scale` of `adapter_config.json`, not divided by the rank. DoRA's `m` is of the rows of the
+weight, a table's too. With `fine_tune_type: full` the tensors are the model's own, trained in full.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,11 @@ class Mlx(Family):
     kinds = frozenset({"linear", "embedding"})
 
     def owns(self, saved: Saved) -> bool:
-        return any(map(_FACTOR.fullmatch, saved.tensors))
+        return _in_full(saved.config) or any(map(_FACTOR.fullmatch, saved.tensors))
 
     def read(self, saved: Saved) -> Parts:
+        if _in_full(saved.config):
+            return Parts({}, dict(saved.tensors))
         pairs = {}
         for module, parts in gather(saved, self.name, _NAME).items():
             a, b = parts.get("lora_a"), parts.get("lora_b")
@@ -46,7 +50,8 @@ class Mlx(Family):
             if _EMBEDDING.search(module):
                 kind = "embedding"
             scale = _scale(saved.config, A.shape[0], saved.label)
-            pairs[module] = Pair.of(module, A, B, scale, kind, magnitude=parts.get("m"))
+            pair = Pair.of(module, A, B, scale, kind, magnitude=parts.get("m"))
+            pairs[module] = replace(pair, on_inputs=kind == "embedding")
         return Parts(pairs)
 
     def write(self, parts: Parts, members: Sequence[Saved]) -> Saved:
@@ -77,6 +82,8 @@ class Mlx(Family):
         return Saved(tensors, config, label="the sum")
 
     def check_config(self, config: Mapping[str, Any], label: str) -> None:
+        if _in_full(config):
+            return
         parameters = config.get("lora_parameters")
         if not isinstance(parameters, dict):
             raise InputError(f"{label}: {CONFIG} has lora_parameters={parameters!r}; it must hold rank and scale")
@@ -85,6 +92,10 @@ class Mlx(Family):
 
     def nonlinear(self, saved: Saved) -> list[str]:
         return [DORA] if saved.config.get("fine_tune_type") == "dora" else []
+
+
+def _in_full(config: Mapping[str, Any]) -> bool:
+    return config.get("fine_tune_type") == "full"
 
 
 def _turned(factor: Array | None) -> Array | None:

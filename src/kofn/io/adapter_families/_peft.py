@@ -25,7 +25,12 @@ _NAME = re.compile(
     r"(?P<module>.+?)\.(?:lora_(?P<linear>[AB])\.(?P<what>weight|bias)|lora_embedding_(?P<embedding>[AB])"
     r"|(?P<magnitude>lora_magnitude_vector)(?:\.weight)?)"
 )
-_FACTOR = re.compile(r"(?P<module>.+?)\.lora_([AB]\.weight|embedding_[AB])")
+_FACTOR = re.compile(r"(?P<module>.+?)\.lora_([AB](\.[^.]+)?\.weight|embedding_[AB](\.[^.]+)?)")
+# The name of an adapter, which a model's own state dict has and what PEFT saves has not.
+_INSIDE = re.compile(
+    r"(?P<lead>.+\.(lora_(embedding_)?[AB]|lora_magnitude_vector|(?P<saved>modules_to_save)))"
+    r"\.(?P<adapter>(?!weight$|bias$)[^.]+)(?P<end>(\.(weight|bias))?|(?(saved)(\..+)?))"
+)
 _ROWS = re.compile(r"(?P<module>.+?)\.token_adapter\.trainable_tokens_(?P<what>delta|original)(\.\w+)?")
 DIFFUSERS = "lora_adapter_metadata"  # diffusers' settings, in the metadata of files whose factors are spelt as PEFT's
 # Starts that leave the base model as it was; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) take part of it away.
@@ -84,6 +89,7 @@ class Peft(Family):
             return Parts(products, full)
         if kind != "LORA":
             raise InputError(f"{saved.label} is of type {kind!r}; {_way_out(kind)}")
+        saved = _without_name(saved)
         halves, full = _halves(saved)
         if not halves:
             raise InputError(f"{saved.label} holds no lora_A and lora_B; give LoRA adapters")
@@ -189,6 +195,28 @@ def named(pair: Pair) -> dict[str, Array]:
         return {f"{module}.lora_embedding_A": pair.A, f"{module}.lora_embedding_B": pair.B}
     out = {f"{module}.lora_A.weight": pair.A, f"{module}.lora_B.weight": pair.B}
     return out if pair.bias is None else {**out, f"{module}.lora_B.bias": pair.bias}
+
+
+def _without_name(saved: Saved) -> Saved:
+    """The tensors without an adapter's name inside theirs.
+
+    Raises:
+        InputError: several adapters in one.
+    """
+    inside = {name: match for name in saved.tensors if (match := _INSIDE.fullmatch(name))}
+    factors = [match["adapter"] for match in inside.values() if not match["saved"]]
+    adapters = sorted(set(factors))
+    if len(adapters) > 1:
+        raise InputError(
+            f"{saved.label} holds the adapters {adapters[0]!r} and {adapters[1]!r} in one; save each apart "
+            "(model.save_pretrained(folder, selected_adapters=[name]))"
+        )
+    plain = {}
+    for name, array in saved.tensors.items():
+        match = inside.get(name)
+        known = match is not None and match["adapter"] in adapters
+        plain[f"{match['lead']}{match['end']}" if match is not None and known else name] = array
+    return replace(saved, tensors=plain)
 
 
 def _halves(saved: Saved) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
