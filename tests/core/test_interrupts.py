@@ -120,3 +120,16 @@ def test_only_the_limit_of_the_call_counts_from_its_beginning() -> None:
         assert not Control(time_limit=2.0).stopped()
         assert not Control().stopped()
     assert not Control(time_limit=3.0).stopped()
+
+
+def test_a_run_that_ignores_ctrl_c_goes_on() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Control() as whole, Control() as part:
+            press()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert not whole.interrupted
+        assert not part.interrupted
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

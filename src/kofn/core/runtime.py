@@ -67,8 +67,10 @@ class Control:
         self._old: Any = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._old = signal.getsignal(signal.SIGINT)
+        # A run in the background of a shell is started to go on after Ctrl-C: where that is ignored it stays so.
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and before not in (None, signal.SIG_IGN):
+            self._old = before
             signal.signal(signal.SIGINT, self._interrupt)
             # Pressed between two searches of the same work.
             self._interrupted |= self._around is not None and self._around.interrupted
