@@ -7,6 +7,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest import mock
 
 import attack
 import numpy as np
@@ -14,6 +15,7 @@ import time_budget
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from threadpoolctl import threadpool_limits
 
+from kofn.combination._sweep import blockwise
 from kofn.core import dispatch
 from kofn.core.draws import draws_of
 from kofn.core.registry import VERBS, Entry
@@ -186,5 +188,11 @@ def copies() -> np.ndarray:
 
 @functools.cache
 def wide() -> list[np.ndarray]:
-    """Two members of a model that is large enough for threads."""
-    return [rounded(1 << 21, 2), rounded(1 << 21, 2) * 3]
+    """Two members of a model that takes several tasks of `keeps_laws_in_tasks`."""
+    return [rounded(1 << 18, 2), rounded(1 << 18, 2) * 3]
+
+
+def keeps_laws_in_tasks(method: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Case:
+    """`keeps_laws_at_size` of a blend whose threads begin with smaller members, and take smaller tasks, than they do."""
+    with mock.patch.multiple(blockwise, _THREADED=0, _TASK=1 << 17):
+        return keeps_laws_at_size(method, given, options)

@@ -21,9 +21,9 @@ SECONDS = 600
 SLOWER_MACHINES = 1.5
 
 # Drawn calls on which laws are held in one run, all pairs of a method and a law together.
-LAW_CALLS = 30_000
+LAW_CALLS = 20_000
 # However many methods there are, every pair is held on at least so many calls, and on no more than is of use.
-FEWEST, MOST = 15, 50
+FEWEST, MOST = 10, 50
 # A day holds one of this many parts of the pairs on MOST calls, whatever the budget; the parts take turns.
 PARTS = 10
 # A pair is drawn with the seeds 0, 1, ...: a day changes how far they are followed, not what is drawn.

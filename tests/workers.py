@@ -1,17 +1,21 @@
-"""What is done before the tests start: workers get a thread each, compiled code is compiled, garbage is left alone."""
+"""What is done before the tests start: workers get a thread each, code is compiled once, garbage is left alone."""
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from _pytest.assertion import rewrite
 
-SOURCE = Path(__file__).resolve().parents[1] / "src"
+TESTS = Path(__file__).resolve().parent
+SOURCE = TESTS.parent / "src"
 # A thread a core in each worker would mostly wait for the others'. Laws that any number of threads keeps say theirs:
 # `law_runs.keeps_laws_at_size`.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -39,11 +43,30 @@ def pytest_collection_finish() -> None:
 
 def _compile(workers: int) -> None:
     """Compile stale files side by side; each worker would compile them all."""
+    reading = Thread(target=_read_once)
+    reading.start()
     # The largest take longest, and one of them is what others inline.
     files = sorted(filter(_stale, SOURCE.rglob("*kernels.py")), key=lambda path: -path.stat().st_size)
     modules = [".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in files]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(_import, modules))
+    reading.join()
+
+
+def _read_once() -> None:
+    """Keep Python's own form of every file, which each worker would make anew.
+
+    Asserts of the tests are rewritten, as pytest does on import; it has no public name for that.
+    """
+    if sys.dont_write_bytecode:
+        return
+    compileall.compile_dir(SOURCE, quiet=2)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        kept = rewrite.get_cache_dir(path) / (path.stem + rewrite.PYC_TAIL)
+        if not kept.exists() or kept.stat().st_mtime < path.stat().st_mtime:
+            status, code = rewrite._rewrite_test(path, None)
+            kept.parent.mkdir(exist_ok=True)
+            rewrite._write_pyc(None, code, status, kept)
 
 
 def _stale(path: Path) -> bool:

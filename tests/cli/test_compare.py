@@ -21,7 +21,7 @@ from kofn.core.checks import InputError
 @pytest.fixture
 def pixels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Scanned digits with their names, and a hundred rows without one; few splits."""
-    monkeypatch.setattr(compare_trial, "SPLITS", 6)
+    monkeypatch.setattr(compare_trial, "SPLITS", 4)
     data = datasets.load("digits")
     assert data.X is not None
     assert data.y is not None
@@ -34,7 +34,7 @@ def test_what_gains_and_what_loses_is_told(pixels: Path, capsys: pytest.CaptureF
     call = ("compare", pixels, "--vectors", "image", "--judge", "digit", "-k", 10)
     methods = ("--methods", "auto,farthest_first")
     answer: dict[str, Any] = json.loads(run(capsys, *call, *methods, "--json")[1])
-    assert (answer["labelled"], answer["classes"], answer["splits"]) == (400, 10, 6)
+    assert (answer["labelled"], answer["classes"], answer["splits"]) == (400, 10, 4)
     assert (answer["pool"], answer["test"]) == (266, 134)
     found = {row["method"]: row for row in answer["rows"]}
     assert found["auto"]["points"] > 10

@@ -20,7 +20,8 @@ def cited() -> dict[int | str, list[Path]]:
     """Every key under `paper=` in a decorator of the library or of a claim, and where it stands."""
     found: dict[int | str, list[Path]] = {}
     for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "claims").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "paper=" in text else ():
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 for call in node.decorator_list:
                     for word in call.keywords if isinstance(call, ast.Call) else ():

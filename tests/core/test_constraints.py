@@ -16,7 +16,7 @@ from kofn.core.constraints import Constraints, Tracker
 from kofn.laws.brute import feasible_sets
 
 PROFILE = settings(
-    max_examples=500, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 EPS = float(np.finfo(np.float64).eps)
 

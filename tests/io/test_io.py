@@ -521,7 +521,7 @@ grid = st.integers(1, 4).flatmap(lambda w: st.lists(st.lists(cell, min_size=w, m
 
 
 @given(grid, st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=120)
 def test_quick_count_is_that_of_the_csv_module(tmp_path, rows, data):
     """Any regular file is counted without the slow walk; any irregular one is refused or walked."""
     rows[0] = [f"c{i}" for i in range(len(rows[0]))]

@@ -335,8 +335,8 @@ print(rows, total, peak() - before)
 
 @pytest.mark.parametrize("suffix", [".parquet", ".npy"])
 def test_memory_is_that_of_a_row_group_and_not_of_the_pool(tmp_path: Path, suffix: str) -> None:
-    """300 MB in row groups of 25 MB: a group as it lies in the file and decoded, its copy, and 50 MB."""
-    rng, total, n, d = np.random.default_rng(0), 0.0, 100_000, 256
+    """150 MB in row groups of 13 MB: a group as it lies in the file and decoded, its copy, and 50 MB."""
+    rng, total, n, d = np.random.default_rng(0), 0.0, 100_000, 128
     for i in range(3):
         X = rng.standard_normal((n, d), dtype=np.float32)
         total += float(X[:, 0].sum(dtype=np.float64))

@@ -67,6 +67,6 @@ def test_law_of_compiled_code(entry: Entry, name: str) -> None:
 
 def test_every_method_with_threads_is_run_at_size() -> None:
     texts = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
-    called = set(re.findall(r'keeps_laws_at_size\(\s*"(\w+)"', texts))
+    called = set(re.findall(r'keeps_laws_(?:at_size|in_tasks)\(\s*"(\w+)"', texts))
     missing = sorted({entry.name for entry in ENTRIES if "n_threads" in entry.accepted} - called)
     assert not missing, f"no test of their families calls law_runs.keeps_laws_at_size(name, ...) of {missing}"

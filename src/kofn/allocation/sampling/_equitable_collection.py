@@ -161,11 +161,13 @@ class _Collection:
 
     def _gain(self, amounts: Floats) -> Floats:
         """(n,) what one more sample of each group lowers the value by."""
-        now, more = self.law.loss(self.have + amounts), self.law.loss(self.have + amounts + 1)
+        now, less = self.law.loss(self.have + amounts), self.law.saving(self.have + amounts)
         if math.isinf(self.aversion):
             worst = now == now[self.matter > 0].max()
-            return np.where(worst & (self.matter > 0), now - more, 0.0)
-        return np.asarray(self.matter * (now**self.aversion - more**self.aversion))
+            return np.where(worst & (self.matter > 0), less, 0.0)
+        share = np.divide(less, now, out=np.zeros_like(less), where=now > 0)
+        with np.errstate(divide="ignore"):
+            return np.asarray(self.matter * now**self.aversion * -np.expm1(self.aversion * np.log1p(-share)))
 
     def _at_a_price(self, budget: float, most: Floats) -> Floats:
         """(n,) samples up to where a unit of budget saves as much in every group, by bisection over the price."""
@@ -193,19 +195,23 @@ class _Collection:
     def _worst_first(self, budget: float, most: Floats) -> Floats:
         """(n,) samples that bring every group that can be to one error, the least that the budget pays for."""
         some = self.matter > 0
-        first = self.law.loss(self.have)
-        low, high = 0.0, float(first[some].max())
+        # Errors are told by what they are above the highest floor: beside a floor rounding would leave nothing of it.
+        floor = float(self.law.floor[some].max())
+        first = self.law.loss(self.have) - floor
+        low, high = 1e-300, float(first[some].max())
+        if not high > low:
+            return np.zeros(len(most))
 
-        def needed(error: float) -> Floats:
+        def needed(excess: float) -> Floats:
             with np.errstate(divide="ignore", over="ignore"):
-                ratio = np.maximum(error - self.law.floor, 0.0) / self.law.scale
-                count = np.where(first <= error, 0.0, ratio ** (-1 / self.law.exponent) - self.have)
+                ratio = np.maximum(floor - self.law.floor + excess, 0.0) / self.law.scale
+                count = np.where(first <= excess, 0.0, ratio ** (-1 / self.law.exponent) - self.have)
             return np.where(some, np.maximum(np.nan_to_num(count, posinf=math.inf), 0.0), 0.0)
 
         for _ in range(_HALVINGS):
-            middle = (low + high) / 2
+            middle = math.sqrt(low) * math.sqrt(high)
             enough = (needed(middle) <= most).all() and total(self.price * np.ceil(needed(middle))) <= budget
             low, high = (low, middle) if enough else (middle, high)
-            if high - low <= 1e-15 * high:
+            if high <= low * (1 + 1e-15):
                 break
         return np.ceil(needed(high))

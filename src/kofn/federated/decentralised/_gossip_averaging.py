@@ -24,8 +24,6 @@ from kofn.io.torch_arrays import from_torch, is_torch
 
 State = dict[str, Array]
 
-# More nodes than anybody simulates: what has no end is not read further.
-_MOST_NODES = 10**6
 _RULES: dict[str, type[Rule]] = {"mean": WeightedMean, "variance_corrected": VarianceCorrectedMean}
 RULES = tuple(_RULES)
 
@@ -115,7 +113,8 @@ class GossipAveraging(Stepper[Blend]):
     ) -> None:
         self.rule = checks.choice(rule, "rule", RULES)
         self.own = None if own is None else checks.fraction(own, "own")
-        self.neighbours = _neighbours(graph)
+        # One row more tells a graph that is larger than the models.
+        self.neighbours = _neighbours(graph, len(models) + 1)
         if len(models) != len(self.neighbours):
             raise InputError(
                 f"models has {len(models)} entries for a graph of {len(self.neighbours)} nodes; give one each"
@@ -179,7 +178,7 @@ class GossipAveraging(Stepper[Blend]):
         return position
 
 
-def _neighbours(graph: Any) -> list[NDArray[np.int64]]:
+def _neighbours(graph: Any, most: int) -> list[NDArray[np.int64]]:
     if (isinstance(graph, np.ndarray) and graph.ndim == 2) or checks.is_sparse(graph):
         table = np.asarray(checks.sound_sparse(graph, "graph").toarray() if checks.is_sparse(graph) else graph)
         if table.shape[0] != table.shape[1]:
@@ -187,7 +186,7 @@ def _neighbours(graph: Any) -> list[NDArray[np.int64]]:
         neighbours = [np.flatnonzero(row) for row in table != 0]
     else:
         with checks.reading("graph", graph, "(n, n), or n lists of neighbours"):
-            neighbours = [np.unique(np.asarray(row, np.int64)) for row in itertools.islice(graph, _MOST_NODES)]
+            neighbours = [np.unique(np.asarray(row, np.int64)) for row in itertools.islice(graph, most)]
     n = len(neighbours)
     if not n:
         raise InputError("graph is empty; give one node or more")
