@@ -193,6 +193,6 @@ def wide() -> list[np.ndarray]:
 
 
 def keeps_laws_in_tasks(method: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Case:
-    """`keeps_laws_at_size` of a blend whose threads begin with smaller members, and take smaller tasks, than they do."""
+    """`keeps_laws_at_size` of a blend whose threads begin with smaller members, and take smaller tasks."""
     with mock.patch.multiple(blockwise, _THREADED=0, _TASK=1 << 17):
         return keeps_laws_at_size(method, given, options)
