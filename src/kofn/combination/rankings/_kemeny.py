@@ -144,7 +144,8 @@ def components(prefers: Floats) -> list[Ints]:
 
     wins = prefers > prefers.T
     # Of an array that is not sparse SciPy would make one by way of a masked array.
-    count, label = connected_components(csr_array(wins), connection="strong")
+    edges: Any = csr_array(wins)
+    count, label = connected_components(edges, connection="strong")
     size = np.bincount(label, minlength=count)
     if count == 1:
         return [np.arange(len(prefers))]
