@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ pytest_plugins = ["attack", "hang_guard"]
 os.environ.setdefault("COLUMNS", "200")
 # No test looks into the user's cache, or leaves something there.
 os.environ["KOFN_CACHE"] = "off"
+# A shell starts what it runs in the background with Ctrl-C ignored, and kofn leaves it so; the tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
 from limit_calls import ask, sized_call
 
-from kofn.core import dispatch
+import kofn
+from kofn.core import dispatch, problems
 from kofn.core.registry import VERBS, Entry
-from kofn.core.runtime import Control
+from kofn.core.runtime import Control, limited_since
 
 ENTRIES = [
     pytest.param(entry, id=entry.name)
@@ -95,3 +97,39 @@ def test_whichever_search_is_interrupted_the_call_ends(entry: Entry, monkeypatch
         # What only values the picks may be too short to be stopped; nothing new is searched for.
         assert plan.status == "stopped" or len(entered) == position
         assert len(entered) - position <= 1 or all(control.interrupted for control in entered[position:-1])
+
+
+def test_a_call_that_was_checked_for_long_has_that_much_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    build = problems.build
+
+    def slow(*words: Any, **more: Any) -> Any:
+        clock[0] += 10.0
+        return build(*words, **more)
+
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(problems, "build", slow)
+    X = [[0.0], [1.0], [3.0], [7.0]]
+    assert kofn.select(X, k=3, method="farthest_first", time_limit=9.0).status == "stopped"
+    assert kofn.select(X, k=3, method="farthest_first", time_limit=11.0).status != "stopped"
+
+
+def test_only_the_limit_of_the_call_counts_from_its_beginning() -> None:
+    with limited_since(time.monotonic() - 5.0, 3.0):
+        assert Control(time_limit=3.0).stopped()
+        assert not Control(time_limit=2.0).stopped()
+        assert not Control().stopped()
+    assert not Control(time_limit=3.0).stopped()
+
+
+def test_a_run_that_ignores_ctrl_c_goes_on() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Control() as whole, Control() as part:
+            press()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert not whole.interrupted
+        assert not part.interrupted
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -23,6 +23,7 @@ from kofn.core.bibliography import cite, keys_of
 from kofn.core.checks import InputError, explained
 from kofn.core.draws import Draw
 from kofn.core.pools import is_pool
+from kofn.core.runtime import limited_since
 from kofn.core.signatures import annotation_text, described, documented, expand
 from kofn.core.vocabulary import SETTINGS, VOCABULARY
 from kofn.engines.threads import limited
@@ -286,7 +287,7 @@ def execute(
     """Check, run, complete and audit: the one path that every method takes."""
     from kofn.core import checks, problems
 
-    began = time.perf_counter()
+    began, clock = time.perf_counter(), time.monotonic()
     parameters = spec.signature.parameters
     values = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
     values.update(arguments)
@@ -337,7 +338,8 @@ def execute(
     }
     known = {**values, **read, **problem.given}
     named = checks.naming(items=problem.ids, bins=_columns_of(given.get("scores")))
-    with limited(problem.given.get("n_threads")), explained(spec.name, known), named:
+    timed = limited_since(clock, problem.given.get("time_limit"))
+    with limited(problem.given.get("n_threads")), explained(spec.name, known), named, timed:
         plan = spec.function(**known)
     plan = _complete(plan, problem, spec, {**own, **options}, began)
     plan.verify(problem)

@@ -6,6 +6,9 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -13,6 +16,25 @@ from kofn.core.progress import Display, display_for
 
 # How far beyond its limit a run may go to complete and value what it found: this share of the limit, and these seconds.
 _GRACE_SHARE, _GRACE_SECONDS = 0.05, 0.3
+
+
+# The time limit of the call under way, and when that call began.
+_call: ContextVar[tuple[float | None, float]] = ContextVar("call", default=(None, 0.0))
+
+
+@contextmanager
+def limited_since(began: float, time_limit: float | None) -> Iterator[None]:
+    """Count a call's time limit from when it began: its arguments were checked before the search starts its clock.
+
+    Args:
+        began: of `time.monotonic`.
+        time_limit: of the call. A search under any other limit, such as what is left to a part, counts from its start.
+    """
+    token = _call.set((time_limit, began))
+    try:
+        yield
+    finally:
+        _call.reset(token)
 
 
 class Stopped(Exception):
@@ -26,7 +48,7 @@ class Control:
     status "stopped"; a second one interrupts as usual. What interrupts a search within a search interrupts both.
 
     Args:
-        time_limit: seconds; None for no limit.
+        time_limit: seconds; None for no limit. That of the call under way counts from where the call began.
         progress: True shows how far the work is: a bar on a terminal and in a notebook, elsewhere a line a minute. A
             callable is given each `kofn.core.progress.Step` instead.
         total: the number of steps in all, 0 where it is not known.
@@ -36,15 +58,19 @@ class Control:
     def __init__(
         self, *, time_limit: float | None = None, progress: Any = None, total: int = 0, title: str = ""
     ) -> None:
-        self._deadline = None if time_limit is None else time.monotonic() + time_limit
+        of_the_call, began = _call.get()
+        start = began if time_limit == of_the_call else time.monotonic()
+        self._deadline = None if time_limit is None else start + time_limit
         self._grace = 0.0 if time_limit is None else _GRACE_SHARE * time_limit + _GRACE_SECONDS
         self._display: Display | None = display_for(progress, title, total) if progress else None
         self._interrupted = False
         self._old: Any = None
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            self._old = signal.getsignal(signal.SIGINT)
+        # A run in the background of a shell is started to go on after Ctrl-C: where that is ignored it stays so.
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and before not in (None, signal.SIG_IGN):
+            self._old = before
             signal.signal(signal.SIGINT, self._interrupt)
             # Pressed between two searches of the same work.
             self._interrupted |= self._around is not None and self._around.interrupted

@@ -115,3 +115,30 @@ def test_rows_of_no_weight_are_nobodys_neighbours() -> None:
     alone = dynamic_ensemble_selection([member[heavy] for member in members], y=y[heavy], X=X[heavy], **words)
     np.testing.assert_allclose(weighed.result[heavy], alone.result)
     assert weighed.value == pytest.approx(alone.value)
+
+
+def test_the_log_loss_of_rows_is_that_of_their_blend() -> None:
+    from kofn.combination.ensembles._losses import row_losses
+    from kofn.combination.ensembles._task import read_task
+
+    members, y = _drawn("log_loss", 0)
+    members[1][3:9] = np.nan
+    weights, rows = np.array([0.0, 0.4, 0.5, 0.1]), np.random.default_rng(0).permutation(80)[:50]
+    task = read_task(members, y, "log_loss")
+    naive = row_losses("log_loss", task.blended(weights, rows), task.target[rows], task.levels)
+    assert task.row_losses(weights, rows).tolist() == naive.tolist()
+
+
+def test_repeated_predictions_are_seen_whichever_rows_they_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kofn.combination.ensembles import _held_out
+    from kofn.combination.ensembles._task import read_task
+
+    members, y = _drawn("log_loss", 1)
+    for member in members:
+        member[70] = member[4]
+    task = read_task(members, y, "log_loss")
+    of_all, repeated = _held_out._same_predictions(task)
+    assert repeated == 1
+    assert of_all[70] == of_all[4]
+    monkeypatch.setattr(_held_out, "_AT_ONCE", 7)
+    assert _held_out._same_predictions(task)[0].tolist() == of_all.tolist()

@@ -91,6 +91,24 @@ def test_ties_is_what_sorting_gives(density: float, shape: tuple[int, ...]) -> N
     np.testing.assert_allclose(got.result, naive_ties(members, base, [0.5, 0.25, 0.25], density), rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [12, 1 << 15])  # below and above what is worth a compiled loop
+@pytest.mark.parametrize("unit", [1.2, 1e-300, 5e-324, 3e38, 1e150])
+@pytest.mark.parametrize("scope", ["tensor", "model"])
+def test_ties_of_float64_tells_neighbouring_numbers_apart(size: int, unit: float, scope: str) -> None:
+    # Steps of one bit: float32 holds all of them as one number, as zero or as infinite.
+    steps = np.random.default_rng(size).permutation(size)
+    changes = (np.array([unit]).view(np.int64) + steps).view(np.float64) * (-1.0) ** steps
+    got = kofn.combine([changes], base=np.zeros(size), method="ties", density=0.25, scope=scope).result
+    np.testing.assert_array_equal(got, np.where(steps >= size - size // 4, changes, 0.0))
+
+
+def test_ties_of_few_float64_tensors_decides_those_of_other_dtypes_alike() -> None:
+    members = [{"w": np.float32([1, -2, 3, 4]), "v": np.array([1.0, 2.0, 3.0, 4.0])} for _ in range(2)]
+    base = {name: np.zeros_like(tensor) for name, tensor in members[0].items()}
+    got = kofn.combine(members, base=base, method="ties", density=0.5).result
+    assert got["w"].tolist() == got["v"].tolist() == [0, 0, 3, 4]
+
+
 def test_ties_trims_a_whole_model_where_asked() -> None:
     small, large = drawn(2, (50,))
     base = {"a": np.zeros(50), "b": np.zeros(50)}

@@ -111,6 +111,8 @@ def expert_bits(
         loss = np.where(np.isinf(curves), np.inf, importance[:, None] * curves.astype(np.float64) ** gamma)
         if not np.isfinite(np.where(np.isinf(curves), 0.0, loss).sum()):
             raise InputError("curves: errors weighted so are beyond what numbers hold; divide them by the largest")
+    if (loss[(curves > 0) & (importance[:, None] > 0)] < np.finfo(np.float64).tiny).any():
+        raise InputError("curves: errors weighted so are below what numbers hold; divide them by the largest")
     call: dict[str, Any] = {"budget": budget, "mean_budget": mean_budget, "sizes": sizes, "levels": amounts}
     plan = multiple_choice_knapsack(loss, **call)
     if at_least:

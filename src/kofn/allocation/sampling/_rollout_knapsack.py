@@ -150,5 +150,10 @@ class _Chances:
     def worth(self, counts: Array, gain: str) -> Floats:
         """(n, m) what so many rollouts are worth; nothing without any, and nothing of one."""
         up, down = (1, 2) if gain == "learning" else (0, 0)
+        if self.success is None:
+            # Of rates near 0 and 1 the difference to 1 would leave nothing.
+            rare = np.minimum(self.rate, 1 - self.rate)[:, None]
+            mixed = -np.expm1(counts * np.log1p(-rare)) - rare**counts
+            return np.where(counts < 2, 0.0, np.maximum(self.moment(up, down) * mixed, 0.0))
         alike = self.moment(counts + up, down) + self.moment(up, counts + down)
         return np.where(counts < 2, 0.0, np.maximum(self.moment(up, down) - alike, 0.0))

@@ -70,6 +70,32 @@ def count_lower_of_changes(row, base, upper, counts):
                 counts[word & np.uint32(65535)] += 1
 
 
+@nb.njit(_changes([nb.uint64, nb.uint64, nb.int64[::1]]), cache=True, **_INNER)
+def count_digit_of_changes(row, base, prefix, shift, counts):
+    """Add to counts[d] the number of magnitudes of `row - base` as float64 whose bits from `shift` on are `prefix`, a
+    number of 16 bits less, and d."""
+    sizes = np.empty(_SEGMENT, np.float64)
+    words = sizes.view(np.uint64)
+    for start in range(0, len(row), _SEGMENT):
+        stop = min(start + _SEGMENT, len(row))
+        for i in range(stop - start):
+            sizes[i] = abs(np.float64(row[start + i] - base[start + i]))
+        for i in range(stop - start):
+            word = words[i] >> shift
+            if (word >> np.uint64(16)) == prefix:
+                counts[word & np.uint64(65535)] += 1
+
+
+@nb.njit([nb.void(_row(kind), _row(kind), nb.float64, _row(kind)) for kind in _FLOATS], cache=True, **_INNER)
+def trimmed_wide_changes(row, base, least, changes):
+    """changes = row - base, times zero where its magnitude is below `least`."""
+    unit = row.dtype.type(1)
+    zero = row.dtype.type(0)
+    for i in range(len(row)):
+        change = row[i] - base[i]
+        changes[i] = change * (unit if abs(np.float64(change)) >= least else zero)
+
+
 @nb.njit(
     [nb.void(_row(kind), _row(kind), nb.float32, _row(kind)) for kind in _FLOATS],
     cache=True,

@@ -1,4 +1,4 @@
-"""Exact order statistics in bounded memory: two histograms over the bits of float32, without sorting."""
+"""Exact order statistics in bounded memory: histograms over the bits of float32 (two) or float64 (four), no sorting."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 _BINS = 1 << 16
 _SIGN = np.uint32(1 << 31)
+_WIDE_DIGITS = 4
 _COMPILED = 1 << 14  # numbers from which a compiled loop pays
 
 
@@ -70,6 +71,23 @@ def count_changes(
         kernels.count_upper_of_changes(row, base, counts)
     else:
         kernels.count_lower_of_changes(row, base, np.uint32(upper), counts)
+    return counts
+
+
+def count_wide_changes(
+    row: NDArray[Any], base: NDArray[Any], prefix: int, digit: int, counts: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Histogram of one of the four 16-bit digits, the uppermost first, of the magnitudes of `row - base` as float64,
+    of those whose digits before it are `prefix`; added to `counts` if given."""
+    counts = np.zeros(_BINS, np.int64) if counts is None else counts
+    shift = 16 * (_WIDE_DIGITS - 1 - digit)
+    if len(row) < _COMPILED:
+        codes = np.abs((row - base).astype(np.float64)).view(np.uint64) >> np.uint64(shift)
+        counts += np.bincount(codes[codes >> np.uint64(16) == prefix] & np.uint64(_BINS - 1), minlength=_BINS)
+        return counts
+    from kofn.combination._sweep import kernels
+
+    kernels.count_digit_of_changes(row, base, np.uint64(prefix), np.uint64(shift), counts)
     return counts
 
 

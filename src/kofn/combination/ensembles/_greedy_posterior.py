@@ -22,12 +22,14 @@ from kofn.core.words import Limits
 
 # How many slopes the bound is read from.
 _STEPS = 50
+# Predictions of all members that are compared at once.
+_BLOCK = 1 << 18
 
 
 @method(
     "combine",
     draws=Draw(kinds={"members": "predictions"}, plain={"k": 1}),
-    cost="O(m^2 n c) for the distances, O(k m^2) for the search; 8 m n c + 24 m^2 bytes",
+    cost="O(m^2 n c) for the distances, O(k m^2) for the search; 8 m n + 24 m^2 bytes",
     exact="each addition is the best one; the bound holds of every k members",
     paper=284,
     aliases=("deep ensemble", "posterior approximation", "ensemble diversity", "kernel density", "f-divergence"),
@@ -168,10 +170,17 @@ def _squared_distances(predictions: Sequence[Array]) -> tuple[Floats, float]:
     the unit that they are multiplied by, in which no square leaves the range of floats."""
     from scipy.spatial.distance import pdist, squareform
 
-    flat = np.stack([np.ravel(prediction) for prediction in predictions]).astype(np.float64)
-    largest = float(np.abs(flat).max())
+    largest = max(max(-float(prediction.min()), float(prediction.max())) for prediction in predictions)
     unit = math.ldexp(1.0, int(np.clip(-math.frexp(largest)[1], -1000, 1000)))
-    return squareform(pdist(unit * flat, "sqeuclidean")) / len(predictions[0]), unit
+    # In blocks of rows, so that no second copy of all predictions is made.
+    n, columns = predictions[0].shape
+    rows = max(1, _BLOCK // (columns * len(predictions)))
+    summed = np.zeros(len(predictions) * (len(predictions) - 1) // 2)
+    for low in range(0, n, rows):
+        block = np.stack([prediction[low : low + rows].reshape(-1) for prediction in predictions]).astype(np.float64)
+        block *= unit
+        summed += pdist(block, "sqeuclidean")
+    return squareform(summed) / n, unit
 
 
 def _usual_bandwidth(squares: Floats, k: int) -> float:

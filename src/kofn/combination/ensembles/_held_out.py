@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination.ensembles._losses import row_losses
+from kofn.combination.ensembles._losses import log_losses, row_losses
 from kofn.combination.ensembles._task import Task, name_of
 from kofn.core.arrays import Floats, Ints
 from kofn.core.plans import Blend
@@ -16,6 +16,8 @@ from kofn.core.runtime import Control
 
 # Rows that a fold has at least, and the times its loss that a member may beat the next best before it is suspected.
 _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
+# Rows whose predictions are compared at once.
+_AT_ONCE = 1 << 13
 # Relative difference within which two losses are one.
 _ROUNDING = 1e-9
 
@@ -77,13 +79,17 @@ def _same_predictions(task: Task) -> tuple[Ints, int]:
     Where most rows do, predictions are coarse, as those of small trees, and equal ones say nothing.
     """
     keys = np.random.default_rng(0)
+    columns = task.predictions[0].shape[1]
+    odd = [[np.uint64(int(keys.integers(2**62)) * 2 + 1) for _ in range(columns)] for _ in task.predictions]
     mixed = np.zeros(task.n, np.uint64)
-    for prediction in task.predictions:
-        for column in prediction.T:
-            bits = np.ascontiguousarray(column, np.float64).view(np.uint64)
-            odd = np.uint64(int(keys.integers(2**62)) * 2 + 1)
-            mixed = (mixed ^ bits) * odd
-            mixed ^= mixed >> np.uint64(29)
+    # A column of all rows at once would read every cache line of the table anew.
+    for low in range(0, task.n, _AT_ONCE):
+        part = mixed[low : low + _AT_ONCE]
+        for prediction, factors in zip(task.predictions, odd, strict=True):
+            for column, factor in zip(prediction[low : low + _AT_ONCE].T, factors, strict=True):
+                part ^= np.ascontiguousarray(column, np.float64).view(np.uint64)
+                part *= factor
+                part ^= part >> np.uint64(29)
     patterns, groups = np.unique(mixed, return_inverse=True)
     repeated = task.n - len(patterns)
     if 2 * repeated > task.n:
@@ -204,6 +210,8 @@ def guessing(task: Task) -> float:
     else:
         truth = task.target[:, 0].astype(np.int64)
         shares = np.bincount(truth, task.row_weights, len(task.classes)) / task.n
+        if task.loss == "log_loss":
+            return task.loss_of(float(task.mean(log_losses(shares[truth]))))
         constant = shares[None, 1:] if task.predictions[0].shape[1] == 1 else shares[None]
     rows = row_losses(task.loss, np.repeat(constant, task.n, axis=0), task.target, task.levels)
     return task.loss_of(float(task.mean(rows)))

@@ -31,7 +31,7 @@ def row_losses(loss: str, blend: Floats, target: Floats, levels: Floats) -> Floa
         rows = np.arange(len(blend))
         if loss == "log_loss":
             chosen = np.where(truth == 1, blend[:, 0], 1 - blend[:, 0]) if blend.shape[1] == 1 else blend[rows, truth]
-            return 0.0 - np.log(np.maximum(chosen, EPS))
+            return log_losses(chosen)
         if blend.shape[1] == 1:
             return np.square(blend[:, 0] - truth)
         off = blend.copy()
@@ -44,6 +44,11 @@ def row_losses(loss: str, blend: Floats, target: Floats, levels: Floats) -> Floa
         return np.square(blend - target).mean(axis=1)
     off = target - blend
     return np.where(off >= 0, off * levels, off * (levels - 1)).mean(axis=1) * (2 if loss == "mae" else 1)
+
+
+def log_losses(chances: Floats) -> Floats:
+    """The log loss of each row by the probability of its true class."""
+    return 0.0 - np.log(np.maximum(chances, EPS))
 
 
 def summed_up(loss: str, mean: float) -> float:

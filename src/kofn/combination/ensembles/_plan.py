@@ -65,10 +65,12 @@ def _selection(task: Task, weights: Floats, mean: float, value: float) -> Select
 
 def distances(task: Task, blend: Floats) -> Floats:
     """(m,) the root mean square of each member's distance from the blend, over the rows that it predicts."""
-    out = np.empty(task.m)
+    out, off = np.empty(task.m), np.empty(blend.shape)
     for member, prediction in enumerate(task.predictions):
-        off = task.unit * (prediction - blend)
-        out[member] = np.sqrt(np.nanmean(np.square(off))) / task.unit
+        np.subtract(prediction, blend, out=off)
+        off *= task.unit
+        np.square(off, out=off)
+        out[member] = np.sqrt(off.mean() if task.known is None else np.nanmean(off)) / task.unit
     return out
 
 

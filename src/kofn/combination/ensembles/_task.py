@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination.ensembles._losses import OF_CLASSES, row_losses, summed_up
+from kofn.combination.ensembles._losses import OF_CLASSES, log_losses, row_losses, summed_up
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.checks import InputError
@@ -82,15 +83,11 @@ class Task:
         """
         width = 1 if self.loss == "log_loss" else self.predictions[0].shape[1]
         out = np.empty((self.m, len(rows), width))
-        truth = self.target[rows, 0].astype(np.int64) if self.loss == "log_loss" else None
         for member, prediction in enumerate(self.predictions):
-            if truth is None:
-                np.multiply(prediction[rows], self.unit, out=out[member])
-            elif prediction.shape[1] == 1:
-                chance = prediction[rows, 0]
-                out[member, :, 0] = np.where(truth == 1, chance, 1 - chance)
+            if self.loss == "log_loss":
+                out[member] = self._chances[member][rows]
             else:
-                out[member, :, 0] = prediction[rows, truth]
+                np.multiply(prediction[rows], self.unit, out=out[member])
         if self.known is not None:
             out[~self.known[:, rows]] = 0.0
         return out
@@ -103,7 +100,18 @@ class Task:
 
     def row_losses(self, weights: Floats, rows: Ints | slice = slice(None)) -> Floats:
         """(n,) the loss of each row under these weights, in squares of the unit for `rmse`."""
+        if self.loss == "log_loss" and self.predictions[0].shape[1] > 1:
+            known = None if self.known is None else self.known[:, rows]
+            return log_losses(mean_of_known([chances[rows] for chances in self._chances], known, weights)[:, 0])
         return row_losses(self.loss, self.unit * self.blended(weights, rows), self.target[rows], self.levels)
+
+    @functools.cached_property
+    def _chances(self) -> list[Floats]:
+        """m arrays (n, 1) of the probability of each row's true class, which is all that the log loss reads."""
+        truth = self.target[:, 0].astype(np.int64)
+        if self.predictions[0].shape[1] == 1:
+            return [np.where(truth[:, None] == 1, prediction, 1 - prediction) for prediction in self.predictions]
+        return [prediction[np.arange(self.n), truth][:, None] for prediction in self.predictions]
 
     def loss_of(self, mean: float) -> float:
         """What people call a mean of row losses."""
@@ -304,9 +312,12 @@ def _loss_of(answers: Array, predictions: Sequence[Array], quantiles: Any) -> st
 
 def are_chances(prediction: Array) -> bool:
     """Whether (n, c) predictions are probabilities, NaN in some rows aside."""
-    known = prediction[~np.isnan(prediction).any(axis=1)]
-    within = bool(((known >= -_OUTSIDE) & (known <= 1 + _OUTSIDE)).all())
-    return within and (prediction.shape[1] == 1 or bool((np.abs(known.sum(axis=1) - 1) <= _OFF).all()))
+    sums = prediction.sum(axis=1)
+    missing = np.isnan(sums)
+    if missing.any():
+        prediction, sums = prediction[~missing], sums[~missing]
+    within = bool(prediction.min(initial=0.0) >= -_OUTSIDE and prediction.max(initial=0.0) <= 1 + _OUTSIDE)
+    return within and (prediction.shape[1] == 1 or bool((np.abs(sums - 1) <= _OFF).all()))
 
 
 def _refuse_no_chances(member: int, prediction: Array, loss: str) -> None:

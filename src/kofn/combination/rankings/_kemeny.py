@@ -97,6 +97,8 @@ def kemeny(
         >>> plan.result.tolist(), plan.value, plan.status
         ([0, 1, 2], 3.0, 'optimal')
     """
+    from kofn.combination.rankings import _kernels as kernels
+
     ballots = ballots_of(rankings, lower)
     m, n = ballots.shape
     if n > MOST:
@@ -107,11 +109,10 @@ def kemeny(
         parts = [_solved(prefers, part, control) for part in components(prefers)]
         stopped = control.stopped()
     order = np.concatenate([part for part, _, _ in parts])
-    value = math.fsum(prefers[order[:, None], order][np.tril_indices(n, -1)].tolist())
+    value = kernels.overturned_by(prefers, order)
     # What stands between two components costs the weight of those against the majority, in every ranking.
-    least = np.minimum(prefers, prefers.T)
-    inside = math.fsum(math.fsum(least[np.ix_(part, part)][np.tril_indices(len(part), -1)]) for part, _, _ in parts)
-    between = math.fsum(least[np.tril_indices(n, -1)].tolist()) - inside
+    inside = math.fsum(kernels.least_overturned(prefers, part) for part, _, _ in parts)
+    between = kernels.least_overturned(prefers, np.arange(n)) - inside
     proven = all(exact for _, _, exact in parts)
     bound = value if proven else min(value, between + math.fsum(bound for _, bound, _ in parts))
     return Blend(
@@ -164,10 +165,13 @@ def exchangeable(prefers: Floats, order: Ints) -> list[list[int]]:
 
 def components(prefers: Floats) -> list[Ints]:
     """The alternatives in parts, best first, so that no majority prefers one of a later part to one of an earlier."""
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     wins = prefers > prefers.T
-    count, label = connected_components(wins, connection="strong")
+    # Of an array that is not sparse SciPy would make one by way of a masked array.
+    edges: Any = csr_array(wins)
+    count, label = connected_components(edges, connection="strong")
     size = np.bincount(label, minlength=count)
     if count == 1:
         return [np.arange(len(prefers))]
@@ -194,7 +198,7 @@ def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float,
     from kofn.combination.rankings import _kernels as kernels
 
     inner = np.ascontiguousarray(prefers[np.ix_(part, part)])
-    least = math.fsum(np.minimum(inner, inner.T)[np.tril_indices(len(part), -1)].tolist())
+    least = kernels.least_overturned(inner, np.arange(len(part)))
     if len(part) <= 2:
         first = np.array([1, 0]) if len(part) == 2 and inner[1, 0] > inner[0, 1] else np.arange(len(part))
         return part[first], least, True
@@ -217,7 +221,9 @@ def _settle(inner: Floats, order: Ints, control: Control) -> None:
 
 
 def _cost(inner: Floats, order: Ints) -> float:
-    return math.fsum(inner[order[:, None], order][np.tril_indices(len(order), -1)].tolist())
+    from kofn.combination.rankings import _kernels as kernels
+
+    return kernels.overturned_by(inner, np.ascontiguousarray(order, np.int64))
 
 
 class _LinearOrdering:

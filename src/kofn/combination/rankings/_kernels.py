@@ -102,6 +102,36 @@ def settle(
     return moves
 
 
+@nb.njit("UniTuple(float64, 2)(float64, float64, float64)", **INNER)
+def _plus(total: float, rest: float, term: float) -> tuple[float, float]:  # pragma: no cover
+    """The sum of `total + rest` and `term`, rounded, and what the rounding left."""
+    summed = total + term
+    part = summed - total
+    return summed, rest + ((total - (summed - part)) + (term - part))
+
+
+@nb.njit("float64(float64[:,::1], int64[::1])", **OUTER)
+def overturned_by(prefers: NDArray[np.float64], order: NDArray[np.int64]) -> float:  # pragma: no cover
+    """What an order overturns: the weights of every later alternative against every earlier one."""
+    total, rest = 0.0, 0.0
+    for position in range(len(order)):
+        later = prefers[order[position]]
+        for before in range(position):
+            total, rest = _plus(total, rest, later[order[before]])
+    return total + rest
+
+
+@nb.njit("float64(float64[:,::1], int64[::1])", **OUTER)
+def least_overturned(prefers: NDArray[np.float64], part: NDArray[np.int64]) -> float:  # pragma: no cover
+    """What no order of these alternatives gets below: of every pair the lesser weight."""
+    total, rest = 0.0, 0.0
+    for position in range(len(part)):
+        for before in range(position):
+            i, j = part[position], part[before]
+            total, rest = _plus(total, rest, min(prefers[i, j], prefers[j, i]))
+    return total + rest
+
+
 @nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
 def count_pairs(start: Any, items: Any, group: Any, weights: Any, out: Any) -> None:  # pragma: no cover
     """Add to `out` the weight of the judges who rate the row's alternative above the column's."""

@@ -134,6 +134,8 @@ def hierarchical_normal(
             f"{len(means)} tasks hardly tell the spread between them ({population.freedom:.0f} degrees of freedom), so "
             "that the interval of a next task is very wide; give more tasks, or a scale"
         )
+    if not (np.isfinite(made).all() and np.isfinite(population.covariance).all()):
+        raise InputError("members hold numbers whose squares float64 cannot hold; rescale them")
     off = means - population.mean
     return Blend(
         n=len(means),
@@ -274,7 +276,8 @@ def _unpack(population: Population, state: Floats) -> None:
 def _parts(episodes: Episodes, covariance: Floats) -> Floats:
     """(m,) the share of each task in the precision-weighted mean of all, on average over the parameters."""
     prior = np.linalg.inv(covariance)
-    own = prior - prior @ np.linalg.inv(episodes.precisions + prior) @ prior
+    # Equal to prior - prior (precision + prior)^-1 prior, which would cancel where a task says little beside the prior.
+    own = prior @ np.linalg.inv(episodes.precisions + prior) @ episodes.precisions
     total = np.linalg.inv(own.sum(axis=0))
     out: Floats = np.einsum("ij,mji->m", total, own) / episodes.d
     return out

@@ -23,15 +23,16 @@ def scratch(m: int, like: NDArray[Any]) -> NDArray[Any]:
     return buffer[:nbytes].view(like.dtype).reshape(m, len(like))
 
 
-def trim(row: NDArray[Any], base: NDArray[Any], least: np.float32, change: NDArray[Any]) -> None:
-    """Make `change` the row minus the base's, times zero where its magnitude as float32 is below `least`."""
+def trim(row: NDArray[Any], base: NDArray[Any], least: np.float32 | np.float64, change: NDArray[Any]) -> None:
+    """Make `change` the row minus the base's, times zero where its magnitude, in the dtype of `least`, is below it."""
     if len(row) >= _COMPILED:
         from kofn.combination._sweep import kernels as _kernels
 
-        _kernels.trimmed_changes(row, base, least, change)
+        wide = least.dtype == np.float64
+        (_kernels.trimmed_wide_changes if wide else _kernels.trimmed_changes)(row, base, least, change)
         return
     np.subtract(row, base, out=change)
-    np.multiply(change, np.abs(change.astype(np.float32, copy=False)) >= least, out=change)
+    np.multiply(change, np.abs(change.astype(least.dtype, copy=False)) >= least, out=change)
 
 
 def elect(

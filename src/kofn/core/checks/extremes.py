@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -51,6 +52,10 @@ def _is_extreme(value: Any) -> bool:
         size: Any = np.array([float(abs(value))])
     elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
         size = np.abs(value.astype(np.float64))
+    elif isinstance(value, Mapping):
+        return any(map(_is_extreme, value.values()))
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(_is_extreme(getattr(value, part.name, None)) for part in dataclasses.fields(value))
     else:
         return any(map(_is_extreme, value)) if isinstance(value, list | tuple) else False
     size = size[(size > 0) & (size < np.inf)]
