@@ -95,6 +95,8 @@ def _rows() -> dict[str, Any]:
 
 
 def _trial(seed: int, *, ratio: int, broken: bool) -> dict[str, float]:
+    import torch
+
     from kofn.nn import SharedWeights
 
     data = _rows()
@@ -110,7 +112,7 @@ def _trial(seed: int, *, ratio: int, broken: bool) -> dict[str, float]:
                 shared = SharedWeights(model, budget, seed=seed % 1000, rescale=not broken)
                 if broken:
                     for layer in shared.layers.values():
-                        layer.order.zero_()
+                        torch.as_tensor(layer.order).zero_()
             else:
                 masks = _masks(model, name, budget, data["train"], seed)
             _train(model, data["train"], rate, seed, masks)
@@ -126,7 +128,7 @@ def _masks(model: Any, kind: str, budget: int, rows: Any, seed: int) -> list[Any
     layers = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
     if kind == "SNIP":
         torch.nn.functional.cross_entropy(model(rows[0][:500]), rows[1][:500]).backward()
-        scores = [(layer.weight * layer.weight.grad).abs().detach() for layer in layers]
+        scores = [(layer.weight * torch.as_tensor(layer.weight.grad)).abs().detach() for layer in layers]
         model.zero_grad()
     elif kind == "magnitude":
         scores = [layer.weight.abs().detach() for layer in layers]

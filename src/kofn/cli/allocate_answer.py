@@ -96,9 +96,9 @@ def _levels(arguments: AllocateArguments, curves: Curves) -> str:
     if "family" in arguments.options:
         return f"curves of the family {arguments.options['family']} with the parameters {', '.join(shown)}"
     if curves.levels is not None and not arguments.levels:
-        amounts = [f"{level:g}" for level in curves.levels]
-        columns = "" if amounts == [name.strip() for name in curves.columns] else f" (columns {', '.join(shown)})"
-        return f"levels by the names of the columns: {', '.join(amounts)}{columns}"
+        named = [f"{level:g}" for level in curves.levels]
+        columns = "" if named == [name.strip() for name in curves.columns] else f" (columns {', '.join(shown)})"
+        return f"levels by the names of the columns: {', '.join(named)}{columns}"
     amounts = "of --levels" if arguments.levels else "0, 1, 2, .. (--levels A,B gives other amounts)"
     return f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
 
