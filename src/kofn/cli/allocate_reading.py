@@ -149,8 +149,8 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     beside = _beside(table, arguments)
     names = arguments.columns or tuple(name for name in table.columns if name not in beside and _is_level(table, name))
     if arguments.columns is None and arguments.levels:
-        amounts: dict[str, float | None] = {**amounts_of(names)} or {name: amount_of(name) for name in names}
-        column_of = {amount: name for name, amount in amounts.items()}
+        levels = amounts_of(names) or {name: amount_of(name) for name in names}
+        column_of = {amount: name for name, amount in levels.items()}
         # Levels that name columns are those columns.
         if set(arguments.levels) <= column_of.keys():
             names = tuple(column_of[level] for level in arguments.levels)

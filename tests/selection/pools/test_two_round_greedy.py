@@ -356,7 +356,7 @@ def test_a_pool_that_does_not_fit_names_the_method_for_it() -> None:
 def test_another_engine_is_refused_by_what_runs_here_only() -> None:
     refused(
         lambda: kofn.select(X, k=3, method="lazy_greedy", engine="ray"),
-        "use two_round_farthest_first, two_round_greedy",
+        "use sparse_greedy, two_round_farthest_first, two_round_greedy",
     )
     refused(lambda: kofn.combine([X, X], engine="ray"), "runs on this machine only")
 

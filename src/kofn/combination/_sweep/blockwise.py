@@ -154,14 +154,14 @@ class Sweep:
         sweeps = 1 + max((merge_rule.stages for merge_rule in self.merge_rules.values()), default=0)
         return sum(self.pool.first[name].size for name in names) * sweeps
 
-    def batches(self, names: list[str], elements: int = _BATCH) -> Iterator[list[str]]:
+    def batches(self, names: list[str], elements: int | None = None) -> Iterator[list[str]]:
         """The tensors in their order, in groups of so many elements or a little more."""
         batch: list[str] = []
         filled = 0
         for name in names:
             batch.append(name)
             filled += self.pool.first[name].size
-            if filled >= elements:
+            if filled >= (elements or _BATCH):
                 yield batch
                 batch, filled = [], 0
         if batch:

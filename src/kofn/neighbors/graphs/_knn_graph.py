@@ -120,6 +120,8 @@ def knn_graph(
     checks.choice(metric, "metric", FROM_ROWS)
     checks.choice(engine, "engine", ("auto", "exact", "usearch"))
     count = checks.count(n_neighbors, "n_neighbors")
+    if tasks is not None and not isinstance(tasks, Engine):
+        raise InputError(f"tasks is {type(tasks).__name__}; give an open engine, such as kofn.engines.local.Local()")
     n = X.shape[0]
     if count >= n:
         raise InputError(f"n_neighbors={count} of {n} rows: a row has {n - 1} others; ask for at most that")
