@@ -358,7 +358,7 @@ def test_another_engine_is_refused_by_what_runs_here_only() -> None:
         lambda: kofn.select(X, k=3, method="lazy_greedy", engine="ray"),
         "use sparse_greedy, two_round_farthest_first, two_round_greedy",
     )
-    refused(lambda: kofn.combine([X, X], engine="ray"), "runs on this machine only")
+    refused(lambda: kofn.combine(rankings=[[1.0, 2], [2, 1]], engine="ray"), "runs on this machine only")
 
 
 def test_auto_takes_parts_for_pools_other_engines_and_where_a_sample_would_be_thin() -> None:
