@@ -47,6 +47,8 @@ def enough_of(entry: Entry, name: str) -> int:
     """On how many calls a law must find something to check."""
     known = (entry, name) in PAIRS
     calls_today = time_budget.law_calls(PAIRS.index((entry, name)), len(PAIRS)) if known else time_budget.MOST
+    if draws_of(entry).slow and not time_budget.DEEP:
+        calls_today = time_budget.FEWEST
     if name in _CALLS_ANEW and not time_budget.DEEP:
         calls_today = max(_FEWEST_ANEW, calls_today // _CALLS_ANEW[name])
     # What a method declares is looked at more closely than what holds of every plan.

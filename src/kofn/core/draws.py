@@ -65,6 +65,7 @@ class Draw:
         absolute: options that give the problem a scale of its own where they are given.
         promise: what a plan that withholds its value promises of it: a check of the family's file of the laws, by name.
         silent: laws that check nothing of this method, by name.
+        slow: True where a call of a few items takes a twentieth of a second: laws are then held on the fewest calls.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Draw:
     absolute: tuple[str, ...] = ()
     promise: str = ""
     silent: tuple[str, ...] = ()
+    slow: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a kind that nothing is known of."""

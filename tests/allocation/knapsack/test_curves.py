@@ -75,7 +75,7 @@ def hold(plan: Any, curves: Any, costs: Any, budget: float) -> None:
     assert plan.bound <= plan.value if plan.sense == "min" else plan.bound >= plan.value
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", range(5))
 def test_exact_equals_brute_force(block: int) -> None:
     rng = np.random.default_rng(block)
     feasible = 0

@@ -305,7 +305,7 @@ def test_new_items_go_by_the_prices() -> None:
     assert place(plan, distances=D[:, plan.medoids]).tolist() == plan.labels.tolist()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_k_medoids_by_exhaustion(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n, k, high = 9, 3, 4

@@ -63,7 +63,7 @@ def drawn(seed: int) -> tuple[Any, int, dict[str, Any], Any, Any]:
 
 
 @COMPILED
-@pytest.mark.parametrize("part", range(20))
+@pytest.mark.parametrize("part", range(10))
 def test_the_total_is_the_largest_and_what_cannot_be_is_refused(
     compiled: bool, part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ _MOST_POOLS = 16
 
 @method(
     "allocate",
-    draws=Draw(silent=("duality",)),
+    draws=Draw(silent=("duality",), slow=True),
     cost="a least-squares fit of 2n + 3 parameters, then n predictions (2^n with unions='all', n <= 16)",
     exact="the best union under the fitted law; no promise that the law holds",
     paper=36,

@@ -28,7 +28,7 @@ _DECIMALS = 9
 
 @method(
     "combine",
-    draws=Draw(options={"prior": "prior", "folds": (0, 2, 3), "penalty": (0.05, 0.5, 2.0)}),
+    draws=Draw(options={"prior": "prior", "folds": (0, 2, 3), "penalty": (0.05, 0.5, 2.0)}, slow=True),
     cost="O(folds steps n^3), of at most 300 steps for each of five penalties; 80 n^2 bytes",
     exact="the penalised likelihood is convex, its maximum found to about 1e-7; the penalty is the one of the least "
     "cross-validated loss",

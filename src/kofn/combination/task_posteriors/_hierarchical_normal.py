@@ -44,6 +44,7 @@ _LEAST_FREEDOM = 3
         kinds={"members": "draws"},
         options=dict.fromkeys(("scale", "draws"), "hierarchy"),
         silent=("blend",),
+        slow=True,
     ),
     cost="O(m d^3) an iteration, of which there are tens to thousands; memory m covariances",
     exact="a local optimum of the penalised likelihood, which never falls; each task's posterior given the population "
