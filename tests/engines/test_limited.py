@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -61,3 +63,22 @@ def test_every_method_keeps_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     kofn.select(scores=[1.0, 2.0], k=1, method="top_k")
     assert seen[1] == (1, 1)
     assert seen[2][0] == 4
+
+
+_LATER = """
+from threadpoolctl import threadpool_info
+from kofn.engines.threads import linear_algebra
+import numpy
+with linear_algebra(1):
+    before = len(threadpool_info())
+import scipy.linalg
+with linear_algebra(1):
+    pools = threadpool_info()
+assert len(pools) > before, pools
+assert all(pool["num_threads"] == 1 for pool in pools), pools
+"""
+
+
+def test_libraries_that_are_loaded_later_are_limited_too() -> None:
+    environment = {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "3")}
+    assert subprocess.run([sys.executable, "-c", _LATER], env=environment, check=False).returncode == 0

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, runtime_checkable
 
-from kofn.engines.threads import alone
+from kofn.engines.threads import alone, linear_algebra
 
 Work = Callable[..., Any]
 
@@ -74,7 +74,5 @@ def task(stopped: Callable[[], bool] | None = None) -> Iterator[None]:
 @contextmanager
 def task_of_process() -> Iterator[None]:
     """Inside, a task runs in a process that the engine started: linear algebra takes one thread there too."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1), task():
+    with linear_algebra(1), task():
         yield

@@ -5,10 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _most: ContextVar[int | None] = ContextVar("threads of the running call", default=None)
 
@@ -23,14 +28,30 @@ def limited(n_threads: int | None) -> Iterator[None]:
     try:
         # More threads than cores would only make linear algebra wait.
         if n_threads < _available():
-            from threadpoolctl import threadpool_limits
-
-            with threadpool_limits(n_threads):
+            with linear_algebra(n_threads):
                 yield
         else:
             yield
     finally:
         _most.reset(before)
+
+
+def linear_algebra(n_threads: int, kind: str | None = None) -> AbstractContextManager[Any]:
+    """Inside, libraries of linear algebra and OpenMP run on no more threads.
+
+    Args:
+        n_threads: how many.
+        kind: "blas" for linear algebra alone, None for all.
+    """
+    return _libraries(len(sys.modules)).limit(limits=n_threads, user_api=kind)
+
+
+@functools.lru_cache(maxsize=1)
+def _libraries(_modules: int) -> ThreadpoolController:
+    """The libraries that are loaded: found anew once Python has imported more, since looking takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 @contextmanager

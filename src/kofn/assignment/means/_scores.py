@@ -12,6 +12,7 @@ import numpy as np
 from kofn.core.arrays import Floats
 from kofn.engines.base import Engine
 from kofn.engines.opening import elsewhere, opened
+from kofn.engines.threads import linear_algebra
 
 # Rows of a block. Products are rounded as the shape of a block has it, so blocks are the same wherever they are made.
 _BLOCK = 1 << 14
@@ -48,9 +49,7 @@ class Scores:
         if not elsewhere(engine):
             yield cls(sums, mass, None, ())
             return
-        from threadpoolctl import threadpool_limits
-
-        with opened(engine) as ran, threadpool_limits(1):
+        with opened(engine) as ran, linear_algebra(1):
             yield cls(sums, mass, ran, (ran.share(sums), ran.share(mass)))
 
     def __call__(self, centers: Floats) -> Floats:

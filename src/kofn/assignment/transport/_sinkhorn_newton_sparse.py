@@ -21,6 +21,7 @@ from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
 from kofn.engines.network_simplex import Vertex, cheapest_plan
+from kofn.engines.threads import linear_algebra
 
 # Default regularisation, as a share of the range of the scores.
 _SOFT = 0.01
@@ -192,8 +193,6 @@ class _Solved:
 
 def _solve(scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: float | None, **how: Any) -> _Solved:
     """The plan and the columns' potentials; the longer side is eliminated."""
-    from threadpoolctl import threadpool_limits
-
     from kofn.assignment.transport import _entropic, _little_entropy
     from kofn.core.runtime import Control
 
@@ -212,7 +211,7 @@ def _solve(scores: Floats, r: Floats, c: Floats, reg: float, *, time_limit: floa
         scores -= v
         span = range_of(scores)
     # Kernel-vector products are memory-bound: a second thread only changes the order of the sums.
-    with Control(time_limit=time_limit) as control, threadpool_limits(1, "blas"):
+    with Control(time_limit=time_limit) as control, linear_algebra(1, "blas"):
         how["left"] = control.left
         used, solved, exact = max(reg, _FINEST * span), None, None
         if early and span:

@@ -19,6 +19,7 @@ from kofn.core.runtime import Control
 from kofn.core.words import Progress
 from kofn.engines.base import Engine
 from kofn.engines.opening import opened
+from kofn.engines.threads import linear_algebra
 from kofn.federated.clustered._mixture import FederatedMixture
 
 
@@ -204,9 +205,7 @@ def _rounds(engine: Any, clients: _Clients) -> Iterator[_Rounds]:
     if engine is None:
         yield _Rounds(clients, clients, None)
         return
-    from threadpoolctl import threadpool_limits
-
-    with opened(engine) as ran, threadpool_limits(1):
+    with opened(engine) as ran, linear_algebra(1):
         yield _Rounds(clients, ran.share(clients), ran)
 
 
