@@ -108,7 +108,8 @@ def _look(
     bound reaches the best distance that is known to be true.
     """
     low, high, taken = block * BLOCK, min((block + 1) * BLOCK, len(near)), 0
-    top, farthest = -np.inf, -1
+    # A plain -1 would be a type of its own, for which `_refresh` would be compiled again.
+    top, farthest = -np.inf, np.int64(-1)
     for i in range(low, high):
         if not closed[i] and near[i] > top:
             top, farthest = near[i], i
@@ -118,7 +119,7 @@ def _look(
                 farthest, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen
             )
         best = max(least, near[farthest])
-        top, farthest = -np.inf, -1
+        top, farthest = -np.inf, np.int64(-1)
         for i in range(low, high):
             if closed[i]:
                 continue
