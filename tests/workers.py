@@ -13,6 +13,7 @@ from threading import Thread
 
 import pytest
 from _pytest.assertion import rewrite
+from hypothesis.internal.conjecture import providers
 
 TESTS = Path(__file__).resolve().parent
 SOURCE = TESTS.parent / "src"
@@ -30,12 +31,23 @@ def prepare(config: pytest.Config) -> None:
         _compile(workers)
 
 
+def draw_the_same() -> None:
+    """Keep Hypothesis from drawing constants that it finds in the source of whatever modules happen to be loaded.
+
+    A seed would then draw other calls in each worker, and after each change of the code; reading the source takes
+    seconds. It has no setting for that.
+    """
+    if hasattr(providers, "_get_local_constants"):
+        providers._get_local_constants = lambda: providers._local_constants
+
+
 # Objects made between two looks of the garbage collector; Python's own 700 cost the tests a twelfth of their time.
 _OBJECTS_BETWEEN_LOOKS = 20_000
 
 
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from looking at a million objects of collected tests again and again."""
+    draw_the_same()
     gc.collect()
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_LOOKS, *gc.get_threshold()[1:])

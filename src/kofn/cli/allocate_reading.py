@@ -149,7 +149,7 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     beside = _beside(table, arguments)
     names = arguments.columns or tuple(name for name in table.columns if name not in beside and _is_level(table, name))
     if arguments.columns is None and arguments.levels:
-        levels = amounts_of(names) or {name: amount_of(name) for name in names}
+        levels = {name: amount_of(name) for name in names} | amounts_of(names)
         column_of = {amount: name for name, amount in levels.items()}
         # Levels that name columns are those columns.
         if set(arguments.levels) <= column_of.keys():

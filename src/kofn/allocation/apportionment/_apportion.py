@@ -63,7 +63,7 @@ def _votes(scores: Any) -> NDArray[Any]:
     if votes.min() < 0:
         row = int(votes.argmin())
         raise InputError(f"scores at row {row} is {votes[row]:g}; votes and sizes must be >= 0")
-    if votes.max() > _LARGEST:
+    if float(votes.max()) > _LARGEST:
         raise InputError(
             f"scores go up to {votes.max():g}, beyond what sums of quotients hold; divide them by the largest"
         )

@@ -109,7 +109,8 @@ def _look(
     """
     low, high, taken = block * BLOCK, min((block + 1) * BLOCK, len(near)), 0
     # A plain -1 would be a type of its own, for which `_refresh` would be compiled again.
-    top, farthest = -np.inf, np.int64(-1)
+    nowhere: Any = np.int64(-1)
+    top, farthest = -np.inf, nowhere
     for i in range(low, high):
         if not closed[i] and near[i] > top:
             top, farthest = near[i], i
@@ -119,7 +120,7 @@ def _look(
                 farthest, rows, sizes, metric, picks, directionless, apart, count, point, out, near, own, seen
             )
         best = max(least, near[farthest])
-        top, farthest = -np.inf, np.int64(-1)
+        top, farthest = -np.inf, nowhere
         for i in range(low, high):
             if closed[i]:
                 continue
