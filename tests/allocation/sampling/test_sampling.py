@@ -167,3 +167,24 @@ def test_samples_beyond_what_rounding_of_errors_tells_are_bought_as_the_closed_f
     # Equal savings of the next sample, or equal errors.
     power = 2 / 3 if aversion == 1 else 2
     assert bought[0] / bought[1] == pytest.approx((2.0 / 1.5) ** power, rel=1e-3)
+
+
+@pytest.mark.parametrize("costs", [[1e-6, 1, 1], [1e-6, 1e-6, 1], [1e-9, 1, 1e9]])
+def test_cheap_samples_are_bought_by_thousands(costs: list[float]) -> None:
+    levels = np.array([25, 100, 400, 1600])
+    curves = [scale * levels**-power + floor for scale, power, floor in ((2, 0.5, 0.1), (3, 0.4, 0.0), (1, 0.3, 0.2))]
+    plan = kofn.allocate(curves, budget=1000, costs=costs, levels=levels, method="equitable_collection")
+    # Nothing is left that pays for a sample, and dearer ones for some of the cheapest would bring next to nothing.
+    assert plan.used["budget"] > 1000 - 2 * min(costs)
+    laws = fit_learning_curves(curves, levels=levels)
+    for group, more in itertools.product((1, 2), (-1, 1)):
+        other = plan.amounts.astype(float)
+        other[group] = max(0.0, other[group] + more)
+        other[0] = max(0.0, np.floor((1000 - other[1:] @ costs[1:]) / costs[0]))
+        if other @ costs <= 1000:
+            assert plan.value <= laws.loss(1600 + other).sum() + 1e-5
+
+
+def test_more_samples_than_can_be_counted_are_refused() -> None:
+    call = {"levels": [25, 100, 400, 1600], "method": "equitable_collection"}
+    refused(lambda: kofn.allocate([[0.6, 0.4, 0.3, 0.25]], budget=1e16, **call), "more samples of a group than can be")

@@ -11,13 +11,15 @@ from numpy.typing import ArrayLike
 from kofn.allocation._counts import spent, total, uniform
 from kofn.allocation.scaling_laws._learning_curves import LearningCurves, fit_learning_curves
 from kofn.core import checks
-from kofn.core.arrays import Array, Floats
+from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError, shown
 from kofn.core.draws import Draw
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
 _HALVINGS = 200
+# So many samples are bought one by one.
+_FEW = 1000
 # A group planned to so many times what it was measured at is a guess.
 _FAR = 10.0
 
@@ -91,6 +93,11 @@ def equitable_collection(
     if price.min() <= 0:
         row = int(price.argmin())
         raise InputError(f"costs at row {row} is {price[row]:g}; a sample costs something, give it > 0")
+    if budget / float(price.min()) > 2**53:
+        raise InputError(
+            f"budget={budget:g} pays for more samples of a group than can be counted (2**53 at costs of "
+            f"{price.min():g}); give the budget and the costs in larger units"
+        )
     matter = np.ones(n) if weights is None else np.asarray(weights, np.float64)
     have = np.floor(law.reach) if collected is None else checks.costs(collected, "collected").astype(np.float64)
     checks.same_length(n, "curves", "collected", len(have))
@@ -148,7 +155,8 @@ class _Collection:
     def best(self, budget: float) -> tuple[Floats, float]:
         """(n,) whole samples, and what one more unit of budget is worth."""
         most = np.floor(budget / self.price)
-        amounts = self._worst_first(budget, most) if math.isinf(self.aversion) else self._at_a_price(budget, most)
+        none = np.zeros(len(most))
+        amounts = self._worst_first(budget, most) if math.isinf(self.aversion) else self._at_a_price(budget, none, most)
         amounts = np.floor(amounts)
         while True:
             gain = self._gain(amounts)
@@ -156,8 +164,26 @@ class _Collection:
             able = np.flatnonzero((self.price <= left) & (gain > 0))
             if not len(able):
                 break
-            amounts[able[int((gain / self.price)[able].argmax())]] += 1
+            self._spend(budget, left, amounts, able[np.argsort(-(gain / self.price)[able], kind="stable")])
         return amounts, float((gain / self.price).max(initial=0.0))
+
+    def _spend(self, budget: float, left: float, amounts: Floats, able: Ints) -> None:
+        """Add to the amounts a part of what is left: of the groups that it can pay for, the best first."""
+        if left <= _FEW * self.price[able].min():
+            amounts[able[0]] += 1
+            return
+        # Cheap groups by thousands, where the dear ones can no longer be paid for.
+        most = amounts.copy()
+        most[able] += np.floor(left / self.price[able])
+        more = amounts if math.isinf(self.aversion) else self._at_a_price(budget, amounts, most)
+        if (more > amounts).any():
+            amounts[:] = more
+            return
+        # At the next price all of them would gain one, which is more than is left.
+        for group in able:
+            if self.price[group] <= left:
+                amounts[group] += 1
+                left -= self.price[group]
 
     def _gain(self, amounts: Floats) -> Floats:
         """(n,) what one more sample of each group lowers the value by."""
@@ -169,25 +195,26 @@ class _Collection:
         with np.errstate(divide="ignore"):
             return np.asarray(self.matter * now**self.aversion * -np.expm1(self.aversion * np.log1p(-share)))
 
-    def _at_a_price(self, budget: float, most: Floats) -> Floats:
+    def _at_a_price(self, budget: float, least: Floats, most: Floats) -> Floats:
         """(n,) samples up to where a unit of budget saves as much in every group, by bisection over the price."""
-        # Above what the first sample of any group is worth nothing is bought.
-        low, high = 1e-300, float((self._gain(np.zeros(len(most))) / self.price).max(initial=0.0)) * (1 + 1e-9)
+        # Above what the next sample of any group is worth nothing is bought.
+        first = np.where(most > least, self._gain(least) / self.price, 0.0)
+        low, high = 1e-300, float(first.max(initial=0.0)) * (1 + 1e-9)
         if not high > low:
-            return np.zeros(len(most))
+            return least.copy()
         for _ in range(_HALVINGS):
-            middle = math.sqrt(low * high)
-            cost = total(self.price * self._until(middle, most))
-            low, high = (low, middle) if cost <= budget else (middle, high)
-            if high <= low * (1 + 1e-12):
+            middle = math.sqrt(low) * math.sqrt(high)
+            if not low < middle < high:
                 break
-        return self._until(high, most)
+            cost = total(self.price * self._until(middle, least, most))
+            low, high = (low, middle) if cost <= budget else (middle, high)
+        return self._until(high, least, most)
 
-    def _until(self, worth: float, most: Floats) -> Floats:
+    def _until(self, worth: float, least: Floats, most: Floats) -> Floats:
         """(n,) the most samples of which the last still saves `worth` for each unit it costs: gains only fall."""
-        low, high = np.zeros(len(most)), most.copy()
+        low, high = least.copy(), most.copy()
         while (high > low).any():
-            middle = np.ceil((low + high) / 2)
+            middle = low + np.ceil((high - low) / 2)
             pays = self._gain(middle - 1) >= worth * self.price
             low, high = np.where(pays, middle, low), np.where(pays, high, middle - 1)
         return low
