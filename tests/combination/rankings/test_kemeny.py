@@ -139,3 +139,10 @@ def test_parts_that_no_judge_compares_are_told_apart() -> None:
     assert kemeny(ballots).info["parts"] == [[0, 1], [2, 3]]
     ballots[3][2] = 5.0
     assert kemeny(ballots).info["parts"] == [[0, 1, 2, 3]]
+
+
+def test_a_judge_of_no_weight_compares_nobody() -> None:
+    nan = math.nan
+    plan = kemeny([[4, 0, 0, nan], [1, 6, nan, 6], [7, 2, 2, nan]], weights=[0, 0, 3, 2])
+    assert plan.info["never_compared"] == [1]
+    assert kemeny([[4, 0, 0, nan], [1, 6, nan, 6], [7, 2, 2, nan]]).info["never_compared"] == []

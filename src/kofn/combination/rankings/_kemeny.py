@@ -66,8 +66,8 @@ def kemeny(
         each judge sees overturned, `info["rated"]` (n,) by how many judges each was rated, `weights` the judges'
         weights divided by their sum, `info["components"]` the sizes of the components, best first,
         `info["exchangeable"]` the runs of neighbours in the order between whom no majority decides, which may stand in
-        any order among themselves at the same value, `info["never_compared"]` the alternatives that no judge rated
-        beside another, and `info["parts"]` the others, in parts that no judge compares with one another: how such parts
+        any order among themselves at the same value, `info["never_compared"]` the alternatives that no judge of any
+        weight rated beside another, and `info["parts"]` the others, in parts that no judge compares with one another: how such parts
         stand to each other is arbitrary.
 
     Raises:
@@ -130,7 +130,7 @@ def kemeny(
             **comparisons(ballots, given),
             "components": [len(part) for part, _, _ in parts],
             "exchangeable": exchangeable(prefers, order),
-            "never_compared": np.flatnonzero(_silent(ballots)).tolist(),
+            "never_compared": np.flatnonzero(_silent(ballots[given > 0])).tolist(),
         },
     )
 
