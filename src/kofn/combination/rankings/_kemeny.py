@@ -67,8 +67,8 @@ def kemeny(
         weights divided by their sum, `info["components"]` the sizes of the components, best first,
         `info["exchangeable"]` the runs of neighbours in the order between whom no majority decides, which may stand in
         any order among themselves at the same value, `info["never_compared"]` the alternatives that no judge of any
-        weight rated beside another, and `info["parts"]` the others, in parts that no judge compares with one another: how such parts
-        stand to each other is arbitrary.
+        weight rated beside another, and `info["parts"]` the others, in parts that no judge compares with one another:
+        how such parts stand to each other is arbitrary.
 
     Raises:
         InputError: an infinite score, a judge who rated nothing, a negative weight, weights that are all zero, a judge
