@@ -148,7 +148,9 @@ def _is_row(value: Any, kinds: Sequence[Sequence[Kind]]) -> bool:
 
 def _is_iterable(value: Any) -> bool:
     """Whether it has items; a text is one value here, not its characters."""
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping) and getattr(value, "ndim", 1) > 0
+    if isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0:
+        return False
+    return isinstance(value, Iterable)
 
 
 def _is_mapping(value: Any, keys: Sequence[Kind], values: Sequence[Kind]) -> bool:
