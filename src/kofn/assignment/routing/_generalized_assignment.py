@@ -15,7 +15,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
-from kofn.core.integer_programs import milp
+from kofn.core.highs import linprog, milp
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
 from kofn.core.registry import method
@@ -243,7 +243,6 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
 
     Where the time does not suffice, the same at prices of 0, by which every item goes where it costs least.
     """
-    from scipy.optimize import linprog
     from scipy.sparse import vstack
 
     minima = np.flatnonzero(programme.low > 0)
@@ -253,8 +252,8 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         b_ub=np.concatenate([programme.high, -programme.low[minima]]),
         A_eq=programme.items,
         b_eq=np.ones(programme.items.shape[0]),
-        method="highs",
         options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
+        stoppable=True,
     )
     if solution.status == _OUT_OF_TIME:
         least = np.full(programme.items.shape[0], np.inf)
@@ -326,6 +325,7 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
             LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
         options=options,
+        stoppable=True,
     )
     finished = solution.status == _NO_PLACEMENT or (solution.status == 0 and left > 0)
     if solution.x is None:
