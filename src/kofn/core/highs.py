@@ -123,7 +123,7 @@ def _stopping(module: Any) -> type:
     looks = (kinds.kCallbackMipInterrupt, kinds.kCallbackSimplexInterrupt, kinds.kCallbackIpmInterrupt)
     interrupted, out_of_time = statuses.kInterrupt, statuses.kTimeLimit
 
-    class Stopping(module._Highs):  # type: ignore[misc, name-defined]
+    class Stopping(module._Highs):
         def run(self) -> Any:
             self.setCallback(_look, signal.getsignal(signal.SIGINT))
             for kind in looks:

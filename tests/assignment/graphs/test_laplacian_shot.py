@@ -138,3 +138,11 @@ def test_a_plan_without_time_for_its_graph_states_no_value(monkeypatch):
     assert plan.status == "stopped"
     assert np.isnan(plan.value)
     assert plan.labels.min() >= 0
+
+
+@pytest.mark.parametrize("unit", [2.0**-300, 2.0**-3, 2.0**40, 2.0**300])
+def test_rows_at_their_prototypes_have_no_unit(unit: float) -> None:
+    X, y = np.array([[2.0, 1.0], [0.0, -2.0], [2.0, 1.0]]), [0, 1, -1]
+    plain, other = (kofn.assign(rows, y=y, method="laplacian_shot", lam=0.0) for rows in (X, X * unit))
+    assert other.bins.tolist() == plain.bins.tolist()
+    np.testing.assert_allclose(other.weights, plain.weights, rtol=1e-12)

@@ -62,7 +62,8 @@ def laplacian_shot(
         lam: weight of the neighbours; 0 is soft k-means from the labelled rows.
         n_neighbors: neighbours of a row, at most n - 1.
         temperature: divisor of the squared distances; None takes the mean squared distance of the rows to the
-            nearest mean of labelled rows. Lower values make assignments harder; the paper uses 1 for unit-length rows.
+            nearest mean of labelled rows, or to all of them where each is at one. Lower values make assignments
+            harder; the paper uses 1 for unit-length rows.
         update_prototypes: False keeps the prototypes at the means of the labelled rows (LaplacianShot, 2020).
         max_iter: the most rounds of prototypes, and the most steps of assignments in a round.
         tol: relative decrease of the objective at which a round, or the steps within one, are considered converged.
@@ -172,7 +173,10 @@ class _State:
         self.labelled = fixed.sum(axis=1, keepdims=True) > 0
         self.prototypes = fixed.T @ points / fixed.sum(axis=0)[:, None]
         squares = _squares(points, self.prototypes)
-        self.temperature = float(squares.min(axis=1).mean()) or 1.0 if temperature is None else temperature
+        if temperature is None:
+            # Where all rows are at their prototypes a number would have a unit that the rows have not.
+            temperature = float(squares.min(axis=1).mean()) or float(squares.mean()) or 1.0
+        self.temperature = temperature
         self.costs = squares / self.temperature
         # The neighbours' term is at most lam times the degree more convex than the entropy term is concave.
         self.damp = np.maximum(0.0, (lam * graph.sum(axis=1) / 2 - 1) / 2)[:, None]
