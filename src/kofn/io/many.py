@@ -338,8 +338,9 @@ class _JsonFiles(Several, JsonLines):
                 self._kinds[name] = self._kinds.get(name, set()) | kinds
         return list(self._kinds)
 
-    def _typed_scan(self, name: str) -> pl.LazyFrame:
-        return pl.concat(pl.scan_ndjson(part.source, schema={name: self.types[name]}) for part in self.parts)
+    def _typed_scan(self, *names: str) -> pl.LazyFrame:
+        schema = {name: self.types[name] for name in names}
+        return pl.concat(pl.scan_ndjson(part.source, schema=schema) for part in self.parts)
 
     def _lines(self) -> Iterator[bytes]:
         return chain.from_iterable(part._lines() for part in self.parts)
