@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, reading, shown
+from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown
 from kofn.core.number_of_groups import entry_of, finds_k
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
@@ -47,6 +47,8 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
 
         entry = entry_of(verb, method)
         given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
+    if verb == "select" and isinstance(given.get("k"), str):
+        given["k"] = _count_of(given)
     if verb == "assign" and isinstance(given.get("k"), str):
         method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})
@@ -60,6 +62,14 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         # Settings that the method ignores are still read: a typo in them must not pass in silence.
         argument(name, given[name])
     return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def _count_of(given: Mapping[str, Any]) -> int:
+    """How many rows a `k` such as "10%" is of."""
+    share = share_of_rows(given["k"])
+    pool = next((given[word] for word in ("X", "similarity", "scores") if word in given), ())
+    shape = getattr(pool, "shape", None)
+    return max(1, round(share * (shape[0] if shape else len(pool))))
 
 
 def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
