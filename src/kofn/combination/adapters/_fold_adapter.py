@@ -344,11 +344,12 @@ def open_fold(
         raise InputError(f"base: {checks.shown(odd)} is no name of a tensor; give a mapping name -> array")
     refuse_packed(source)
     left_out = left_out_of(members, only, skip)
+    config = first_config([source.path]) if isinstance(source, Checkpoint) else {}
     members, unread = without_unread(members, source)
     source, members, tie, joint = parted(source, given := members, left_out)
     pool = None if dtype is None else open_members([source], dtype=dtype)
     tensors = source if pool is None else pool.first
-    folding = folding_of(tensors, members, used, left_out, tie, joint)
+    folding = folding_of(tensors, members, used, left_out, tie, joint, config)
     folding.notes += unread
     folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
     if tie is not None and len(joint) < len(given):
