@@ -28,6 +28,7 @@ from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.engines.opening import elsewhere, opened
 from kofn.io.companions import QUANTISATION, companions, first_config, has_tokenizer, retyped, with_chat_template
+from kofn.io.outputs import refuse_read
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
@@ -344,6 +345,7 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
     for label, member in sources:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
+    refuse_read(out, [(label, member.path) for label, member in sources if isinstance(member, Checkpoint)])
     written = pool.written()
     if not isinstance(pool.first, Checkpoint):
         # Aliases are recorded as safetensors' `save_model` records them.

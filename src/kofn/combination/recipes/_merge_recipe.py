@@ -20,6 +20,7 @@ from kofn.core import checks
 from kofn.core.checks import InputError, nearest
 from kofn.core.helpers import helper
 from kofn.core.plans import Blend
+from kofn.io.outputs import refuse_read
 from kofn.io.tensor_writer import hidden_folder
 
 __all__ = ["merge_recipe"]
@@ -73,6 +74,8 @@ def merge_recipe(
 
 def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
     """The blend of one recipe."""
+    if options.out is not None:
+        refuse_read(options.out, recipe.read_paths())
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     merge_rules, settings = bind_parts(recipe, pool, part_of)
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
@@ -109,8 +112,11 @@ def job_of(recipe: Recipe, options: SweepOptions) -> str:
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:
     """The recipe with its parts, the members, the index of each tensor's part, the patterns of the copied tensors."""
-    members = [_opened(member) for member in recipe.members]
-    base = _opened(recipe.base)
+    notes: list[str] = []
+    members = [_opened(member, notes) for member in recipe.members]
+    base = _opened(recipe.base, notes)
+    # A model that is named twice is opened twice.
+    recipe = dataclasses.replace(recipe, notes=tuple(dict.fromkeys([*recipe.notes, *notes])))
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
     names = list(open_members([members[0]]).first)
@@ -131,8 +137,8 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
     return recipe, pool, part_of, skip or None
 
 
-def _opened(member: Any) -> Any:
-    return member.open() if isinstance(member, Relayered | Adapted) else member
+def _opened(member: Any, notes: list[str]) -> Any:
+    return member.open(notes) if isinstance(member, Relayered | Adapted) else member
 
 
 def _literal(name: str) -> str:
