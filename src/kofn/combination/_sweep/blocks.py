@@ -264,7 +264,8 @@ class Blocks:
                 remedy = "leave that member out or repair it" if member_of else "repair it"
                 raise InputError(f"{label}: {tensor_label(span.name)} at {where} is {kind}; {remedy}")
             if member_of:
-                squares[position] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
+                with np.errstate(over="ignore"):  # distances beyond what squares hold are computed apart
+                    squares[position] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
         bad = np.flatnonzero(~np.isfinite(blend))
         if len(bad):
             where = self._index(span.name, span.start + int(bad[0]) // step)
