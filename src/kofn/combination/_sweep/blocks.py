@@ -182,7 +182,7 @@ class Blocks:
             for row in rows[2:]:
                 same &= row == rows[0]
             np.copyto(total, rows[0], where=same)
-        if self.pool.cast is not None:
+        if self.pool.cast is not None and merge_rule.casts:
             np.copyto(total, total.astype(self.pool.cast))
         rounded = buffers.rounded[: count * part.itemsize].view(part)
         loops = self._loops_for(work, part)

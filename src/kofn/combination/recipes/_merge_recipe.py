@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Unpack
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
-from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
+from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import job_digest, merge
 from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
@@ -21,7 +21,9 @@ from kofn.core.checks import InputError, nearest
 from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.io.outputs import refuse_read
+from kofn.io.quantised import FLOAT8
 from kofn.io.tensor_writer import hidden_folder
+from kofn.io.tensors import Checkpoint
 
 __all__ = ["merge_recipe"]
 
@@ -130,11 +132,23 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         patterns(options.only, "only"),
         skip or None,
         dtype=dtype,
-        cast=recipe.cast,
+        cast=_read_as(recipe, [*members, *([] if base is None else [base])], dtype),
         widest=recipe.widest,
         vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
+
+
+def _read_as(recipe: Recipe, sources: list[Any], dtype: str | None) -> str | None:
+    """What tensors are rounded to as they are read, and the blend before the output's dtype.
+
+    mergekit blends models in the dtype that they are saved in where the recipe names none, and writes that as another.
+    """
+    if recipe.cast is not None or dtype is None or not recipe.widest:
+        return recipe.cast
+    opened = [source if isinstance(source, Checkpoint) else Checkpoint.open(source) for source in sources]
+    dtypes = {tensor.dtype for source in opened for tensor in source.values() if tensor.dtype in FLOATS - FLOAT8}
+    return dtypes.pop().name if len(dtypes) == 1 and dtype not in {each.name for each in dtypes} else None
 
 
 def _opened(member: Any, notes: list[str]) -> Any:
