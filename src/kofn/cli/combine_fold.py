@@ -12,6 +12,8 @@ from kofn.cli.combine_arguments import CombineArguments, output_of
 from kofn.cli.printing import say
 from kofn.core.checks import InputError
 
+_ABOUT = ("report", "plan")  # what says something of an answer
+
 
 def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
     """Fold adapters into the model that they were trained on: `kofn combine base/ adapter/ -o merged/`."""
@@ -70,7 +72,8 @@ def _settings(adapters: Sequence[str], arguments: CombineArguments) -> dict[str,
     settings: dict[str, Any] = {name: options.pop(name) for name in ("only", "skip", "dtype") if name in options}
     if options:
         word = next(iter(options)).replace("_", "-")
-        raise InputError(f"--{word} is not taken where adapters are folded in; leave it out")
+        instead = " (a fold judges nothing; --json gives its modules, ranks and weights)" if word in _ABOUT else ""
+        raise InputError(f"--{word} is not taken where adapters are folded in; leave it out{instead}")
     weights = arguments.weights if arguments.weights is not None else [1.0] * len(adapters)
     if arguments.summed is False:
         if sum(weights) <= 0:

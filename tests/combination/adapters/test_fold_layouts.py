@@ -40,6 +40,25 @@ def test_a_language_model_is_found_wherever_it_lies(stored: str, saved: str) -> 
     assert fold_adapter(base, head)["language_model.lm_head.weight"].tolist() == [7] * 5
 
 
+@pytest.mark.parametrize(
+    "lead",
+    [
+        (f"_orig_mod.{P}", ""),
+        (f"module.{P}", ""),
+        (f"{P}_fsdp_wrapped_module.", "_fsdp_wrapped_module."),
+        (P, "_checkpoint_wrapped_module._orig_mod."),
+    ],
+)
+def test_what_torch_wraps_around_modules_is_not_of_their_names(lead: tuple[str, str]) -> None:
+    tensors = pair_of("model.layers.0.q", 3, 4)
+    first, layer = lead
+    saved = {f"{first}{n.removeprefix(P)}".replace("layers.0.", f"layers.0.{layer}"): a for n, a in tensors.items()}
+    assert all(name not in saved for name in tensors)
+    folded = fold_adapter({"model.layers.0.q.weight": np.ones((3, 4))}, saved)
+    np.testing.assert_allclose(folded["model.layers.0.q.weight"], 1 + product(tensors, "model.layers.0.q"))
+    refused(lambda: fold_adapter({"model.layers.0.q.weight": np.ones((3, 4))}, saved | tensors), "holds a module twice")
+
+
 def test_a_module_of_two_language_models_is_refused() -> None:
     base = {f"{name}.weight": np.ones((3, 4)) for name in LANGUAGE[1:3]}
     refused(lambda: fold_adapter(base, pair_of(LANGUAGE[0], 3, 4)), "may be 'language_model.model.layers.0.q' or")
