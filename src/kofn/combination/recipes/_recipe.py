@@ -62,6 +62,13 @@ class Adapted:
         if notes is not None:
             notes += fold.folding.notes
         assert isinstance(fold.source, Checkpoint)
+        if fold.folding.rows is not None:
+            before, after = fold.folding.rows
+            raise InputError(
+                f"{self}: the adapter gives the tables of tokens {after} rows for {before}, by which configuration and "
+                f"tokenizer change too: fold it first (kofn combine {self.model} {self.adapter} -o folded/), and name "
+                "that in the recipe"
+            )
         changed = {name for name in fold.specs if name in fold.folding.changes or name in fold.folding.shapes}
         names = [*changed, *fold.folding.added]
         tensors = {name: FoldedTensor(fold, name, Path(self.model)) for name in names}
