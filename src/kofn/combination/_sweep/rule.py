@@ -78,6 +78,7 @@ class Rule(ABC):
     stages: int = 0  # readings of the members before the blend
     per_model: bool = False  # `settle` makes one state of the whole model instead of one for each tensor
     whole_rows: bool = False  # blocks hold whole rows of a matrix, and vectors whole
+    casts: bool = True  # the blend is rounded to what members are read in, before the output's dtype
     in_double: bool = False  # half-precision members, too, are blended in float64
     normalize: bool = True  # weights are divided by their sum; a rule may have it as an option
     negative_weights: str | None = None  # why weights below zero are refused; None where they are taken
