@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.highs import linprog
 from kofn.core.integer_programs import cost_unit, divided, is_infeasible, row_units
 
 # What SciPy says of a program without a least cost.
@@ -65,8 +66,6 @@ class LinearProgram:
         return bool((np.where(self.equal, np.abs(over), over) <= slack).all())
 
     def _solve(self, finer: int) -> tuple[Floats | None, Floats, Any]:
-        from scipy import optimize
-
         columns = row_units(self.A.T, cost_unit)
         by_column = divided(self.A.T, columns).T
         rows = row_units(by_column, cost_unit)
@@ -76,16 +75,13 @@ class LinearProgram:
         self._refuse_unread(A, np.maximum(np.abs(self.least), np.abs(self.most)) * columns / quantity)
         costs = self.c / columns
         price = cost_unit(float(np.abs(costs).max(initial=0.0)))
-        # SciPy's stubs take neither sparse rows nor arrays of bounds.
-        solver: Any = optimize.linprog
-        answer = solver(
+        answer = linprog(
             costs / price,
             A_ub=A[~self.equal],
             b_ub=b[~self.equal] / quantity,
             A_eq=A[self.equal],
             b_eq=b[self.equal] / quantity,
             bounds=np.stack([self.least * columns / quantity, self.most * columns / quantity], axis=1),
-            method="highs",
         )
         marginals = np.zeros(len(b))
         if answer.x is None:

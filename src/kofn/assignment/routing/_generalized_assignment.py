@@ -15,7 +15,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
-from kofn.core.integer_programs import milp
+from kofn.core.highs import linprog, milp
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
 from kofn.core.registry import method
@@ -244,7 +244,6 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
     Where HiGHS is stopped before it has an answer, the same at prices of 0, by which every item goes where it costs
     least.
     """
-    from scipy.optimize import linprog
     from scipy.sparse import vstack
 
     minima = np.flatnonzero(programme.low > 0)
@@ -254,8 +253,8 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         b_ub=np.concatenate([programme.high, -programme.low[minima]]),
         A_eq=programme.items,
         b_eq=np.ones(programme.items.shape[0]),
-        method="highs",
         options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
+        stoppable=True,
     )
     if solution.status not in (_SOLVED, _NO_PLACEMENT):
         least = np.full(programme.items.shape[0], np.inf)
@@ -327,6 +326,7 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
             LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
         options=options,
+        stoppable=True,
     )
     finished = solution.status == _NO_PLACEMENT or (solution.status == _SOLVED and left > 0)
     if solution.x is None:
