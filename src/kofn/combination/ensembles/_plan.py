@@ -46,6 +46,7 @@ def facts_of(task: Task) -> dict[str, Any]:
         "loss": task.loss,
         "classes": None if task.classes is None else task.classes.tolist(),
         "rows": task.n,
+        **({"votes": True} if task.votes else {}),
         "missing": 0 if task.known is None else int((~task.known).sum()),
         "plain_mean": task.loss_of(float(task.mean(task.row_losses(np.full(task.m, 1 / task.m))))),
     }
@@ -107,7 +108,7 @@ def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None, *
     if len(members) != plan.n:
         raise InputError(f"members has {len(members)} predictions, the plan has {plan.n} members; give one for each")
     with checks.naming(items=plan.ids):
-        arrays, known, flat = read_rows(members)
+        arrays, known, flat = read_rows(members, plan.info["classes"] if plan.info.get("votes") else None)
     width = 1 if np.ndim(plan.result) == 1 else np.shape(plan.result)[1]
     if arrays[0].shape[1] != width:
         raise InputError(f"members have {arrays[0].shape[1]} columns, those of the plan have {width}; give the same")
