@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from kofn.combination.ensembles._losses import OF_CLASSES, log_losses, row_losses, summed_up
-from kofn.combination.ensembles._votes import as_shares, votes_again
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.checks import InputError
+from kofn.core.checks.class_votes import as_shares, votes_again
 
 # How far probabilities may be from the range [0, 1], and those of a row from the sum 1: half precision rounds so.
 _OUTSIDE, _OFF = 1e-3, 2e-2
@@ -166,7 +166,8 @@ def read_task(
 def _read_task(
     members: Sequence[Any], answers: Array, loss: str | None, quantiles: Any, classes: Sequence[Any] | None
 ) -> Task:
-    shares = as_shares(members, [name_of(member) for member in range(len(members))], answers, loss, classes)
+    names = [name_of(member) for member in range(len(members))]
+    shares = as_shares(members, names, answers, classes, numbers_vote=None if loss is None else loss in OF_CLASSES)
     if shares is not None:
         task = _read_task(shares[0], answers, loss or "accuracy", quantiles, shares[1].tolist())
         return dataclasses.replace(task, votes=True)

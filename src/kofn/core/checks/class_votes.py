@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination.ensembles._losses import OF_CLASSES
-from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
-from kofn.core.checks import InputError
+from kofn.core.checks.arrays import as_array, as_float, gaps_as_nan
+from kofn.core.checks.errors import InputError
 from kofn.core.checks.kinds import is_missing
+from kofn.core.checks.numbers import shown
+from kofn.core.checks.quotas import labels as read_labels
 
 # The most classes that one message lists.
 _LISTED = 6
@@ -31,7 +32,12 @@ def holds_names(array: Array) -> bool:
 
 
 def as_shares(
-    members: Sequence[Any], names: Sequence[str], answers: Array, loss: str | None, classes: Sequence[Any] | None
+    members: Sequence[Any],
+    names: Sequence[str],
+    answers: Array,
+    classes: Sequence[Any] | None = None,
+    *,
+    numbers_vote: bool | None = None,
 ) -> tuple[list[Floats], Array] | None:
     """Votes as (n, classes) arrays, one for the class voted for and zero for the others, and the classes.
 
@@ -39,8 +45,8 @@ def as_shares(
         members: m arrays.
         names: (m,) what messages call them.
         answers: (n,) the answer of each row.
-        loss: what was asked for; it decides whether whole numbers are classes or amounts.
         classes: all classes, in the order of the columns.
+        numbers_vote: whether whole numbers are classes; None where that was not said, and is asked where they may be.
 
     Returns:
         None where the members are no votes.
@@ -48,7 +54,7 @@ def as_shares(
     Raises:
         InputError: names beside numbers, a vote for none of the classes, whole numbers that may be classes or amounts.
     """
-    arrays = [checks.as_array(member, name) for member, name in zip(members, names, strict=True)]
+    arrays = [as_array(member, name) for member, name in zip(members, names, strict=True)]
     if not arrays or any(array.ndim != 1 for array in arrays):
         return None
     of_names = [holds_names(array) for array in arrays]
@@ -59,39 +65,45 @@ def as_shares(
                 f"{names[of_names.index(True)]} holds names of classes, {names[odd]} does not; give every member votes "
                 "for classes, or every member probabilities"
             )
-        known = np.unique(answers) if classes is None else checks.labels(list(classes), "classes")
+        known = np.unique(answers) if classes is None else read_labels(list(classes), "classes")
         return [_shares(array, name, known) for array, name in zip(arrays, names, strict=True)], known
-    known = _numbered(arrays, names, answers, loss, classes)
+    known = _numbered(arrays, names, answers, classes, numbers_vote)
     return None if known is None else ([_shares(a, name, known) for a, name in zip(arrays, names, strict=True)], known)
 
 
 def votes_again(members: Sequence[Any], names: Sequence[str], classes: Sequence[Any]) -> list[Any]:
     """Votes for classes of other rows as (n, classes) arrays; members of two dimensions as they are."""
-    known = checks.labels(list(classes), "classes")
-    arrays = [checks.as_array(member, name) for member, name in zip(members, names, strict=True)]
+    known = read_labels(list(classes), "classes")
+    arrays = [as_array(member, name) for member, name in zip(members, names, strict=True)]
     return [
         _shares(array, name, known) if array.ndim == 1 else array for array, name in zip(arrays, names, strict=True)
     ]
 
 
 def _numbered(
-    arrays: Sequence[Array], names: Sequence[str], answers: Array, loss: str | None, classes: Sequence[Any] | None
+    arrays: Sequence[Array],
+    names: Sequence[str],
+    answers: Array,
+    classes: Sequence[Any] | None,
+    numbers_vote: bool | None,
 ) -> Array | None:
     """The classes that whole numbers vote for; None where the members are amounts or probabilities."""
     if any(array.dtype.kind == "f" and (array[:_HEAD] % 1 > 0).any() for array in arrays):
         return None
-    numbers = [checks.as_float(checks.gaps_as_nan(array), name) for array, name in zip(arrays, names, strict=True)]
+    numbers = [as_float(gaps_as_nan(array), name) for array, name in zip(arrays, names, strict=True)]
     voted = _whole(numbers)
     if voted is None:
         return None
     if answers.dtype.kind in "Ub":
         return _of_named(voted, names, answers, classes)
-    known = _whole([answers]) if classes is None else _whole([checks.labels(list(classes), "classes")])
+    known = _whole([answers]) if classes is None else _whole([read_labels(list(classes), "classes")])
     # Zeros and ones are probabilities of the second of two classes.
     if known is None or set(known.tolist()) <= {0, 1} or not set(voted.tolist()) <= set(known.tolist()):
         return None
-    if loss is not None or classes is not None:
-        return (known if classes is None else checks.labels(list(classes), "classes")) if _of_classes(loss) else None
+    if numbers_vote is False:
+        return None
+    if numbers_vote or classes is not None:
+        return known if classes is None else read_labels(list(classes), "classes")
     if 2 * len(known) > len(answers):
         return None
     raise InputError(
@@ -103,16 +115,12 @@ def _numbered(
 
 def _of_named(voted: Ints, names: Sequence[str], answers: Array, classes: Sequence[Any] | None) -> None:
     """Refuse whole numbers that may stand for classes called by names; zeros and ones are probabilities."""
-    labels = (np.unique(answers) if classes is None else checks.labels(list(classes), "classes")).tolist()
+    labels = (np.unique(answers) if classes is None else read_labels(list(classes), "classes")).tolist()
     if voted[-1] > 1 and voted[0] >= 0 and voted[-1] <= max(len(labels), 2):
         raise InputError(
-            f"{names[0]} and the others hold whole numbers up to {voted[-1]}, y holds names ({_listed(labels)}); if the "
-            "numbers stand for classes, give the names in their place, else probabilities in [0, 1]"
+            f"{names[0]} and the others hold whole numbers up to {voted[-1]}, y holds names ({_listed(labels)}); if "
+            "the numbers stand for classes, give the names in their place, else probabilities in [0, 1]"
         )
-
-
-def _of_classes(loss: str | None) -> bool:
-    return loss is None or loss in OF_CLASSES
 
 
 def _whole(arrays: Sequence[Array]) -> Ints | None:
@@ -143,7 +151,7 @@ def _shares(votes: Array, name: str, classes: Array) -> Floats:
             shares[row, column[vote]] = 1.0
         else:
             raise InputError(
-                f"{name} at row {row} is {checks.shown(vote)}, which is no class of y ({_listed(classes)}); correct "
+                f"{name} at row {row} is {shown(vote)}, which is no class of y ({_listed(classes)}); correct "
                 "it, or name all classes by classes=[...]"
             )
     return shares
