@@ -11,6 +11,7 @@ import pytest
 from command_line import refused
 
 import kofn
+from kofn.combination import long_ballots, win_ballots
 from kofn.core.checks import InputError
 
 GAPS = pd.DataFrame({"j1": [3, 1, pd.NA, 2], "j2": [1, 2, 3, pd.NA]}, index=list("abcd"))
@@ -38,6 +39,10 @@ def test_na_in_lists_columns_of_booleans_and_predictions() -> None:
     assert kofn.combine(rankings=passed).info["rated"].tolist() == [2, 2, 1]
     members = [np.array([0.2, pd.NA, 0.9, 0.4], object), [0.3, 0.4, None, 0.5]]
     assert kofn.combine(members, y=[0, 0, 1, 1], folds=0).info["missing"] == 2
+    long = long_ballots(list("abc"), list("jjj"), [1, None, pd.NA])["rankings"]
+    np.testing.assert_array_equal(np.asarray(long), [[1.0], [np.nan], [np.nan]])
+    wins = pd.DataFrame({"a": [pd.NA, 1], "b": [2, pd.NA]}, index=["a", "b"])
+    assert win_ballots(wins)["weights"].tolist() == [2.0, 1.0]
     with pytest.raises(InputError, match="judge 'j1' rated nothing"):
         kofn.combine(rankings=GAPS.assign(j1=pd.array([pd.NA] * 4, "Float64")))
 
