@@ -106,16 +106,18 @@ def blended(
     """
     for node, member in zip(nodes, members, strict=True):
         for name, tensor in member.items():
-            if np.shape(tensor) != np.shape(first := members[0].get(name)):
+            first = np.shape(members[0].get(name, ()))
+            if np.shape(tensor) != first:
                 raise InputError(
-                    f"node {node}: array {name!r} has shape {np.shape(tensor)}, that of node {nodes[0]} "
-                    f"{np.shape(first)}; have all clients train the model that they were sent"
+                    f"node {node}: array {name!r} has shape {np.shape(tensor)}, that of node {nodes[0]} {first}; have "
+                    "all clients train the model that they were sent"
                 )
     taken = _words_of(method)
     words: dict[str, Any] = {"weights": np.array(weights)} if "weights" in taken else {}
     if "base" in taken and base is not None:
         words["base"] = base
-    plan: Blend = combine(members, method=method, ids=np.array(nodes), options=dict(options), **words)
+    rule: Any = method
+    plan: Blend = combine(members, method=rule, ids=np.array(nodes), options=dict(options), **words)
     if not isinstance(plan.result, Mapping):
         raise InputError(f"method={method!r} gives {type(plan.result).__name__}, no arrays by name; give one of models")
     return plan

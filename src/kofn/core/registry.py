@@ -132,6 +132,12 @@ class Entry:
         loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
         return loaded
 
+    @property
+    def draws(self) -> Draw:
+        """What the method declares of its draws; imports the method."""
+        draws: Draw = self.load().__kofn__.draws  # type: ignore[attr-defined]
+        return draws
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:

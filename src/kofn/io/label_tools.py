@@ -70,8 +70,8 @@ def label_studio(
 ) -> list[dict[str, Any]]:
     """One task a row, in the rows' order, with its number as `row` where numbers name the rows; keys are texts."""
     tasks = [{"data": row} for row in _plain("label-studio", rows)]
-    for task in tasks if key is not None else ():
-        if task["data"].get(key) is not None:
+    for task in tasks:
+        if key is not None and task["data"].get(key) is not None:
             task["data"][key] = str(task["data"][key])
     for task, number in zip(tasks, () if numbers is None else numbers, strict=False):
         task["data"].setdefault("row", int(number))

@@ -17,6 +17,7 @@ from kofn.core.checks import InputError, load_arrays
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
+from kofn.io.opening import open_table
 from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
@@ -100,7 +101,7 @@ def read_predictions(
         return arrays
     if kinds != {False}:
         raise InputError("give arrays or tables of predictions, not both; save one kind as the other")
-    tables = [Table.open(path, reading) for path in paths]
+    tables = [open_table(path, reading) for path in paths]
     holder = next((table for table in tables if group_column is not None and group_column in table.columns), tables[0])
     groups = None if group_column is None else holder.labels(holder.require(group_column))
     others = {name for name in (label, id_column, group_column) if name is not None}
@@ -154,7 +155,7 @@ def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | 
                 raise InputError(f"--label {path} holds {len(answers)} arrays; give one, or an .npy file")
             answers = next(iter(answers.values()))
         return np.asarray(answers).reshape(len(answers)) if answers.ndim == 2 and answers.shape[1] == 1 else answers
-    table = Table.open(path, reading)
+    table = open_table(path, reading)
     others = [name for name in table.columns if name != id_name]
     if len(others) != 1:
         raise InputError(
@@ -387,7 +388,7 @@ def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], w
         return run(method=method, options=dict(options), members=list(source.values()), y=y, ids=list(source), **words)
     reading = reading_of(words)
     with checks.reading("members", source):
-        table: Table = Table.open(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
+        table: Table = open_table(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
     if isinstance(table, FrameTable):
         table.path = Path("members")
     classes = words.get("classes", options.get("classes"))

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.members import Pool
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.weights import relative_weights
 from kofn.core.checks import InputError
 from kofn.core.devices import resolve_device

@@ -65,10 +65,12 @@ def as_shares(
                 f"{names[of_names.index(True)]} holds names of classes, {names[odd]} does not; give every member votes "
                 "for classes, or every member probabilities"
             )
-        known = np.unique(answers) if classes is None else read_labels(list(classes), "classes")
-        return [_shares(array, name, known) for array, name in zip(arrays, names, strict=True)], known
-    known = _numbered(arrays, names, answers, classes, numbers_vote)
-    return None if known is None else ([_shares(a, name, known) for a, name in zip(arrays, names, strict=True)], known)
+        voted: Array | None = np.unique(answers) if classes is None else read_labels(list(classes), "classes")
+    else:
+        voted = _numbered(arrays, names, answers, classes, numbers_vote)
+    if voted is None:
+        return None
+    return [_shares(array, name, voted) for array, name in zip(arrays, names, strict=True)], voted
 
 
 def votes_again(members: Sequence[Any], names: Sequence[str], classes: Sequence[Any]) -> list[Any]:
@@ -95,7 +97,8 @@ def _numbered(
     if voted is None:
         return None
     if answers.dtype.kind in "Ub":
-        return _of_named(voted, names, answers, classes)
+        _refuse_numbers_of_names(voted, names, answers, classes)
+        return None
     known = _whole([answers]) if classes is None else _whole([read_labels(list(classes), "classes")])
     # Zeros and ones are probabilities of the second of two classes.
     if known is None or set(known.tolist()) <= {0, 1} or not set(voted.tolist()) <= set(known.tolist()):
@@ -113,7 +116,7 @@ def _numbered(
     )
 
 
-def _of_named(voted: Ints, names: Sequence[str], answers: Array, classes: Sequence[Any] | None) -> None:
+def _refuse_numbers_of_names(voted: Ints, names: Sequence[str], answers: Array, classes: Sequence[Any] | None) -> None:
     """Refuse whole numbers that may stand for classes called by names; zeros and ones are probabilities."""
     labels = (np.unique(answers) if classes is None else read_labels(list(classes), "classes")).tolist()
     if voted[-1] > 1 and voted[0] >= 0 and voted[-1] <= max(len(labels), 2):
