@@ -359,7 +359,8 @@ def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
         array = array.astype(array.dtype.newbyteorder("="))
     known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
     if not known:
-        raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits")
+        votes = ", or y, the answers, where these are votes for classes" if array.dtype.kind == "U" else ""
+        raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits{votes}")
     return ArrayTensor(array)
 
 

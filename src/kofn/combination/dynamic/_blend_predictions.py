@@ -52,7 +52,7 @@ def blend_predictions(plan: Blend, members: Sequence[Any], groups: Any = None, *
     if len(members) != plan.n:
         raise InputError(f"members has {len(members)} predictions, the plan has {plan.n} members; give one for each")
     with checks.naming(items=plan.ids):
-        arrays, known, flat = read_rows(members)
+        arrays, known, flat = read_rows(members, plan.info["classes"] if plan.info.get("votes") else None)
     width = 1 if np.ndim(plan.result) == 1 else np.shape(plan.result)[1]
     if arrays[0].shape[1] != width:
         raise InputError(f"members have {arrays[0].shape[1]} columns, those of the plan have {width}; give the same")

@@ -40,6 +40,7 @@ def facts_of(task: Task) -> dict[str, Any]:
         "loss": task.loss,
         "classes": None if task.classes is None else task.classes.tolist(),
         "rows": task.n,
+        **({"votes": True} if task.votes else {}),
         "missing": 0 if task.known is None else int((~task.known).sum()),
         "plain_mean": task.loss_of(float(task.mean(task.row_losses(np.full(task.m, 1 / task.m))))),
     }
