@@ -7,6 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "DistillationLaw": "scaling_laws._distillation_law",
+    "GroupSparse": "bits._group_sparse",
     "HyperparameterLaw": "scaling_laws._hyperparameter_law",
     "InfluenceMixture": "mixtures._influence_mixture",
     "LearnedRecourse": "programs._learned_recourse",
@@ -45,6 +46,7 @@ HOMES = {
     "fit_target_policy": "programs._target_policy",
     "fit_utility": "scaling_laws._fit_utility",
     "group_influence": "mixtures._influence_mixture",
+    "group_sparse": "bits._group_sparse",
     "hull_greedy": "knapsack._hull_greedy",
     "huntington_hill": "apportionment._huntington_hill",
     "lagrangian_qubo": "programs._lagrangian_qubo",
