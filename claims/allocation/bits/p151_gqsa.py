@@ -82,9 +82,7 @@ def _trial(seed: int, *, data: str, broken: bool) -> dict[str, list[float]]:
     layers = [weight.T for weight in network.weights[1:]]
 
     def coded(**how: Any) -> list[Any]:
-        return [
-            kofn.allocation.group_sparse(layer, gram, **how) for layer, gram in zip(layers, grams, strict=True)
-        ]
+        return [kofn.allocation.group_sparse(layer, gram, **how) for layer, gram in zip(layers, grams, strict=True)]
 
     def drawn(layer: Any) -> Any:
         groups = layer.shape[0] * layer.shape[1] // GROUP

@@ -143,7 +143,7 @@ def _train(model: Any, rows: Any, rate: float, seed: int, masks: Any = None, *, 
     import torch
 
     rng = np.random.default_rng(seed)
-    make = torch.optim.SGD if descent else torch.optim.Adam
+    make = torch.optim.SGD if descent else functools.partial(torch.optim.Adam, fused=True)
     optimizer = make(model.parameters(), lr=rate)
     layers = [layer for layer in model if isinstance(layer, torch.nn.Linear)]
     for step in range(STEPS):

@@ -116,7 +116,7 @@ def group_sparse(
         True
     """
     table = checks.matrix(weight, "weight").astype(np.float64)
-    out, width = table.shape
+    width = table.shape[1]
     checks.count(bits, "bits")
     if bits > _SCALE_BITS:
         raise InputError(f"bits={bits}: give a whole number from 1 to {_SCALE_BITS}")

@@ -182,7 +182,7 @@ class StagedProgram:
         return Staged(controls @ self.cost, terminal, states, controls, duals, missed)
 
     def _table(self, stages: int, targets: bool, finite: Mask) -> tuple[Any, Mask, ScaledRows]:
-        """The rows of so many stages, which of them are equalities, and both scaled; training asks for the same ones."""
+        """The rows of so many stages, which are equalities, and both scaled; training asks for the same."""
         # Whoever changes `effect` or `rows` gets new tables.
         key = (stages, targets, finite.tobytes(), self.effect.tobytes(), self.rows.tobytes())
         if key not in self._tables:
