@@ -1,8 +1,8 @@
 """Families of programs by hardness: whether larger tags are harder, and what a predictor learns of families together.
 
 Covers, independent sets, auctions and facility locations, drawn at three hardnesses. A predictor reads each variable's
-cost, column and relaxation and gives the chance that the optimum has it; the surest 60% of a program's variables are
-fixed so, and HiGHS solves what is left. It is fitted to three easy programs of one family, or of each of the four.
+cost, column and relaxation and gives the chance that the optimum has it; the least likely 60% of a program's variables
+are fixed to zero, and HiGHS solves what is left. It is fitted to three easy programs of one family, or of each of four.
 """
 
 from __future__ import annotations
@@ -158,9 +158,8 @@ def _trial(case: tuple[str, str, int], *, models: dict[str, Any], broken: bool) 
     out: dict[str, Any] = {"kind": kind, "tag": tag, "seconds": seconds, "nodes": best.mip_node_count}
     for who, name in (("all", "all"), ("own", kind), ("other", KINDS[(KINDS.index(kind) + 1) % len(KINDS)])):
         chance = models[name].predict_proba(x)[:, 1]
-        surest = np.argsort(-np.abs(chance - 0.5), kind="stable")[: round(FIXED * len(chance))]
         ends = program.bounds.copy()
-        ends[surest] = np.round(chance[surest])[:, None]
+        ends[np.argsort(chance, kind="stable")[: round(FIXED * len(chance))]] = 0
         left = _solved(program, ends)
         out[who] = FAILED if left.x is None else gap(float(left.fun))
     plan = kofn.allocation.balans(

@@ -301,6 +301,7 @@ def test_the_verb_and_its_default_are_the_exact_method() -> None:
         ({"mean_budget": 0.5, "levels": [1, 2, 3]}, r"budget=1 is below 2"),
         ({"budget": 0.5, "levels": [0.5, 2, 3]}, r"budget=0.5 is below 1, .*raise it by 0.5"),
         ({}, "give budget .* or mean_budget .*, not neither"),
+        ({"mean_budget": 0.5, "levels": [1, 2, 3]}, r"raise mean_budget=0.5 to 1 at least"),
         ({"budget": 1, "mean_budget": 1}, "not both"),
         ({"budget": 1, "sizes": [1]}, "sizes has 1 values, curves has 2 rows"),
         ({"budget": 1, "sizes": [1, -1]}, "sizes at row 1 is -1"),

@@ -62,8 +62,8 @@ def water_filling(
         InfeasibleError: the budget is below what the least amounts cost; says by how much.
         InputError: parameters that are no curve of diminishing returns, or a function that gives no number.
 
-    Cost: closed forms, O(n) a round: 10 million items in about 2 s of processor time. Powers of unlike shapes take some
-    ten rounds of Newton's method.
+    Cost: closed forms, O(n) a round: 10 million items in about 2 s of processor time, shared by threads. Powers of
+    unlike shapes take some ten rounds of Newton's method.
 
     Guarantee: the Karush-Kuhn-Tucker conditions, to rounding; the budget is never exceeded.
 

@@ -18,8 +18,8 @@ HARDNESSES = ("easy", "medium", "hard")
 
 # Rows and columns of covers, nodes of graphs, goods and bids, facilities and customers.
 _SIZES = {
-    "set_cover": ((40, 200), (80, 400), (150, 750)),
-    "independent_set": ((80, 0), (120, 0), (160, 0)),
+    "set_cover": ((40, 200), (110, 550), (150, 750)),
+    "independent_set": ((80, 0), (115, 0), (145, 0)),
     "combinatorial_auction": ((20, 100), (40, 200), (60, 300)),
     "facility_location": ((5, 10), (10, 20), (20, 40)),
 }
