@@ -294,6 +294,12 @@ def test_the_verb_and_its_default_are_the_exact_method() -> None:
     assert plan.to_frame()["id"].to_list() == ["a", "b"]
 
 
+def test_one_number_an_item_is_no_curve() -> None:
+    for votes in ([100, 50, 20], np.array([100.0, 50.0])):
+        with pytest.raises(InputError, match=r"one number an item, .* scores=... and method='sainte_lague'"):
+            kofn.allocate(votes, budget=10)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
