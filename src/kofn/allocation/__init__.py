@@ -7,7 +7,7 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "DistillationLaw": "scaling_laws._distillation_law",
-    "DrawnProgram": "programs._drawn_programs",
+    "DrawnProgram": "generators._drawn_programs",
     "GroupSparse": "bits._group_sparse",
     "HyperparameterLaw": "scaling_laws._hyperparameter_law",
     "InfluenceMixture": "mixtures._influence_mixture",
@@ -34,7 +34,7 @@ HOMES = {
     "dean": "apportionment._dean",
     "dhondt": "apportionment._dhondt",
     "difficulty_aware_trials": "sampling._difficulty_aware_trials",
-    "drawn_program": "programs._drawn_programs",
+    "drawn_program": "generators._drawn_programs",
     "equitable_collection": "sampling._equitable_collection",
     "evopress": "programs._evopress",
     "expert_bits": "bits._expert_bits",

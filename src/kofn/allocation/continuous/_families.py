@@ -117,9 +117,9 @@ class Saturating(Family):
             costs = block.weighed(block.shape) * free
             return float(costs @ np.where(free > 0, block._starts(), 0.0)), float(costs.sum())
 
-        found = each(sums)
-        total = math.fsum(cost for _, cost in found)
-        return math.exp(max(min((math.fsum(start for start, _ in found) - budget) / total, 700.0), -745.0))
+        per_block = each(sums)
+        total = math.fsum(cost for _, cost in per_block)
+        return math.exp(max(min((math.fsum(start for start, _ in per_block) - budget) / total, 700.0), -745.0))
 
     def amounts(self, price: float) -> Floats:
         with np.errstate(invalid="ignore"):
@@ -176,11 +176,11 @@ class _Powers(Family):
             shares = np.exp(costs - top) if top > -math.inf else np.zeros(len(costs))
             return top, float(shares.sum()), float(shares @ power)
 
-        found = each(sums)
-        highest = max(top for top, _, _ in found)
-        kept = [math.exp(top - highest) for top, _, _ in found]
-        cost = math.fsum(share * part for share, (_, part, _) in zip(kept, found, strict=True))
-        powers = math.fsum(share * part for share, (_, _, part) in zip(kept, found, strict=True))
+        per_block = each(sums)
+        highest = max(top for top, _, _ in per_block)
+        kept = [math.exp(top - highest) for top, _, _ in per_block]
+        cost = math.fsum(share * part for share, (_, part, _) in zip(kept, per_block, strict=True))
+        powers = math.fsum(share * part for share, (_, _, part) in zip(kept, per_block, strict=True))
         return highest + math.log(cost), powers / cost
 
     def _costs_at_1(self, power: Floats) -> Floats:

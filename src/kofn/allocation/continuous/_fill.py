@@ -108,8 +108,8 @@ class _Turns:
             self.beyond[block] = beyond
             return lack, excess
 
-        found = of_each(tried_in, self._open_blocks())
-        return math.fsum(lack for lack, _ in found), math.fsum(excess for _, excess in found)
+        per_block = of_each(tried_in, self._open_blocks())
+        return math.fsum(lack for lack, _ in per_block), math.fsum(excess for _, excess in per_block)
 
     def fix(self, kind: int) -> float:
         """Send the free items that were beyond this bound to it; what they cost there."""

@@ -186,14 +186,14 @@ def _curves_at(laws: Family, amounts: Floats, least: Floats, most: Floats) -> tu
     """(n,) the curves there, in blocks, and within bounds what a little more and a little less is worth."""
     values, up, down = (np.empty(len(amounts)) for _ in range(3))
 
-    def at(_: int, block: slice) -> None:
+    def evaluate(_: int, block: slice) -> None:
         part, own = laws.part(block), amounts[block]
         values[block] = part.values(own)
         slopes = part.slopes(own, values[block])
         up[block] = np.where(own < most[block], slopes, np.nan)
         down[block] = np.where(own > least[block], slopes, np.nan)
 
-    of_each(at, blocks_of(len(amounts)))
+    of_each(evaluate, blocks_of(len(amounts)))
     return values, up, down
 
 

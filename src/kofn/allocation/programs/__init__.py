@@ -6,7 +6,6 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "DrawnProgram": "_drawn_programs",
     "LearnedRecourse": "_learned_recourse",
     "MeasuredAdditivity": "_additivity",
     "StagedProgram": "_staged",
@@ -15,7 +14,6 @@ HOMES = {
     "additivity": "_additivity",
     "anneal_qubo": "_annealing",
     "balans": "_balans",
-    "drawn_program": "_drawn_programs",
     "evopress": "_evopress",
     "fit_recourse": "_learned_recourse",
     "fit_target_policy": "_target_policy",

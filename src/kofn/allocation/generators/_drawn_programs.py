@@ -19,7 +19,7 @@ HARDNESSES = ("easy", "medium", "hard")
 # Rows and columns of covers, nodes of graphs, goods and bids, facilities and customers.
 _SIZES = {
     "set_cover": ((40, 200), (110, 550), (150, 750)),
-    "independent_set": ((80, 0), (115, 0), (145, 0)),
+    "independent_set": ((80, 0), (100, 0), (150, 0)),
     "combinatorial_auction": ((20, 100), (40, 200), (60, 300)),
     "facility_location": ((5, 10), (10, 20), (20, 40)),
 }
@@ -146,15 +146,15 @@ def _facility_location(rng: np.random.Generator, facilities: int, customers: int
     apart = rng.random((facilities, 2))[:, None] - rng.random((customers, 2))[None]
     carrying = 10 * np.sqrt((apart**2).sum(axis=2)) * demand
     # Columns: which facilities open, then what share of each customer each of them serves.
-    flows, at = facilities * customers, facilities
+    flows = facilities * customers
     served = np.zeros((customers, facilities + flows))
     within = np.zeros((facilities, facilities + flows))
     linked = np.zeros((flows, facilities + flows))
     for facility in range(facilities):
-        own = at + facility * customers + np.arange(customers)
-        served[np.arange(customers), own] = 1
-        within[facility, own], within[facility, facility] = demand, -capacity[facility]
-        linked[own - at, own], linked[own - at, facility] = 1, -1
+        pairs = facility * customers + np.arange(customers)
+        served[np.arange(customers), facilities + pairs] = 1
+        within[facility, facilities + pairs], within[facility, facility] = demand, -capacity[facility]
+        linked[pairs, facilities + pairs], linked[pairs, facility] = 1, -1
     low = np.r_[np.ones(customers), np.full(facilities + flows, -np.inf)]
     high = np.r_[np.ones(customers), np.zeros(facilities + flows)]
     return np.r_[opening, carrying.ravel()], csr_array(np.vstack([served, within, linked])), low, high, flows
