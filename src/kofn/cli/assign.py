@@ -137,7 +137,8 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
         with only_compiled(), beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).beginning_of(rows)
             call = prepared(table, arguments)
-            say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)
+            bins = call.pool.matrix_columns
+            say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows, bins)
             for note in call.pool.notes:
                 click.echo(note, err=True)
         return

@@ -12,14 +12,22 @@ from typing import Any
 import numpy as np
 
 from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
+from kofn.cli.estimate_memory import refuse_memory
 from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
-from kofn.cli.estimate_samples import INPUTS, ROWS, SQUARE, checked_options, refuse_infeasible, times_fewer
+from kofn.cli.estimate_samples import (
+    INPUTS,
+    ROWS,
+    SQUARE,
+    checked_options,
+    refuse_infeasible,
+    refuse_unplaceable,
+    times_fewer,
+)
 from kofn.cli.estimate_samples import run_sample as _run_sample
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InfeasibleError, InputError, naming
 from kofn.core.compiled import NotCompiledError
-from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
 from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import ROWS as ROWS_READ
@@ -27,6 +35,7 @@ from kofn.io.beginnings import SMALL, About, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
+from kofn.verbs import settled
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the
 # growth seen is the growth to come.
@@ -82,23 +91,31 @@ def say_beforehand(
     call: Mapping[str, Any],
     as_json: bool,
     rows: int | None = None,
+    bins: Sequence[str] = (),
 ) -> None:
-    """Print what a run would take; nothing is written. `rows`: of the whole, where `call` is of its beginning."""
-    estimate = beforehand(verb, method, options, call, rows)
+    """Print what a run would take; nothing is written. `rows`: of the whole, where `call` is of its beginning; `bins`:
+    what the columns of scores are called."""
+    estimate = beforehand(verb, method, options, call, rows, bins)
     say(estimate, lambda: facts(estimate), as_json)
 
 
 def beforehand(
-    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], rows: int | None = None
+    verb: str,
+    method: str,
+    options: Mapping[str, Any],
+    call: Mapping[str, Any],
+    rows: int | None = None,
+    bins: Sequence[str] = (),
 ) -> dict[str, str]:
     """Method, rows, seconds, bytes, exactness and cost of a call, without making it on the whole pool.
 
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
     refuse_infeasible(verb, call, rows)
+    ids = call.get("ids")
     call = {word: value for word, value in call.items() if word != "ids"}
-    if verb == "assign" and isinstance(call.get("k"), str):
-        method = finds_k(method, call.pop("k"), set(call))
+    settled_method, call, options = settled(verb, method, options, call)
+    method = str(settled_method)
     entry = dispatch.methods_of(verb).get(method)
     if entry is not None and entry.takes(call) is None:
         # The real call says best what is wrong.
@@ -111,6 +128,11 @@ def beforehand(
     input_bytes = sum(_held(call[word], word, n / seen) for word in {*ROWS, *INPUTS} if word in call)
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
+    if (chosen := dispatch.methods_of(verb).get(method)) is not None:
+        refuse_memory(chosen, options, call, n)
+    if verb == "assign":
+        with naming(items=ids, bins=bins or None):
+            refuse_unplaceable(method, options, call, n)
     if method == "sampled_greedy" and "reference" not in options:
         options = {**options, "reference": rows_sampled(n, features_of(call["X"]), picks_of(call.get("k"), n))}
     # A look beforehand neither reads nor writes what a run keeps.
