@@ -54,10 +54,13 @@ _FIRST_GROWTH, _WORTH_IT = 1.5, 1.25
 _STEEPEST, _STEEPER = 2.5, 0.5
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
+# What is said of what the seconds leave out, where it was not measured.
+_ON_TOP = "; reading the file and making vectors come on top"
 # What the first run takes beside, where compiled code is not on disk.
 _COMPILING = "the first run compiles it, up to half a minute on top, once"
-# Texts among which near-duplicates are looked for.
-_TEXTS = 1_500
+# Texts among which near-duplicates are looked for, and the power of their number that seconds grow as: words are
+# shared by more of them (measured on 20,000 and 200,000 texts of 12 words).
+_TEXTS, _TEXTS_GROWTH = 1_500, 1.2
 
 
 @contextmanager
@@ -92,10 +95,27 @@ def say_beforehand(
     as_json: bool,
     rows: int | None = None,
     bins: Sequence[str] = (),
+    making: float | None = None,
 ) -> None:
-    """Print what a run would take; nothing is written. `rows`: of the whole, where `call` is of its beginning; `bins`:
-    what the columns of scores are called."""
+    """Print what a run would take; nothing is written.
+
+    Args:
+        verb: the verb.
+        method: its name, or "auto".
+        options: the method's own options.
+        call: the words of the verb.
+        as_json: whether it is for machines.
+        rows: of the whole, where `call` is of its beginning.
+        bins: what the columns of scores are called.
+        making: seconds of a row to be read and made into a vector, None where that is not known.
+    """
     estimate = beforehand(verb, method, options, call, rows, bins)
+    if making is not None:
+        source = next(call[word] for word in INPUTS if word in call)
+        seconds = making * max(source.shape[0], rows or 0)
+        estimate["seconds"] = estimate["seconds"].replace(
+            _ON_TOP, f"; about {seconds:.2g} of making vectors come on top"
+        )
     say(estimate, lambda: facts(estimate), as_json)
 
 
@@ -143,10 +163,29 @@ def beforehand(
     return {
         "method": method if chosen is None else chosen.name,
         "rows": f"{about}{n:,}" + (f" x {call[source].shape[1]}" if len(call[source].shape) == 2 else ""),
-        "seconds": f"{seconds}; reading the file and making vectors come on top",
+        "seconds": f"{seconds}{_ON_TOP}",
         "bytes": f"about {(_BASE_BYTES + 2 * input_bytes + 300 * n) / 1e6:,.0f} MB",
         **({} if chosen is None else {"exact": chosen.exact, "cost": chosen.cost}),
     }
+
+
+def seconds_again(run: Callable[[], object]) -> float:
+    """Processor seconds of work that was done once already, so that nothing is loaded on the way."""
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+def seconds_of_words(run: Callable[[], object], notes: Sequence[str], read: int) -> float | None:
+    """Seconds of a row to be compared by its words, by doing it again for the rows that were read; None where rows are
+    compared by something else: what an embedder made is kept, and another look at it takes no time.
+
+    Args:
+        run: reads the rows and makes their vectors.
+        notes: what the pool says it is compared by.
+        read: how many rows were read.
+    """
+    return seconds_again(run) / max(1, read) if any("TF-IDF" in note for note in notes) else None
 
 
 def not_measured(missing: NotCompiledError | str) -> str:
@@ -164,7 +203,7 @@ def duplicates_beforehand(seen: int, rows: int | None, seconds: float | None, *,
         pairs: whether pairs of rows are looked at, and not words that they share.
     """
     n = seen if rows is None else max(seen, rows)
-    growth = (n / seen) ** (2 if pairs else 1)
+    growth = (n / seen) ** (2.0 if pairs else _TEXTS_GROWTH)
     measured = "" if seconds is None else f"about {seconds * growth:.2g} (measured on {seen:,} rows)"
     return {
         "method": "near_duplicates",
@@ -206,6 +245,8 @@ def _timed(
     rounds: dict[int, int] = {}
     if verb == "select" and picks_of(call.get("k", 0), n) > n:
         return f"not known: k={call['k']} is above the rows, of which there are about {n:,}", None
+    if method == "uncertainty_herding" and n > _SAMPLES[1] and "X" in call and "model" not in options:
+        return _of_rounds_of_labels(options, call, n, seen), None
     size: int | None = min(seen, _SAMPLES[0])
     # What else the machine does is no reason to look at fewer rows.
     began = time.process_time()
@@ -252,6 +293,18 @@ def _timed(
     slope = growth(seconds)
     grows = "growing as" if len(seconds) > 1 else "if it grows as"
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, {grows} n^{slope:.1f})", plan
+
+
+def _of_rounds_of_labels(options: Mapping[str, Any], call: Mapping[str, Any], n: int, seen: int) -> str:
+    """Seconds of the next round of labels: of its search, which takes nearly all of them; no classifier is loaded."""
+    search = {word: value for word, value in call.items() if word != "y"} | {"metric": "rbf"}
+    try:
+        told = by_pairs(_searches("select", "lazy_greedy", {}, search, n, seen), options, call, n)
+    except InfeasibleError as error:
+        return f"not known: a sample of the pool cannot meet the constraints ({error})"
+    except NotCompiledError as missing:
+        return not_measured(missing)
+    return f"{told}; fitting the classifier to the labelled rows comes on top"
 
 
 def _seconds_of(run: Callable[[], Plan]) -> float:

@@ -72,7 +72,16 @@ def bytes_of_rounds(
 
 
 def refuse_memory(
-    max_memory: int | None, n: int, width: int, size: int, k: int, *sizes: int | None, n_threads: int | None = None
+    max_memory: int | None,
+    n: int,
+    width: int,
+    size: int,
+    k: int,
+    part_rows: int | None = None,
+    n_reference: int | None = None,
+    bound_rows: int | None = None,
+    *,
+    n_threads: int | None = None,
 ) -> None:
     """Refuse a limit that two rounds would not keep.
 
@@ -82,15 +91,17 @@ def refuse_memory(
         width: numbers of a row.
         size: bytes of a number.
         k: how many picks.
-        *sizes: `part_rows`, `n_reference` and `bound_rows`, as far as they were given.
+        part_rows: as it was given.
+        n_reference: as it was given.
+        bound_rows: as it was given.
         n_threads: threads of the call.
 
     Raises:
         InputError: it is less than `bytes_of_rounds`.
     """
-    least = bytes_of_rounds(n, width, size, k, *sizes, n_threads=n_threads)
+    part_rows = PART_ROWS if part_rows is None else part_rows
+    least = bytes_of_rounds(n, width, size, k, part_rows, n_reference, bound_rows, n_threads)
     if max_memory is not None and least > max_memory:
-        part_rows = sizes[0] if sizes and sizes[0] is not None else PART_ROWS
         raise InputError(
             f"max_memory={max_memory} is too little for two_round_greedy on {n} rows of {width} features with "
             f"part_rows={part_rows}; give at least {least} bytes, fewer part_rows or a smaller n_reference"
