@@ -346,13 +346,21 @@ def _derive(word: str, given: Mapping[str, Any]) -> Any:
 
     X = vocabulary.argument("X", given["X"])
     room = checks.bytes_of(given.get("max_memory") or 4 * 2**30)
-    need = len(X) ** 2 * X.dtype.itemsize
-    if need > room:
+    refuse_derived(word, len(X), X.dtype.itemsize, room)
+    return pairwise_distances(X, given.get("metric") or "euclidean")
+
+
+def refuse_derived(word: str, n: int, size: int, room: float) -> None:
+    """Refuse to derive an (n, n) input of numbers of `size` bytes that is larger than the room for it.
+
+    Raises:
+        InputError: it is.
+    """
+    if (need := n**2 * size) > room:
         raise InputError(
             f"{word} from X would take {need / 1e6:,.1f} MB, over max_memory={room / 1e6:,.1f} MB; "
             f"raise max_memory or use a method that takes X"
         )
-    return pairwise_distances(X, given.get("metric") or "euclidean")
 
 
 def _run_callable(

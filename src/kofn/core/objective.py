@@ -127,6 +127,11 @@ class Objective(ABC):
         """Upper bounds on all gains now: (n,), or one for all items."""
         return np.array([np.inf])
 
+    def filling(self, picks: Ints, open_items: Mask, count: int) -> Ints | None:  # noqa: ARG002
+        """About `count` open items, the best first, that complete the picks of a search without time, by a look at a
+        sample; None where that would take more than a second."""
+        return None
+
     # What it counts and reports.
 
     @property

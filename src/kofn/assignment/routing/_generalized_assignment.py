@@ -123,11 +123,7 @@ def generalized_assignment(
     n, bins = table.shape
     if reserve is not None and not checks.is_finite(reserve):
         raise InputError(f"reserve={reserve!r}: give a finite number, what an item is worth that stays out")
-    sizes, limits = _sizes(sizes, n, bins), _limits(limits, bins)
-    room = np.full(bins, n) if capacity is None else capacities(capacity, bins)
-    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
-    fits = (table > -np.inf) & (sizes <= limits)
-    _refuse_at_sight(table, sizes, limits, fits, (least, room), reserve)
+    sizes, limits, fits, (least, room) = at_sight(table, sizes, limits, capacity, min_size, reserve)
     # Costs in units in which HiGHS's tolerances are far below a digit that counts.
     unit = (float(np.abs(table[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
     share = np.maximum(limits / _LARGEST_LIMIT, 1.0) if sizes.dtype.kind == limits.dtype.kind == "i" else limits / _TOP
@@ -155,6 +151,23 @@ def generalized_assignment(
         objective="placed_score",
         info={"unfilled": out},
     )
+
+
+def at_sight(
+    table: NDArray[Any], sizes: Any, limits: Any, capacity: Any, min_size: Any, reserve: float | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], tuple[Ints, Ints]]:
+    """Sizes, limits, which items fit in which bins, and the least and most items of each bin.
+
+    Raises:
+        InfeasibleError: sizes and counts alone show that no placement holds them.
+    """
+    n, bins = table.shape
+    sizes, limits = _sizes(sizes, n, bins), _limits(limits, bins)
+    room = np.full(bins, n) if capacity is None else capacities(capacity, bins)
+    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
+    fits = (table > -np.inf) & (sizes <= limits)
+    _refuse_at_sight(table, sizes, limits, fits, (least, room), reserve)
+    return sizes, limits, fits, (least, room)
 
 
 def _sizes(value: Any, n: int, bins: int) -> NDArray[Any]:
