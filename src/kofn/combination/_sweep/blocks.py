@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.half_loops import HalfLoops, half_loops
 from kofn.combination._sweep.measures import Measures, inner
-from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, Tensor, tensor_label
+from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
 from kofn.combination._sweep.rule import Block, Rule, Span
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 

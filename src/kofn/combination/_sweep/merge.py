@@ -18,10 +18,12 @@ from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.journal import rows_of, take_rows
 from kofn.combination._sweep.measures import blend_length, distance, trained
-from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.on_engine import refuse_memory, run_on
-from kofn.combination._sweep.quantised import Requantiser, configured
+from kofn.combination._sweep.quantised import configured
+from kofn.combination._sweep.requantised import Requantiser
 from kofn.combination._sweep.rule import Rule
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError

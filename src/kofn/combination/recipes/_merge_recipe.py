@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
@@ -26,6 +27,8 @@ from kofn.io.tensor_writer import hidden_folder
 from kofn.io.tensors import Checkpoint
 
 __all__ = ["merge_recipe"]
+
+_KEPT = ("max_memory", "n_threads", "progress", "engine")  # arguments that hold of every recipe of a file
 
 
 @helper
@@ -66,15 +69,26 @@ def merge_recipe(
             raise InputError(f"merge_recipe has no argument {name!r}{nearest(name, known)}")
     options = SweepOptions(**files)
     if recipe.prepare is None:
-        return blend_recipe(recipe, options)
+        return _blend(recipe, options)
     if options.out is None:
         raise InputError("several recipes in one file need out: what they make for each other is written beside it")
     with hidden_folder(options.out, recipe.job) as workspace, names_of_recipes(workspace) as named:
-        blend = blend_recipe(recipe.prepare(workspace, files), options)
+        kept = {key: value for key, value in files.items() if key in _KEPT}
+        last = recipe.prepare(workspace, lambda made, target, finished: _make(made, target, finished, kept))
+        blend = _blend(last, options)
         return dataclasses.replace(blend, info=named(blend.info))
 
 
-def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
+def _make(recipe: Recipe, target: Path, finished: Path, kept: Mapping[str, Any]) -> None:
+    """Make what a later recipe of the file uses, unless the file `finished` says that it is there."""
+    options = SweepOptions(**kept, out=target)
+    job = _job_of(recipe, options)
+    if not (finished.exists() and finished.read_text() == job):
+        _blend(recipe, options)
+        finished.write_text(job)
+
+
+def _blend(recipe: Recipe, options: SweepOptions) -> Blend:
     """The blend of one recipe."""
     if options.out is not None:
         refuse_read(options.out, recipe.read_paths())
@@ -106,8 +120,8 @@ def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
     )
 
 
-def job_of(recipe: Recipe, options: SweepOptions) -> str:
-    """The digest of all that determines what `blend_recipe` writes, from the files' layout."""
+def _job_of(recipe: Recipe, options: SweepOptions) -> str:
+    """The digest of all that determines what `_blend` writes, from the files' layout."""
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     return job_digest(pool, bind_parts(recipe, pool, part_of)[0], dataclasses.replace(options, skip=skip))
 

@@ -196,7 +196,8 @@ class Recipe:
     and tokenizer the output gets, by default the first member; `dtype` is the output's, by default the first member's,
     or the `widest` that a tensor has; models are rounded to `cast` as they are read, and the blend before `dtype`. The
     output's tokenizer gets the `chat_template`. Where the file holds several recipes, `prepare` writes what others of
-    them make into a folder and gives the one that is asked for, `preview` gives the rows of all of them, and `job` is a
+    them make into a folder and gives the one that is asked for; the function it is given makes one of them: the recipe,
+    the target, and the file that is there once it is done. `preview` gives the rows of all of them, and `job` is a
     digest of the file; nothing else is set then.
     """
 
@@ -211,7 +212,7 @@ class Recipe:
     widest: bool = False
     tokens: TokensOf | None = None
     chat_template: str | None = None
-    prepare: Callable[[Path, Mapping[str, Any]], Recipe] | None = None
+    prepare: Callable[[Path, Callable[[Recipe, Path, Path], None]], Recipe] | None = None
     preview: Callable[[Path, Callable[[Recipe, bool], list[dict[str, Any]]]], list[dict[str, Any]]] | None = None
     job: str = ""
 
