@@ -202,7 +202,8 @@ PRESSED, PATIENCE = 0.5, 2.0
 def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
     """The plan of a run without a limit that is interrupted after `PRESSED` seconds, and its processor time.
 
-    No plan where the interrupt came before the search began, and ended the run at once.
+    No plan where the interrupt came before the search began, and ended the run at once. Half the items where the method
+    refuses so many.
     """
     call = sized_call(entry, n)
     before = signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -212,9 +213,13 @@ def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
         return ask(entry, call, n_threads=1), time.process_time() - began
     except KeyboardInterrupt:
         return None, time.process_time() - began
+    except kofn.InputError as error:
+        if "at most" not in str(error):
+            raise
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+    return after_an_interrupt(entry, n // 2)
 
 
 # Bytes that a run may hold, and what Python and NumPy hold beside them.
@@ -263,17 +268,30 @@ def at_the_memory_limit(entry: Entry) -> tuple[int, int]:
     return 0, 0
 
 
-def other_threads(entry: Entry, n: int) -> tuple[float, float]:
-    """Processor seconds of a run with `n_threads=1`: in all, and of other threads than this one."""
+# A run of so many seconds of processor time shows the threads that it takes.
+_SHOWS = 0.3
+
+
+def other_threads(entry: Entry, most: int) -> tuple[float, float]:
+    """Processor seconds of a run with `n_threads=1`: in all, and of other threads than this one.
+
+    It is of `most` items, or of fewer where those take long enough: a method without a limit of time may take hours.
+    """
     limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
-    call = sized_call(entry, n)
-    try:
+    everyone = mine = 0.0
+    n = min(96, most)
+    while True:
+        call = sized_call(entry, n)
+        try:
+            # The first of two runs may compile.
+            ask(entry, call, n_threads=1, **limits)
+        except kofn.InputError as error:
+            if "max_memory" not in str(error):
+                raise
+            return everyone, everyone - mine
+        everyone, mine = time.process_time(), time.thread_time()
         ask(entry, call, n_threads=1, **limits)
-    except kofn.InputError as error:
-        if "max_memory" not in str(error):
-            raise
-        return other_threads(entry, n // 4)
-    everyone, mine = time.process_time(), time.thread_time()
-    ask(entry, call, n_threads=1, **limits)
-    everyone, mine = time.process_time() - everyone, time.thread_time() - mine
-    return everyone, everyone - mine
+        everyone, mine = time.process_time() - everyone, time.thread_time() - mine
+        if n >= most or everyone >= _SHOWS:
+            return everyone, everyone - mine
+        n = min(4 * n, most)

@@ -18,14 +18,19 @@ def modules(source: Path) -> dict[str, Path]:
     return {".".join(path.relative_to(source).with_suffix("").parts): path for path in paths}
 
 
+def named(node: ast.AST) -> Iterator[str]:
+    """What one statement imports."""
+    if isinstance(node, ast.ImportFrom) and node.module:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+
+
 def imports(path: Path) -> Iterator[str]:
     """What a file names in its imports, wherever they stand: modules, and names in them."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+        yield from named(node)
 
 
 def circle(source: Path) -> list[str]:
@@ -40,6 +45,20 @@ def circle(source: Path) -> list[str]:
         found: list[str] = error.args[1]
         return found
     return []
+
+
+def at_once(path: Path) -> set[str]:
+    """What a file imports whenever it is imported itself, for types excepted."""
+    return {name for node in ast.parse(path.read_text(encoding="utf-8")).body for name in named(node)}
+
+
+def test_only_torch_forms_import_torch() -> None:
+    known = modules(SOURCE)
+    # `make index` and a base install have no torch: it is imported where it is used.
+    heavy = {name for name, path in known.items() if "torch" in at_once(path)}
+    while more := {name for name, path in known.items() if at_once(path) & heavy} - heavy:
+        heavy |= more
+    assert [name for name in sorted(heavy) if name.split(".")[1] not in ("nn", "engines", "objectives")] == []
 
 
 def test_no_files_import_each_other() -> None:

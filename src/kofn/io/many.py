@@ -316,6 +316,7 @@ class _DelimitedFiles(Several, Delimited):
         self.separator = parts[0].separator
         self._known = {}
         self._head = None
+        self._dtypes = {}
         names = [name for name in self.columns if name not in self.keys]
         self._scan = pl.concat(
             part._scan.select(names).with_columns(

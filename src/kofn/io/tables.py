@@ -78,13 +78,15 @@ class Table(VectorColumns, ABC):
             InputError: a part is no column, or a column is named twice.
         """
         names: list[str] = []
+        longest = 1 + max((name.count(",") for name in self.columns), default=0)
         start = 0
         while start < len(parts):
-            ends = range(len(parts), start, -1)
+            ends = range(min(start + longest, len(parts)), start, -1)
             end = next((e for e in ends if self._find(",".join(parts[start:e])) is not None), start + 1)
             names.append(self.require(",".join(parts[start:end])))
             start = end
-        twice = next((name for name in names if names.count(name) > 1), None)
+        counts = Counter(names)
+        twice = next((name for name in names if counts[name] > 1), None)
         if twice is not None:
             raise InputError(f"column {twice!r} is named twice; name it once")
         return tuple(names)

@@ -250,12 +250,7 @@ def similarities(
     rows = checks.matrix(X)
     n, d = rows.shape
     room = math.inf if max_memory is None else max_memory
-    least = n * (_BYTES_AN_ITEM + 4 * d * rows.itemsize) + cores(n_threads) * _TEMPORARIES * 8 * n * _together(n)
-    if room < least:
-        raise InputError(
-            f"max_memory={max_memory} is too little for {label} on {n} rows of {d} features; "
-            f"give at least {least} bytes"
-        )
+    refuse_memory(n, d, rows.itemsize, max_memory, n_threads, label)
     space = geometry(rows, metric)
     if is_small(n, d) and 32 * n * n <= room:
         # Small pools are held as a table: NumPy has it before compiled code is loaded.
@@ -266,6 +261,28 @@ def similarities(
         return small, small, rows
     wide = Similar(space, metric, n_threads)
     return wide, wide, rows
+
+
+def refuse_memory(n: int, d: int, size: int, max_memory: int | None, n_threads: int | None, label: str) -> None:
+    """Refuse a `max_memory` that similarities of rows like these would not keep.
+
+    Args:
+        n: rows.
+        d: features.
+        size: bytes of a number that is computed with, 4 or 8.
+        max_memory: the bytes allowed beside X; None for any.
+        n_threads: threads of the call.
+        label: what the objective is called.
+
+    Raises:
+        InputError: it is too little.
+    """
+    least = n * (_BYTES_AN_ITEM + 4 * d * size) + cores(n_threads) * _TEMPORARIES * 8 * n * _together(n)
+    if max_memory is not None and max_memory < least:
+        raise InputError(
+            f"max_memory={max_memory} is too little for {label} on {n} rows of {d} features; "
+            f"give at least {least} bytes"
+        )
 
 
 def _of_sparse(

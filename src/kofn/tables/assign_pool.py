@@ -133,8 +133,10 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The arguments of `kofn.assign`."""
     call = arguments.given("k", "capacity", "per_item", *_BY_BIN) | dict(pool.values)
     if arguments.equal:
-        call["capacity"] = -(-len(pool.rows) // call["k"])
-        call["min_size"] = len(pool.rows) // call["k"]
+        # Of a beginning the groups are as large as those of the whole, as other capacities are.
+        n = len(pool.rows) if arguments.rows_of_whole is None else max(len(pool.rows), arguments.rows_of_whole)
+        call["capacity"] = -(-n // call["k"])
+        call["min_size"] = n // call["k"]
     for name, flag_name in _BY_BIN.items():
         if isinstance(file := call.get(name), str):
             if arguments.k == "auto":

@@ -317,7 +317,7 @@ def read_scores(
     """
     if isinstance(table, Npy):
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return table.array(), (), ()
+        return _numbers_of(table), (), ()
     if arguments.vectors:
         return table.vectors(arguments.vectors, finite=not some_unlisted), (), ()
     names, gaps = arguments.columns, some_unlisted and arguments.empty == "refuse"
@@ -344,6 +344,14 @@ def is_blank(table: Table, name: str) -> bool:
     """Whether a column of another kind than numbers has no value at all, which is why its kind is not known."""
     column = table.column(name)
     return 0 < column.len() == column.null_count()
+
+
+def _numbers_of(table: Npy) -> NDArray[Any]:
+    """The array of a file, of numbers or booleans."""
+    array = table.array()
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{table.path} holds an array of {array.dtype}; scores are numbers: save an array of them")
+    return array
 
 
 def score_column(table: Table, name: str, empty: float, meaning: str) -> NDArray[Any]:
@@ -375,7 +383,7 @@ def read_judges(
     """The judges' names and their scores (rows, judges), NaN where a cell is empty: every numeric column, or those
     named."""
     if isinstance(table, Npy):
-        scores = table.array()
+        scores = _numbers_of(table)
         scores = scores[:, None] if scores.ndim == 1 else scores
         return tuple(str(i) for i in range(scores.shape[1])), scores
     if id_column:

@@ -15,7 +15,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
-from kofn.core.integer_programs import milp
+from kofn.core.highs import linprog, milp
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
 from kofn.core.registry import method
@@ -123,11 +123,7 @@ def generalized_assignment(
     n, bins = table.shape
     if reserve is not None and not checks.is_finite(reserve):
         raise InputError(f"reserve={reserve!r}: give a finite number, what an item is worth that stays out")
-    sizes, limits = _sizes(sizes, n, bins), _limits(limits, bins)
-    room = np.full(bins, n) if capacity is None else capacities(capacity, bins)
-    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
-    fits = (table > -np.inf) & (sizes <= limits)
-    _refuse_at_sight(table, sizes, limits, fits, (least, room), reserve)
+    sizes, limits, fits, (least, room) = at_sight(table, sizes, limits, capacity, min_size, reserve)
     # Costs in units in which HiGHS's tolerances are far below a digit that counts.
     unit = (float(np.abs(table[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
     share = np.maximum(limits / _LARGEST_LIMIT, 1.0) if sizes.dtype.kind == limits.dtype.kind == "i" else limits / _TOP
@@ -155,6 +151,23 @@ def generalized_assignment(
         objective="placed_score",
         info={"unfilled": out},
     )
+
+
+def at_sight(
+    table: NDArray[Any], sizes: Any, limits: Any, capacity: Any, min_size: Any, reserve: float | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], tuple[Ints, Ints]]:
+    """Sizes, limits, which items fit in which bins, and the least and most items of each bin.
+
+    Raises:
+        InfeasibleError: sizes and counts alone show that no placement holds them.
+    """
+    n, bins = table.shape
+    sizes, limits = _sizes(sizes, n, bins), _limits(limits, bins)
+    room = np.full(bins, n) if capacity is None else capacities(capacity, bins)
+    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
+    fits = (table > -np.inf) & (sizes <= limits)
+    _refuse_at_sight(table, sizes, limits, fits, (least, room), reserve)
+    return sizes, limits, fits, (least, room)
 
 
 def _sizes(value: Any, n: int, bins: int) -> NDArray[Any]:
@@ -244,7 +257,6 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
     Where HiGHS is stopped before it has an answer, the same at prices of 0, by which every item goes where it costs
     least.
     """
-    from scipy.optimize import linprog
     from scipy.sparse import vstack
 
     minima = np.flatnonzero(programme.low > 0)
@@ -254,8 +266,8 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         b_ub=np.concatenate([programme.high, -programme.low[minima]]),
         A_eq=programme.items,
         b_eq=np.ones(programme.items.shape[0]),
-        method="highs",
         options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
+        stoppable=True,
     )
     if solution.status not in (_SOLVED, _NO_PLACEMENT):
         least = np.full(programme.items.shape[0], np.inf)
@@ -327,6 +339,7 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
             LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
         options=options,
+        stoppable=True,
     )
     finished = solution.status == _NO_PLACEMENT or (solution.status == _SOLVED and left > 0)
     if solution.x is None:

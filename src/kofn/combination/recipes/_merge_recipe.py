@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
-from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
+from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import job_digest, merge
 from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
@@ -21,7 +21,10 @@ from kofn.core import checks
 from kofn.core.checks import InputError, nearest
 from kofn.core.helpers import helper
 from kofn.core.plans import Blend
+from kofn.io.outputs import refuse_read
+from kofn.io.quantised import FLOAT8
 from kofn.io.tensor_writer import hidden_folder
+from kofn.io.tensors import Checkpoint
 
 __all__ = ["merge_recipe"]
 
@@ -87,6 +90,8 @@ def _make(recipe: Recipe, target: Path, finished: Path, kept: Mapping[str, Any])
 
 def _blend(recipe: Recipe, options: SweepOptions) -> Blend:
     """The blend of one recipe."""
+    if options.out is not None:
+        refuse_read(options.out, recipe.read_paths())
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     merge_rules, settings = bind_parts(recipe, pool, part_of)
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
@@ -123,8 +128,11 @@ def _job_of(recipe: Recipe, options: SweepOptions) -> str:
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:
     """The recipe with its parts, the members, the index of each tensor's part, the patterns of the copied tensors."""
-    members = [_opened(member) for member in recipe.members]
-    base = _opened(recipe.base)
+    notes: list[str] = []
+    members = [_opened(member, notes) for member in recipe.members]
+    base = _opened(recipe.base, notes)
+    # A model that is named twice is opened twice.
+    recipe = dataclasses.replace(recipe, notes=tuple(dict.fromkeys([*recipe.notes, *notes])))
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
     names = list(open_members([members[0]]).first)
@@ -138,15 +146,27 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         patterns(options.only, "only"),
         skip or None,
         dtype=dtype,
-        cast=recipe.cast,
+        cast=_read_as(recipe, [*members, *([] if base is None else [base])], dtype),
         widest=recipe.widest,
         vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
 
 
-def _opened(member: Any) -> Any:
-    return member.open() if isinstance(member, Relayered | Adapted) else member
+def _read_as(recipe: Recipe, sources: list[Any], dtype: str | None) -> str | None:
+    """What tensors are rounded to as they are read, and the blend before the output's dtype.
+
+    mergekit blends models in the dtype that they are saved in where the recipe names none, and writes that as another.
+    """
+    if recipe.cast is not None or dtype is None or not recipe.widest:
+        return recipe.cast
+    opened = [source if isinstance(source, Checkpoint) else Checkpoint.open(source) for source in sources]
+    dtypes = {tensor.dtype for source in opened for tensor in source.values() if tensor.dtype in FLOATS - FLOAT8}
+    return dtypes.pop().name if len(dtypes) == 1 and dtype not in {each.name for each in dtypes} else None
+
+
+def _opened(member: Any, notes: list[str]) -> Any:
+    return member.open(notes) if isinstance(member, Relayered | Adapted) else member
 
 
 def _literal(name: str) -> str:
