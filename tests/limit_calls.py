@@ -17,7 +17,6 @@ import numpy as np
 
 import kofn
 from kofn.combination import DiffusedMixture
-from kofn.core.draws import draws_of
 from kofn.core.registry import Entry
 
 # Columns of X, bins of a table of scores, levels of a curve, members of a blend.
@@ -121,7 +120,7 @@ def _score(blend: Any) -> float:
 
 def value_of(entry: Entry, word: str, n: int, rng: np.random.Generator) -> Any:
     """A value of a word for n items."""
-    declared = draws_of(entry)
+    declared = entry.draws
     keys = (f"{entry.name} {word}", f"{word} {declared.kinds.get(word)}", f"{entry.verb} {word}", word)
     made = next((MAKERS[key] for key in keys if key in MAKERS), None)
     value = declared.plain[word] if made is None else made(n, rng)
@@ -132,7 +131,7 @@ def sized_call(entry: Entry, n: int, source: str | None = None) -> dict[str, Any
     """The words of a call of n items, from `source` where there are alternatives."""
     rng = np.random.default_rng(n)
     words = [*entry.required, *(source if source in group else group[0] for group in entry.needs)]
-    words += [name for name in draws_of(entry).plain if name in entry.options]
+    words += [name for name in entry.draws.plain if name in entry.options]
     if entry.verb == "select" and "k" in entry.accepted and "budget" not in words:
         words.append("k")
     if entry.verb == "allocate" and "budget" in entry.accepted:

@@ -21,6 +21,7 @@ from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
+from kofn.io.opening import open_table
 from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
 from kofn.io.text_memory import refuse_texts_over
@@ -184,7 +185,7 @@ def read_vectors_together(
                     f"--text COL for texts, or give a file of vectors"
                 )
         pool = read_vectors(table, arguments)
-        return pool, {option: read_vectors(Table.open(file), arguments).X for option, file in files.items()}
+        return pool, {option: read_vectors(open_table(file), arguments).X for option, file in files.items()}
     texts = [table.texts(name), *(_texts_of(file, name, option) for option, file in files.items())]
     every = pl.concat([part.cast(pl.String) for part in texts])
     model = model_for(every, arguments.embedder)
@@ -248,7 +249,7 @@ def _texts_of(file: Any, column: str, option: str) -> pl.Series:
             raise InputError(f"--{option} {file}: no such file")
         return pl.Series([file], dtype=pl.String)
     if suffix not in _TEXTS:
-        return Table.open(file).texts(column)
+        return open_table(file).texts(column)
     lines = lines_of(file, option)
     if not lines:
         raise InputError(f"--{option} {file} holds no text; write one text a line")
@@ -442,7 +443,7 @@ def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
 
     A header that is itself a pair of ids is a pair: the file was written without one.
     """
-    table = Table.open(file, header_alone=True)
+    table = open_table(file, header_alone=True)
     if len(table.columns) < 2:
         raise InputError(f"--{option} {file} has one column; give two, the ids of each pair")
     row_of = {str(key): row for row, key in enumerate(keys.tolist())}

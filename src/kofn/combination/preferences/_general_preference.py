@@ -104,7 +104,7 @@ def general_preference(
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     pairs = half_wins(ballots, given)
     if not prior:
-        refuse_no_strengths(pairs, range(n))
+        refuse_no_strengths(pairs)
     heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
     inside = np.ix_(heard, heard)
     others = 1 - np.eye(len(heard))

@@ -75,6 +75,8 @@ class Search:
         self.stopped = False
         # How many picks the search itself made before it was stopped.
         self.picks_in_time: int | None = None
+        # How the other picks were found.
+        self.filled_by = "at random"
         self.tracker = Tracker(constraints)
         self.possible = np.zeros(constraints.n, bool)
         self.batch = _LEAST_BATCH
@@ -127,9 +129,15 @@ class Search:
         self._bound()
         if self.stopped:
             self.picks_in_time = len(self.picks)
-            picks, gains = finish(self.tracker, self.control, self.objective.add)
+            picks, gains = finish(self.tracker, self.control, self.objective.add, self._filling)
             self.picks += picks
             self.gains += gains
+
+    def _filling(self, open_items: Mask, count: int) -> Ints | None:
+        """Open items that complete the picks, the best first; None where the objective knows none."""
+        known = self.objective.filling(np.array(self.picks, np.int64), open_items, count)
+        self.filled_by = "at random" if known is None else "by greedy search on a sample"
+        return known
 
     def _choice(self, open_items: Mask) -> int:
         """The item to pick next; while the budget has not yet kept the run from its choice, this is watched."""
@@ -294,7 +302,10 @@ class Search:
                 **objective.in_distances(value, bound),
                 **self._expected(promised),
                 **(
-                    {"found_in_time": len(self.picks) if self.picks_in_time is None else self.picks_in_time}
+                    {
+                        "found_in_time": len(self.picks) if self.picks_in_time is None else self.picks_in_time,
+                        "filled_by": self.filled_by,
+                    }
                     if self.stopped
                     else {}
                 ),
