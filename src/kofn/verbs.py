@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, reading, shown
+from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown
 from kofn.core.number_of_groups import entry_of, finds_k
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
@@ -38,6 +38,29 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         answer = _of_columns(method, options, given)
         if answer is not None:
             return answer
+    method, given, own = settled(verb, method, options, given)
+    for name in SETTINGS & given.keys():
+        # Settings that the method ignores are still read: a typo in them must not pass in silence.
+        argument(name, given[name])
+    return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def settled(
+    verb: str, method: Method, options: Mapping[str, Any] | None, arguments: Mapping[str, Any]
+) -> tuple[Method, dict[str, Any], dict[str, Any]]:
+    """The method that a call of arrays means ("auto" where any may answer), its words, and the method's own options.
+
+    Args:
+        verb: the verb.
+        method: the method as it was given.
+        options: own options that were given as a mapping.
+        arguments: words and own options that were given flat, none of them None.
+
+    Examples:
+        >>> settled("assign", "auto", None, {"X": [[0.0], [1.0]], "k": 2, "min_size": 1})
+        ('auto', {'X': [[0.0], [1.0]], 'k': 2}, {'min_size': 1})
+    """
+    given = dict(arguments)
     if not isinstance(method, str) and not callable(method):
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
@@ -47,6 +70,8 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
 
         entry = entry_of(verb, method)
         given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
+    if verb == "select" and isinstance(given.get("k"), str):
+        given["k"] = _count_of(given)
     if verb == "assign" and isinstance(given.get("k"), str):
         method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})
@@ -56,10 +81,15 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         own[name] = given.pop(name)
     method = _seeks(verb, method, given, own)
     _settle_options(verb, method, given, own)
-    for name in SETTINGS & given.keys():
-        # Settings that the method ignores are still read: a typo in them must not pass in silence.
-        argument(name, given[name])
-    return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+    return method, given, own
+
+
+def _count_of(given: Mapping[str, Any]) -> int:
+    """How many rows a `k` such as "10%" is of."""
+    share = share_of_rows(given["k"])
+    pool = next((given[word] for word in ("X", "similarity", "scores") if word in given), ())
+    shape = getattr(pool, "shape", None)
+    return max(1, round(share * (shape[0] if shape else len(pool))))
 
 
 def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:

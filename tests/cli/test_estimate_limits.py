@@ -149,3 +149,45 @@ def test_auto_is_chosen_by_the_size_of_a_sparse_matrix(folder: Path, capsys: pyt
     _, text, _ = run(capsys, "select", "pool.npz", "--metric", "cosine", "-k", 5, "--dry-run", "--json")
     told = json.loads(text)
     assert (told["method"], told["rows"]) == ("sampled_greedy", "60,000 x 900")
+
+
+def test_a_round_of_labels_is_looked_at_without_its_classifier(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = []
+    sampled = estimate._run_sample
+
+    def watched(verb: str, method: str, *arguments: Any, **words: Any) -> Any:
+        methods.append(method)
+        return sampled(verb, method, *arguments, **words)
+
+    monkeypatch.setattr(estimate, "_run_sample", watched)
+    rows = np.random.default_rng(0).normal(size=(2_000, 4)).round(3)
+    labels = ["a" if row < 9 else "b" if row < 20 else None for row in range(2_000)]
+    pl.DataFrame({f"x{j}": rows[:, j] for j in range(4)}).with_columns(pl.Series("y", labels)).write_csv("pool.csv")
+    call = ("select", "pool.csv", "--columns", "x0,x1,x2,x3", "--label", "y", "-k", 30, "--dry-run", "--json")
+    code, out, err = run(capsys, *call)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["method"] == "uncertainty_herding"
+    assert "looks at each pair" in told["seconds"] or "not measured" in told["seconds"]
+    assert set(methods) == {"lazy_greedy"}
+
+
+def test_the_seconds_of_texts_are_told_with_those_of_their_vectors(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = np.random.default_rng(0).choice([f"w{i}" for i in range(80)], (900, 6))
+    pl.DataFrame({"t": [" ".join(row) for row in words]}).write_csv("pool.csv")
+    for call in (("select", "pool.csv", "--text", "t", "-k", 5), ("assign", "pool.csv", "--text", "t", "-k", 5)):
+        seconds = json.loads(run(capsys, *call, "--dry-run", "--json")[1])["seconds"]
+        assert "of making vectors come on top" in seconds
+        assert 0 < float(seconds.split("; about ")[1].split()[0]) < 60
+
+
+def test_near_duplicates_of_texts_take_little_more_than_in_proportion() -> None:
+    texts, pairs = (
+        estimate.duplicates_beforehand(1_500, 150_000, 0.03, pairs=pairs)["seconds"] for pairs in (False, True)
+    )
+    assert 3 < float(texts.split()[1]) < 10
+    assert float(pairs.split()[1]) == 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +103,101 @@ def test_rows_of_texts_are_counted(suffix: str, end: str, folder: Path, monkeypa
     path.write_bytes("\n".join([*header, *[row] * 70]).encode() + b"\n\n" + row.encode())
     with beginning(path, rows=5) as (_, rows):
         assert isinstance(rows, About)
+
+
+@pytest.fixture
+def table(folder: Path) -> None:
+    """700 rows in vectors, and as many items with scores for three bins and hours."""
+    rng = np.random.default_rng(0)
+    np.save("rows.npy", rng.normal(size=(700, 3)).astype(np.float32))
+    hours = pl.Series("hours", rng.integers(1, 9, 700))
+    pl.DataFrame({f"b{j}": rng.normal(size=700) for j in range(3)}).with_columns(hours).write_csv("scores.csv")
+
+
+_SCORED = ("scores.csv", "--scores", "--columns", "b0,b1,b2")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("rows.npy", "-k", 6, "--equal"),
+        ("rows.npy", "-k", 6, "--min-size", 90),
+        ("rows.npy", "-k", 6, "--min-size", 90, "--capacity", 130, "-m", "constrained_kmedoids"),
+        (*_SCORED, "--size", "hours", "--limit", 1_100),
+        (*_SCORED, "--size", "hours", "--limit", "800,1200,1700", "--min-size", 3),
+        (*_SCORED, "--min-size", "300,100,0"),
+        (*_SCORED, "--capacity", 240, "--per-item", 1),
+    ],
+)
+def test_sizes_of_groups_and_bins_that_run_are_looked_at_beforehand(
+    call: tuple[object, ...], table: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "assign", *call, "--dry-run", "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    assert not told["seconds"].startswith("not known"), told
+    assert told["method"] == json.loads(run(capsys, "assign", *call, "--json")[1])["method"]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("rows.npy", "-k", 6, "--min-size", 117),
+        ("rows.npy", "-k", 6, "--capacity", 116),
+        ("rows.npy", "-k", 6, "--capacity", 116, "-m", "constrained_kmedoids"),
+        (*_SCORED, "--size", "hours", "--limit", 300),
+        (*_SCORED, "--size", "hours", "--limit", 9_000, "--min-size", "0,0,800"),
+        (*_SCORED, "--min-size", 234),
+        (*_SCORED, "--capacity", "233,233,233"),
+        (*_SCORED, "--capacity", 233, "--overflow", "error"),
+    ],
+)
+def test_sizes_that_no_placement_holds_are_refused_as_by_the_call(
+    call: tuple[object, ...], table: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, "assign", *call, "--dry-run") == refused(capsys, "assign", *call)
+
+
+def test_groups_of_a_beginning_are_as_large_as_those_of_the_whole(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(6_000, 3)).astype(np.float32))
+    monkeypatch.setattr(beginnings, "SMALL", 1_000)
+    monkeypatch.setattr(beginnings, "ROWS", 500)
+    monkeypatch.setattr("kofn.cli.estimate.ROWS_READ", 500)
+    code, out, err = run(capsys, "assign", "rows.npy", "-k", 4, "--equal", "--dry-run", "--json")
+    assert code == 0, err
+    assert json.loads(out)["rows"] == "6,000 x 3"
+    assert "1500 too few" in refused(capsys, "assign", "rows.npy", "-k", 3, "--capacity", 1_500, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("select", "-k", 5, "--max-memory", "20kB"),
+        ("select", "-k", 5, "--max-memory", "1MB"),
+        ("select", "-k", 5, "-m", "lazy_greedy", "--max-memory", "1MB"),
+        ("select", "-k", 5, "-m", "sampled_greedy", "--max-memory", "1MB"),
+        ("select", "-k", 5, "--objective", "graph_cut", "--max-memory", "100kB"),
+        ("select", "-k", 5, "--metric", "rbf", "--max-memory", "20MB"),
+        ("select", "-k", 5, "-m", "two_round_greedy", "--part-rows", 1_000, "--max-memory", "100kB"),
+        ("assign", "-k", 5, "-m", "sdp_kmeans", "--max-memory", "1MB"),
+        ("assign", "-k", 5, "-m", "single_linkage", "--max-memory", "1MB"),
+    ],
+)
+def test_memory_that_the_call_refuses_is_refused_beforehand(
+    call: tuple[object, ...], pool: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = (call[0], "pool.npy", *call[1:])
+    beforehand, real = (run(capsys, *asked, *more) for more in (("--dry-run",), ()))
+    assert beforehand == real
+    assert (real[0], real[1]) == (2, "")
+    assert re.search("max.memory", real[2].splitlines()[-1])
+
+
+def test_memory_that_is_named_suffices(pool: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, "select", "pool.npy", "-k", 5, "--max-memory", "20kB")
+    least = int(error.split(" takes ")[1].split()[0])
+    assert f"takes {least} bytes" in refused(capsys, "select", "pool.npy", "-k", 5, "--max-memory", least - 1)
+    for more in ((), ("--dry-run",)):
+        assert run(capsys, "select", "pool.npy", "-k", 5, "--max-memory", least, *more)[0] == 0

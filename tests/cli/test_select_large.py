@@ -149,9 +149,11 @@ def test_beforehand_the_footers_alone_are_read(
     assert told["rows"] == "6,000 x 16"
     assert told["method"] == "two_round_greedy"
     assert told["cheapest"].count("about") == 2
-    code, out, err = run(capsys, "select", source, "-k", K, "--dry-run", "--max-memory", "100KB", *ROOM)
+    code, out, err = run(capsys, "select", source, "-k", K, "--dry-run", "--max-memory", "6MB", *ROOM)
     assert code == 0, err
-    assert "over the 0.0001 GB that it may hold" in out
+    assert "over the 0.006 GB that it may hold" in out
+    beforehand = refused(capsys, "select", source, "-k", K, "--dry-run", "--max-memory", "100KB", *ROOM)
+    assert beforehand == refused(capsys, "select", source, "-k", K, "--max-memory", "100KB", *ROOM)
 
 
 def test_core_sets_cover_a_pool_that_is_read_in_parts(

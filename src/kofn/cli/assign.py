@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
 from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, NUMBER, flag
-from kofn.cli.estimate import beginning_of, say_beforehand
+from kofn.cli.estimate import beginning_of, say_beforehand, seconds_of_words
 from kofn.cli.printing import drawn_lines, first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
 from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_with
@@ -137,7 +137,10 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
         with only_compiled(), beginning_of(files, arguments) as (table, rows):
             arguments = arguments.named_in(table).beginning_of(rows)
             call = prepared(table, arguments)
-            say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows)
+            bins = call.pool.matrix_columns
+            asked = arguments
+            making = seconds_of_words(lambda: prepared(table, asked), call.pool.notes, table.n)
+            say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows, bins, making)
             for note in call.pool.notes:
                 click.echo(note, err=True)
         return

@@ -12,21 +12,31 @@ from typing import Any
 import numpy as np
 
 from kofn.cli.estimate_costs import OF_PAIRS, by_cost, by_pairs, picks_of
+from kofn.cli.estimate_memory import refuse_memory
 from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
-from kofn.cli.estimate_samples import INPUTS, ROWS, SQUARE, checked_options, refuse_infeasible, times_fewer
+from kofn.cli.estimate_samples import (
+    INPUTS,
+    ROWS,
+    SQUARE,
+    checked_options,
+    refuse_infeasible,
+    refuse_unplaceable,
+    times_fewer,
+)
 from kofn.cli.estimate_samples import run_sample as _run_sample
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
-from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.checks import InfeasibleError, InputError, naming
 from kofn.core.compiled import NotCompiledError
-from kofn.core.number_of_groups import finds_k
 from kofn.core.plans import Plan
 from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import ROWS as ROWS_READ
 from kofn.io.beginnings import SMALL, About, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
+from kofn.io.opening import open_table
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
+from kofn.verbs import settled
 
 # Rows that are timed, as many as time allows: in the end past the size where compiled kernels take over, so that the
 # growth seen is the growth to come.
@@ -45,10 +55,13 @@ _FIRST_GROWTH, _WORTH_IT = 1.5, 1.25
 _STEEPEST, _STEEPER = 2.5, 0.5
 # What the interpreter and the libraries hold by themselves.
 _BASE_BYTES = 160 * 2**20
+# What is said of what the seconds leave out, where it was not measured.
+_ON_TOP = "; reading the file and making vectors come on top"
 # What the first run takes beside, where compiled code is not on disk.
 _COMPILING = "the first run compiles it, up to half a minute on top, once"
-# Texts among which near-duplicates are looked for.
-_TEXTS = 1_500
+# Texts among which near-duplicates are looked for, and the power of their number that seconds grow as: words are
+# shared by more of them (measured on 20,000 and 200,000 texts of 12 words).
+_TEXTS, _TEXTS_GROWTH = 1_500, 1.2
 
 
 @contextmanager
@@ -69,7 +82,7 @@ def beginning_of(sources: Sequence[str], arguments: RowArguments) -> Iterator[tu
     most = _TEXTS if arguments.text and getattr(arguments, "dedupe", None) is not None else ROWS_READ
     with beginning(files[0], square=arguments.metric == "precomputed", rows=most) as (path, rows):
         try:
-            table = Table.open(path, arguments.reading)
+            table = open_table(path, arguments.reading)
             yield table, rows if len(files) == 1 else rows_of_all(files, table.n if rows is None else rows)
         except InputError as error:
             raise type(error)(str(error).replace(str(path), str(files[0]))) from None
@@ -82,23 +95,48 @@ def say_beforehand(
     call: Mapping[str, Any],
     as_json: bool,
     rows: int | None = None,
+    bins: Sequence[str] = (),
+    making: float | None = None,
 ) -> None:
-    """Print what a run would take; nothing is written. `rows`: of the whole, where `call` is of its beginning."""
-    estimate = beforehand(verb, method, options, call, rows)
+    """Print what a run would take; nothing is written.
+
+    Args:
+        verb: the verb.
+        method: its name, or "auto".
+        options: the method's own options.
+        call: the words of the verb.
+        as_json: whether it is for machines.
+        rows: of the whole, where `call` is of its beginning.
+        bins: what the columns of scores are called.
+        making: seconds of a row to be read and made into a vector, None where that is not known.
+    """
+    estimate = beforehand(verb, method, options, call, rows, bins)
+    if making is not None:
+        source = next(call[word] for word in INPUTS if word in call)
+        seconds = making * max(source.shape[0], rows or 0)
+        estimate["seconds"] = estimate["seconds"].replace(
+            _ON_TOP, f"; about {seconds:.2g} of making vectors come on top"
+        )
     say(estimate, lambda: facts(estimate), as_json)
 
 
 def beforehand(
-    verb: str, method: str, options: Mapping[str, Any], call: Mapping[str, Any], rows: int | None = None
+    verb: str,
+    method: str,
+    options: Mapping[str, Any],
+    call: Mapping[str, Any],
+    rows: int | None = None,
+    bins: Sequence[str] = (),
 ) -> dict[str, str]:
     """Method, rows, seconds, bytes, exactness and cost of a call, without making it on the whole pool.
 
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
     refuse_infeasible(verb, call, rows)
+    ids = call.get("ids")
     call = {word: value for word, value in call.items() if word != "ids"}
-    if verb == "assign" and isinstance(call.get("k"), str):
-        method = finds_k(method, call.pop("k"), set(call))
+    settled_method, call, options = settled(verb, method, options, call)
+    method = str(settled_method)
     entry = dispatch.methods_of(verb).get(method)
     if entry is not None and entry.takes(call) is None:
         # The real call says best what is wrong.
@@ -111,6 +149,11 @@ def beforehand(
     input_bytes = sum(_held(call[word], word, n / seen) for word in {*ROWS, *INPUTS} if word in call)
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
+    if (chosen := dispatch.methods_of(verb).get(method)) is not None:
+        refuse_memory(chosen, options, call, n)
+    if verb == "assign":
+        with naming(items=ids, bins=bins or None):
+            refuse_unplaceable(method, options, call, n)
     if method == "sampled_greedy" and "reference" not in options:
         options = {**options, "reference": rows_sampled(n, features_of(call["X"]), picks_of(call.get("k"), n))}
     # A look beforehand neither reads nor writes what a run keeps.
@@ -121,10 +164,29 @@ def beforehand(
     return {
         "method": method if chosen is None else chosen.name,
         "rows": f"{about}{n:,}" + (f" x {call[source].shape[1]}" if len(call[source].shape) == 2 else ""),
-        "seconds": f"{seconds}; reading the file and making vectors come on top",
+        "seconds": f"{seconds}{_ON_TOP}",
         "bytes": f"about {(_BASE_BYTES + 2 * input_bytes + 300 * n) / 1e6:,.0f} MB",
         **({} if chosen is None else {"exact": chosen.exact, "cost": chosen.cost}),
     }
+
+
+def seconds_again(run: Callable[[], object]) -> float:
+    """Processor seconds of work that was done once already, so that nothing is loaded on the way."""
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+def seconds_of_words(run: Callable[[], object], notes: Sequence[str], read: int) -> float | None:
+    """Seconds of a row to be compared by its words, by doing it again for the rows that were read; None where rows are
+    compared by something else: what an embedder made is kept, and another look at it takes no time.
+
+    Args:
+        run: reads the rows and makes their vectors.
+        notes: what the pool says it is compared by.
+        read: how many rows were read.
+    """
+    return seconds_again(run) / max(1, read) if any("TF-IDF" in note for note in notes) else None
 
 
 def not_measured(missing: NotCompiledError | str) -> str:
@@ -142,7 +204,7 @@ def duplicates_beforehand(seen: int, rows: int | None, seconds: float | None, *,
         pairs: whether pairs of rows are looked at, and not words that they share.
     """
     n = seen if rows is None else max(seen, rows)
-    growth = (n / seen) ** (2 if pairs else 1)
+    growth = (n / seen) ** (2.0 if pairs else _TEXTS_GROWTH)
     measured = "" if seconds is None else f"about {seconds * growth:.2g} (measured on {seen:,} rows)"
     return {
         "method": "near_duplicates",
@@ -184,6 +246,8 @@ def _timed(
     rounds: dict[int, int] = {}
     if verb == "select" and picks_of(call.get("k", 0), n) > n:
         return f"not known: k={call['k']} is above the rows, of which there are about {n:,}", None
+    if method == "uncertainty_herding" and n > _SAMPLES[1] and "X" in call and "model" not in options:
+        return _of_rounds_of_labels(options, call, n, seen), None
     size: int | None = min(seen, _SAMPLES[0])
     # What else the machine does is no reason to look at fewer rows.
     began = time.process_time()
@@ -230,6 +294,18 @@ def _timed(
     slope = growth(seconds)
     grows = "growing as" if len(seconds) > 1 else "if it grows as"
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, {grows} n^{slope:.1f})", plan
+
+
+def _of_rounds_of_labels(options: Mapping[str, Any], call: Mapping[str, Any], n: int, seen: int) -> str:
+    """Seconds of the next round of labels: of its search, which takes nearly all of them; no classifier is loaded."""
+    search = {word: value for word, value in call.items() if word != "y"} | {"metric": "rbf"}
+    try:
+        told = by_pairs(_searches("select", "lazy_greedy", {}, search, n, seen), options, call, n)
+    except InfeasibleError as error:
+        return f"not known: a sample of the pool cannot meet the constraints ({error})"
+    except NotCompiledError as missing:
+        return not_measured(missing)
+    return f"{told}; fitting the classifier to the labelled rows comes on top"
 
 
 def _seconds_of(run: Callable[[], Plan]) -> float:

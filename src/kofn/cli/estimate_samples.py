@@ -9,6 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.assignment.means._constrained import seating_of
+from kofn.assignment.routing._balanced_assignment import margins
+from kofn.assignment.routing._capped_routing import refuse_shortage
+from kofn.assignment.routing._generalized_assignment import at_sight
+from kofn.assignment.routing._scores import capacities
 from kofn.cli.estimate_costs import OF_PAIRS
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, option
@@ -28,6 +33,8 @@ ROWS = ("X", "scores", "curves", "y", "costs", "weights", "groups")
 SQUARE = ("similarity", "distances")
 # Words that hold the items.
 INPUTS = ("X", "scores", "curves", *SQUARE, "rankings")
+# Methods whose groups have a least and a most size.
+_OF_SIZES = ("constrained_kmeans", "constrained_kmedoids")
 # What limits a selection, each with the word without which it is the method's own affair.
 _LIMITS = {"k": "k", "budget": "costs", "costs": "budget", "quotas": "groups", "groups": "quotas"}
 _NAMED = ("include", "exclude", "start")
@@ -61,6 +68,31 @@ def refuse_infeasible(verb: str, call: Mapping[str, Any], rows: int | None) -> N
         items = {"scores": call["scores"] if source == "scores" else np.zeros(n)}
         problem = build(verb, {**items, **words}, call.get("ids"))
         Constraints.of(problem.n, {name: value for name, value in problem.given.items() if name != "scores"})
+
+
+def refuse_unplaceable(method: str, options: Mapping[str, Any], call: Mapping[str, Any], n: int) -> None:
+    """Refuse sizes of groups and bins that no placement of n items holds, in the words of the method itself.
+
+    Args:
+        method: the assign method that will run.
+        options: its own options.
+        call: its words, with the rows that were read.
+        n: rows of the whole, which may be more.
+
+    Raises:
+        InfeasibleError: counts, sizes or the bins that items list show it.
+    """
+    capacity, least = call.get("capacity"), options.get("min_size", 0)
+    whole = n == next(call[word].shape[0] for word in INPUTS if word in call)
+    if method in _OF_SIZES:
+        links = [options.get(name) if whole else None for name in ("must_link", "cannot_link")]
+        seating_of(n, call["k"], capacity, least, *links)
+    elif method == "balanced_assignment":
+        margins(call["scores"], n, capacity, least, call.get("per_item", 1), options.get("reserve"))
+    elif method == "capped_routing" and options.get("overflow", "error") == "error":
+        refuse_shortage(call["scores"], n, capacities(capacity, call["scores"].shape[1]), call.get("per_item", 1))
+    elif method == "generalized_assignment" and whole:
+        at_sight(call["scores"], options["sizes"], options["limits"], capacity, least, options.get("reserve"))
 
 
 def fewer_of(k: Any, size: int) -> Any:
@@ -149,7 +181,13 @@ def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: fl
     """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima, also of a bin."""
     small = dict(options)
     if "sizes" in small:
-        small["sizes"] = np.asarray(small["sizes"])[rows]
+        sizes = np.asarray(small["sizes"])
+        small["sizes"] = sizes[rows]
+        if "limits" in small:
+            # As full as the whole's bins, and with room for each item that those could hold.
+            share = of_a_bin * small["sizes"].mean() / max(sizes.mean(), np.finfo(float).tiny)
+            limits = np.asarray(small["limits"], float)
+            small["limits"] = np.maximum(limits * share, np.minimum(limits, small["sizes"].max()))
     if "min_size" in small:
         least = np.minimum(
             small["min_size"], np.maximum(1, (np.asarray(small["min_size"]) * of_a_bin).astype(np.int64))

@@ -8,7 +8,15 @@ from typing import Any
 
 import click
 
-from kofn.cli.estimate import beginning_of, duplicates_beforehand, facts, rows_left, say_beforehand
+from kofn.cli.estimate import (
+    beginning_of,
+    duplicates_beforehand,
+    facts,
+    rows_left,
+    say_beforehand,
+    seconds_again,
+    seconds_of_words,
+)
 from kofn.cli.estimate_samples import refuse_infeasible
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, export_picks, picks, refuse_nothing, render, report_context, warn_of_few
@@ -66,16 +74,21 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
                 return 0
             call = prepared(table, arguments)
             if call.method is None:
-                seconds, by_pairs = time.perf_counter() - began, arguments.text is None and arguments.columns is None
-                looked = call.pool.duplicates is not None
-                kept = duplicates_beforehand(table.n, rows, seconds if looked else None, pairs=by_pairs)
+                by_pairs, looked = (
+                    arguments.text is None and arguments.columns is None,
+                    call.pool.duplicates is not None,
+                )
+                seconds = seconds_again(lambda: prepared(table, arguments)) if looked else None
+                kept = duplicates_beforehand(table.n, rows, seconds, pairs=by_pairs)
                 say(kept, lambda: facts(kept), arguments.as_json)
                 if not looked:
                     click.echo(call.pool.notes[-1], err=True)
                 return 0
             refuse_infeasible("select", call.words, rows)
             left = rows_left(rows, len(call.pool.rows), table.n) if arguments.dedupe is not None else rows
-            say_beforehand("select", call.method, call.options, call.words, arguments.as_json, left)
+            notes, again = call.pool.notes, arguments
+            making = seconds_of_words(lambda: prepared(table, again), notes, table.n)
+            say_beforehand("select", call.method, call.options, call.words, arguments.as_json, left, making=making)
             for note in call.pool.notes:
                 click.echo(note, err=True)
         return 0

@@ -260,7 +260,10 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(_sources(plan))
     if plan.status == "stopped":
         picks_in_time = plan.info.get("found_in_time", len(plan))
-        filled = f"; of {len(plan):,} picks {picks_in_time:,} were found by then and the rest is drawn at random"
+        others = "drawn at random"
+        if plan.info.get("filled_by", "at random") != "at random":
+            others = f"picked {plan.info['filled_by']}"
+        filled = f"; of {len(plan):,} picks {picks_in_time:,} were found by then and the rest is {others}"
         lines.append(
             f"stopped before the end: what was valid by then is kept{filled if picks_in_time < len(plan) else ''}"
         )

@@ -25,8 +25,9 @@ from kofn.io.text_memory import bytes_by_words
 from kofn.io.vectors import only_vectors
 from kofn.io.words import DIMS
 from kofn.objectives._estimates import pairs_of_search
+from kofn.objectives.facility_location import bytes_beside_rows
 from kofn.selection.pools._near_duplicates_by_cells import bytes_of_cells, pairs_of_cells
-from kofn.selection.pools._sizes import pairs_of_rounds
+from kofn.selection.pools._sizes import PART_ROWS, bytes_of_rounds, pairs_of_rounds, refuse_memory
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_pool import refuse_no_scores
@@ -80,7 +81,37 @@ def is_large(table: Table, arguments: SelectArguments, rows: int | None = None) 
         return needing_all not in _OTHER_INPUTS and not (fits and _refusals(arguments))
     if not fits and needing_all:
         _tell_of_memory(needing_all, n, d, item, table, arguments)
-    return not fits and needing_all is None
+    if needing_all is not None or (fits and _floor_at_once(arguments, n, d, item) <= room):
+        return False
+    if arguments.max_memory is not None:
+        return _least_way(table, arguments, n, d, item)
+    return not fits
+
+
+def _floor_at_once(arguments: SelectArguments, n: int, d: int, item: int) -> int:
+    """The least --max-memory of a run that holds all vectors; 0 where rows to label may be picked by another method."""
+    if arguments.max_memory is None or arguments.only_dedupes or arguments.classes or arguments.label_column:
+        return 0
+    return bytes_beside_rows(n, d, item, arguments.metric or "euclidean", arguments.n_threads)
+
+
+def _least_way(table: Table, arguments: SelectArguments, n: int, d: int, item: int) -> bool:
+    """Whether parts are read where not all vectors fit: the way that keeps --max-memory.
+
+    Raises:
+        InputError: neither way keeps it; the least that one of them takes is named.
+    """
+    if arguments.only_dedupes:
+        return True
+    room, k = _room(arguments), arguments.k or 1
+    at_once = max(_bytes_of_work(table, arguments, n, d, item), _floor_at_once(arguments, n, d, item))
+    parts = bytes_of_rounds(n, d, item, k, n_threads=arguments.n_threads) if n > PART_ROWS else at_once
+    if min(at_once, parts) > room:
+        raise InputError(
+            f"--max-memory {arguments.max_memory}: facility location on {n} rows of {d} features takes "
+            f"{min(at_once, parts)} bytes beside them; give at least as many"
+        )
+    return at_once > room
 
 
 def _needing_all(arguments: SelectArguments) -> str | None:
@@ -237,6 +268,13 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
     if arguments.only_dedupes:
         return duplicates_of_parts(rows, d, item, threads)
     k = arguments.k or 1
+    if (
+        arguments.max_memory is not None
+        and arguments.method in ("auto", METHOD)
+        and rows > (arguments.part_rows or PART_ROWS)
+    ):
+        given = [arguments.part_rows, *(arguments.options.get(name) for name in ("n_reference", "bound_rows"))]
+        refuse_memory(_room(arguments), rows, d, item, k, *given, n_threads=arguments.n_threads)
     size, speed = rows * d * item, pairs_a_second(d) * threads
     reading = size / (_READ_SPEED * threads) + (rows / _TEXTS_A_SECOND if arguments.text else 0.0)
     if arguments.method in _IN_PARTS and arguments.method != METHOD:

@@ -457,27 +457,48 @@ def pick_in_turn(
     return False
 
 
-def finish(tracker: Tracker, control: Control, add: Callable[[int], float]) -> tuple[list[int], list[float]]:
+def finish(
+    tracker: Tracker,
+    control: Control,
+    add: Callable[[int], float],
+    best: Callable[[Mask, int], Ints | None] | None = None,
+) -> tuple[list[int], list[float]]:
     """Complete the picks of a search that was cut short: what the constraints need, and after a time limit also k.
 
-    The items are drawn at random, which takes no time to speak of. `add` values them one after the other while the
-    grace of the limit lasts.
+    The items are those that `best` knows, and then drawn at random, which takes no time to speak of. `add` values them
+    one after the other while the grace of the limit lasts.
 
     Args:
         tracker: knows the picks so far; the new ones are added to it.
         control: what stopped the search.
         add: commits a pick to the objective and returns its gain.
+        best: open items that are good picks, of (n,) which items are open and how many are wanted, the best first;
+            None where none are known.
 
     Returns:
         The new picks and their gains, NaN where no time was left to take them.
     """
-    n = tracker.constraints.n
-    items = tracker.completion() if control.interrupted else tracker.filling(np.random.default_rng(0).permutation(n))
+    items = tracker.completion() if control.interrupted else tracker.filling(_order(tracker, best))
     gains = []
     for item in items.tolist():
         tracker.add(item)
         gains.append(math.nan if control.late() else add(item))
     return items.tolist(), gains
+
+
+def _order(tracker: Tracker, best: Callable[[Mask, int], Ints | None] | None) -> Ints:
+    """All items in the order in which they complete picks: those that `best` knows, then the others at random."""
+    constraints = tracker.constraints
+    order = np.random.default_rng(0).permutation(constraints.n)
+    count = constraints.k - tracker.count
+    if constraints.costs is not None:
+        count = min(count, int(float(constraints.limit) / max(float(constraints.costs.mean()), 1e-300)))
+    known = None if best is None or count < 1 else best(tracker.candidates(), count)
+    if known is None:
+        return order
+    others = np.ones(constraints.n, bool)
+    others[known] = False
+    return np.concatenate([known, order[others[order]]])
 
 
 def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints:
@@ -494,8 +515,11 @@ def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints
 def _fractional(gains: Floats, costs: NDArray[Any], budget: float) -> float:
     """Value of the fractional knapsack: greedy by density, the last item in part."""
     free = costs == 0
+    with np.errstate(over="ignore"):
+        ratio = np.where(free, 0.0, gains / np.where(free, 1, costs))
+    # Of costs too small for a quotient none is charged, as their order by density is not known: it stays a bound.
+    free |= np.isinf(ratio)
     best = float(gains[free].sum())
-    ratio = np.where(free, 0.0, gains / np.where(free, 1, costs))
     order = np.argsort(-ratio, kind="stable")
     order = order[~free[order]]
     spend = np.cumsum(costs[order].astype(np.float64))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kofn._index import entries
+from kofn._index import entries, everything
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.devices import names_a_device, resolve_device
@@ -54,7 +54,8 @@ def dispatch(
     name = choose(verb, given, options) if method_name == "auto" else method_name
     if not isinstance(name, str) or name not in index:
         raise InputError(
-            f"method={name!r}: no such {verb} method{_meant(str(name), index)}; `kofn methods {verb}` lists them"
+            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), index)}; "
+            f"`kofn methods {verb}` lists them"
         )
     entry = index[name]
     takes = _fit(entry, given, options, index)
@@ -126,6 +127,17 @@ def _refuse_device(entry: Entry, given: Mapping[str, Any], options: Iterable[str
     able = [other.name for other in _fitting(given, options, index) if "device" in other.accepted]
     remedy = f"leave device out, or use {', '.join(able)}" if able else "no method that fits this call runs on one"
     raise InputError(f"device={shown(device)}: method={entry.name!r} runs on the processor only; {remedy}")
+
+
+def _elsewhere(name: Any) -> str:
+    """Where a name is at home that is no method of this verb: with another verb, or imported as it is."""
+    entry = next((entry for entry in everything() if entry.name == name), None)
+    if entry is None:
+        return ""
+    if entry.callable_by_verb:
+        return f"; it is a method of {entry.verb}"
+    kind = "a torch module" if entry.verb == "nn" else f"a {entry.form}"
+    return f"; it is {kind}: from {entry.path.partition(':')[0].rpartition('.')[0]} import {name}"
 
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:
@@ -334,13 +346,21 @@ def _derive(word: str, given: Mapping[str, Any]) -> Any:
 
     X = vocabulary.argument("X", given["X"])
     room = checks.bytes_of(given.get("max_memory") or 4 * 2**30)
-    need = len(X) ** 2 * X.dtype.itemsize
-    if need > room:
+    refuse_derived(word, len(X), X.dtype.itemsize, room)
+    return pairwise_distances(X, given.get("metric") or "euclidean")
+
+
+def refuse_derived(word: str, n: int, size: int, room: float) -> None:
+    """Refuse to derive an (n, n) input of numbers of `size` bytes that is larger than the room for it.
+
+    Raises:
+        InputError: it is.
+    """
+    if (need := n**2 * size) > room:
         raise InputError(
             f"{word} from X would take {need / 1e6:,.1f} MB, over max_memory={room / 1e6:,.1f} MB; "
             f"raise max_memory or use a method that takes X"
         )
-    return pairwise_distances(X, given.get("metric") or "euclidean")
 
 
 def _run_callable(

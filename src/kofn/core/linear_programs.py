@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.highs import linprog
 from kofn.core.integer_programs import cost_unit, divided, is_infeasible, row_units
 
 # What SciPy says of a program without a least cost.
@@ -103,8 +104,6 @@ class LinearProgram:
         return bool((np.where(self.equal, np.abs(over), over) <= slack).all())
 
     def _solve(self, scaled: ScaledRows, finer: int) -> tuple[Floats | None, Floats, Any]:
-        from scipy import optimize
-
         columns, rows = scaled.columns, scaled.rows
         b = self.b / rows
         # Every quantity is measured in this unit, and every cost in that one.
@@ -112,16 +111,13 @@ class LinearProgram:
         self._refuse_unread(scaled.entries, np.maximum(np.abs(self.least), np.abs(self.most)) * columns / quantity)
         costs = self.c / columns
         price = cost_unit(float(np.abs(costs).max(initial=0.0)))
-        # SciPy's stubs take neither sparse rows nor arrays of bounds.
-        solver: Any = optimize.linprog
-        answer = solver(
+        answer = linprog(
             costs / price,
             A_ub=scaled.upper,
             b_ub=b[~self.equal] / quantity,
             A_eq=scaled.level,
             b_eq=b[self.equal] / quantity,
             bounds=np.stack([self.least * columns / quantity, self.most * columns / quantity], axis=1),
-            method="highs",
         )
         marginals = np.zeros(len(b))
         if answer.x is None:

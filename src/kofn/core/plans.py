@@ -328,6 +328,14 @@ class Selection(Plan, _Listed):
     def headline(self) -> str:
         return f"{len(self.indices)} of {self.n}"
 
+    def facts(self) -> list[tuple[str, str]]:
+        facts = super(Selection, self).facts()
+        found = self.info.get("found_in_time", len(self.indices))
+        if found < len(self.indices):
+            others = self.info.get("filled_by", "at random")
+            facts.insert(2, ("found in time", f"{found} of {len(self.indices)} picks, the others {others}"))
+        return facts
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Assignment(Plan, _Listed):

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks, vocabulary
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.engines.threads import cores
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
-from kofn.objectives.similarity import Geometry, ceiling, exact_sum, geometry, is_small, rbf_geometry
+from kofn.objectives.similarity import SAMPLED, Geometry, ceiling, exact_sum, geometry, is_small, rbf_geometry
 
 # Below this many items NumPy is quicker even than compiled code that is already loaded.
 _ALWAYS_SMALL = 256
@@ -24,8 +24,43 @@ _ALWAYS_SMALL = 256
 _BYTES_AN_ITEM = 8 * 56
 _LANES_OF_A_THREAD = 512
 _MOST_CHANGES = 16
+# Pools of which samples are looked at to complete picks that ran out of time.
+_FILLED = 1_000
 # Following up on one change takes as long as looking at this many costs, however few items changed.
 _COSTS_A_CHANGE = 1 << 18
+# Copies of the rows while they are laid out, by metric; and of float64 squares between the sample that gives "rbf" its
+# bandwidth.
+_COPIES, _MOST_COPIES, _SQUARES = {"cosine": 5}, 4, 2
+
+
+def bytes_beside_rows(n: int, d: int, size: int, metric: str = "euclidean", n_threads: int | None = None) -> int:
+    """The bytes that facility location holds beside X: the least `max_memory` that it takes.
+
+    Args:
+        n: rows.
+        d: features.
+        size: bytes of a number that is computed with, 4 or 8.
+        metric: how rows are compared.
+        n_threads: threads of the call.
+    """
+    each = _BYTES_AN_ITEM + _COPIES.get(metric, _MOST_COPIES) * d * size
+    least = n * each + cores(n_threads) * _LANES_OF_A_THREAD * (d + 8) * size
+    sample = min(n, SAMPLED) if metric == "rbf" else 0
+    return max(least, sample * (_SQUARES * 8 * sample + _MOST_COPIES * d * size))
+
+
+def refuse_memory(n: int, d: int, size: int, metric: str, max_memory: int | None, n_threads: int | None = None) -> None:
+    """Refuse a `max_memory` that facility location on rows like these would not keep.
+
+    Raises:
+        InputError: it is less than `bytes_beside_rows`.
+    """
+    least = bytes_beside_rows(n, d, size, metric, n_threads)
+    if max_memory is not None and max_memory < least:
+        raise InputError(
+            f"max_memory={max_memory} is too little for facility location on {n} rows of {d} features; "
+            f"give at least {least} bytes"
+        )
 
 
 class FacilityLocation(Objective):
@@ -201,14 +236,9 @@ class FacilityLocation(Objective):
         Raises:
             InputError: too few for rows like these.
         """
-        n, d = given.shape
-        size = given.itemsize
-        least = n * (_BYTES_AN_ITEM + 4 * d * size) + cores(n_threads) * _LANES_OF_A_THREAD * (d + 8) * size
-        if max_memory is not None and max_memory < least:
-            raise InputError(
-                f"max_memory={max_memory} is too little for facility location on {n} rows of {d} features; "
-                f"give at least {least} bytes"
-            )
+        # A bandwidth that is given need not be found.
+        metric = self.metric if self.bandwidth is None else "sqeuclidean"
+        refuse_memory(*given.shape, given.itemsize, metric, max_memory, n_threads)
         return math.inf if max_memory is None else max_memory
 
     def _space(self, given: NDArray[Any]) -> Geometry:
@@ -219,6 +249,15 @@ class FacilityLocation(Objective):
             space = geometry(given, self.metric)
         self._unit = space.unit
         return space
+
+    def filling(self, picks: Ints, open_items: Mask, count: int) -> Ints | None:
+        """What greedy search on samples of dense rows picks next; None of others, and of small pools."""
+        if not self._from_rows or checks.is_sparse(self._given) or self._served is not None or self.n < _FILLED:
+            return None
+        from kofn.objectives._filling import greedy_on_samples
+
+        width = self.bandwidth or 1.0
+        return greedy_on_samples(self._given, self.metric, self._weights, picks, open_items, count, width)
 
     @property
     def distance_evals(self) -> int:

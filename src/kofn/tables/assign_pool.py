@@ -12,6 +12,7 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.problems import pairs_by_row
+from kofn.io.opening import open_table
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
@@ -132,8 +133,10 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     """The arguments of `kofn.assign`."""
     call = arguments.given("k", "capacity", "per_item", *_BY_BIN) | dict(pool.values)
     if arguments.equal:
-        call["capacity"] = -(-len(pool.rows) // call["k"])
-        call["min_size"] = len(pool.rows) // call["k"]
+        # Of a beginning the groups are as large as those of the whole, as other capacities are.
+        n = len(pool.rows) if arguments.rows_of_whole is None else max(len(pool.rows), arguments.rows_of_whole)
+        call["capacity"] = -(-n // call["k"])
+        call["min_size"] = n // call["k"]
     for name, flag_name in _BY_BIN.items():
         if isinstance(file := call.get(name), str):
             if arguments.k == "auto":
@@ -169,7 +172,7 @@ def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
 
 def _by_bin(file: str, flag: str, bins: Sequence[str]) -> NDArray[Any]:
     """The number of each bin from a table whose first two columns are the bin's name and its number."""
-    table = Table.open(file)
+    table = open_table(file)
     if len(table.columns) < 2:
         raise InputError(f"--{flag} {file} has one column; give two, the name of each bin and its {flag}")
     names, counts = table.labels(table.columns[0]).tolist(), table.numbers(table.columns[1])

@@ -63,6 +63,63 @@ def test_what_fills_up_keeps_every_constraint(where: dict[str, Any]) -> None:
     assert len(plan) == 20 if "budget" not in where else len(plan) > 3
 
 
+def _large() -> np.ndarray:
+    rng = np.random.default_rng(2)
+    sizes = rng.dirichlet(np.full(40, 0.3))
+    return rng.normal(size=(40, 6))[rng.choice(40, 1_600, p=sizes)] * 4 + rng.normal(size=(1_600, 6))
+
+
+_LARGE = _large()
+
+
+@pytest.mark.parametrize("method", ["lazy_greedy", "stochastic_greedy", "threshold_greedy", "order_threshold"])
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_what_completes_the_picks_of_a_large_pool_is_searched_for_on_samples(method: str, metric: str) -> None:
+    plan = kofn.select(_LARGE, k=30, method=method, metric=metric, time_limit=1e-9)
+    points = _LARGE / np.linalg.norm(_LARGE, axis=1, keepdims=True) if metric == "cosine" else _LARGE
+
+    def distance(picks: Any) -> float:
+        return float(np.linalg.norm(points[:, None] - points[picks], axis=2).min(axis=1).mean())
+
+    draws = [distance(np.random.default_rng(draw).choice(1_600, 30, replace=False)) for draw in range(5)]
+    assert distance(plan.indices) < 0.9 * min(draws)
+    assert plan.info["filled_by"] == "by greedy search on a sample"
+
+
+def test_a_plan_says_how_many_picks_were_found_in_time() -> None:
+    assert "found in time=0 of 30 picks, the others by greedy search on a sample" in repr(
+        kofn.select(_LARGE, k=30, method="lazy_greedy", time_limit=1e-9)
+    )
+    assert "found in time=0 of 30 picks, the others at random" in repr(
+        kofn.select(_X, k=30, method="farthest_first", time_limit=1e-9)
+    )
+    assert "found in time" not in repr(kofn.select(_X, k=3, time_limit=60))
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e160, 0.0])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_picks_are_completed_at_any_scale(scale: float, metric: str) -> None:
+    plan = kofn.select(_LARGE * scale, k=30, method="lazy_greedy", metric=metric, time_limit=1e-9)
+    assert len(set(plan.indices.tolist())) == 30
+    if scale:
+        same = kofn.select(_LARGE, k=30, method="lazy_greedy", metric=metric, time_limit=1e-9)
+        assert len(set(same.indices.tolist()) & set(plan.indices.tolist())) > 25
+
+
+def test_what_samples_complete_keeps_every_constraint() -> None:
+    colour, costs = np.arange(1_600) % 4, np.arange(1_600) % 7 + 1
+    plan = kofn.select(
+        _LARGE, k=30, method="lazy_greedy", groups=colour, quotas={0: (12, None), 1: (None, 2)}, include=[5],
+        exclude=[6], time_limit=1e-9,
+    )  # fmt: skip
+    assert (colour[plan.indices] == 0).sum() >= 12
+    assert (colour[plan.indices] == 1).sum() <= 2
+    assert 5 in plan.indices
+    assert 6 not in plan.indices
+    plan = kofn.select(_LARGE, method="lazy_greedy", costs=costs, budget=90, time_limit=1e-9)
+    assert 80 < costs[plan.indices].sum() <= 90
+
+
 def test_a_filling_completes_whatever_was_picked_before() -> None:
     rng = np.random.default_rng(1)
     for _ in range(50):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -332,6 +333,24 @@ def test_ctrl_c_leaves_a_valid_prefix(after: int, quotas: bool, monkeypatch: pyt
 
 def test_a_limit_on_memory_is_refused_with_what_it_takes() -> None:
     refused(lambda: two_round_greedy(X, k=9, max_memory="1MB", **SMALL), "max_memory=1000000 is too little")
+
+
+@pytest.mark.parametrize(("n", "d", "dtype"), [(6_000, 16, np.float32), (5_200, 128, np.float64)])
+def test_the_memory_that_is_asked_for_is_about_what_is_held(n: int, d: int, dtype: Any) -> None:
+    rows = np.random.default_rng(0).normal(size=(n, d)).astype(dtype)
+    asked = {"k": 12, "part_rows": 1_000, "n_reference": 2_000, "n_threads": 1}
+    two_round_greedy(rows[:2_100], **asked)  # compiled code is loaded before the count begins
+    with pytest.raises(kofn.InputError, match="give at least") as error:
+        two_round_greedy(rows, max_memory=1, **asked)
+    least = int(str(error.value).split("at least ")[1].split()[0])
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        two_round_greedy(rows, max_memory=least, **asked)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - before <= least <= 2 * (peak - before)
 
 
 def test_bad_words_are_refused() -> None:

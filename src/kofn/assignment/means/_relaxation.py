@@ -23,14 +23,28 @@ def prepared(X: Any, k: int, copies: int, max_memory: int | None) -> Floats:
     n = len(X)
     if k > n:
         raise InputError(f"k={k} of {n} items: there are only {n} to group; ask for k <= {n}")
+    refuse_memory(n, copies, max_memory)
+    points = np.asarray(X, np.float64)
+    return points - points.mean(axis=0)
+
+
+def refuse_memory(n: int, copies: int, max_memory: int | None) -> None:
+    """Refuse memberships of n rows beyond the memory for them.
+
+    Args:
+        n: rows.
+        copies: for how many groups memberships are kept by themselves.
+        max_memory: the bytes allowed; None for the default.
+
+    Raises:
+        InputError: they take more.
+    """
     needed, room = _COPIES * copies * 8 * n * n, max_memory or _DEFAULT_MEMORY
     if needed > room:
         raise InputError(
             f"X has {n} rows, whose membership matrices take {needed:,} bytes, max_memory is {room:,}; "
             "give a sample of the rows, or raise max_memory"
         )
-    points = np.asarray(X, np.float64)
-    return points - points.mean(axis=0)
 
 
 def relaxed(

@@ -99,16 +99,8 @@ def balanced_assignment(
     scores = score_table(scores)
     n, bins = scores.shape
     refuse_too_many(per_item, bins)
-    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
-    balanced = capacity is None and np.ndim(min_size) == 0 and not least.any()
+    least, low, high, balanced = margins(scores, n, capacity, min_size, per_item, reserve)
     slots = n * per_item
-    if balanced:
-        low, high = np.full(bins, 0 if reserve is not None else slots // bins), np.full(bins, -(-slots // bins))
-    else:
-        low, high = least, np.full(bins, n) if capacity is None else capacities(capacity, bins)
-        _refuse_minima(n, low, high, per_item)
-    if reserve is None:
-        _refuse_shortage(scores, high, per_item)
     rows, columns, prices = _routed(scores, low, high, per_item, reserve)
     kept = scores[rows, columns].astype(np.float64)
     loads = np.bincount(columns, minlength=bins)
@@ -194,8 +186,37 @@ def _refuse_minima(n: int, low: Ints, high: Ints, per_item: int) -> None:
         )
 
 
-def _refuse_shortage(scores: NDArray[Any], high: Ints, per_item: int) -> None:
-    n, total = len(scores), sum(np.minimum(high, len(scores)).tolist())
+def margins(
+    scores: NDArray[Any], n: int, capacity: Any, min_size: Any, per_item: int, reserve: float | None
+) -> tuple[Ints, Ints, Ints, bool]:
+    """(bins,) the least asked of each bin, the least and most that it holds, and whether all are to hold the same.
+
+    Args:
+        scores: of the n items, or of the first of them, where only those were read.
+        n: how many items there are.
+        capacity: the most that a bin holds, one number or (bins,); None for any.
+        min_size: the least, likewise.
+        per_item: bins of each item.
+        reserve: what an item is worth that stays out; None where none may.
+
+    Raises:
+        InfeasibleError: no routes hold these margins, as the counts or an item's listed bins show.
+    """
+    bins, slots = scores.shape[1], n * per_item
+    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
+    balanced = capacity is None and np.ndim(min_size) == 0 and not least.any()
+    if balanced:
+        low, high = np.full(bins, 0 if reserve is not None else slots // bins), np.full(bins, -(-slots // bins))
+    else:
+        low, high = least, np.full(bins, n) if capacity is None else capacities(capacity, bins)
+        _refuse_minima(n, low, high, per_item)
+    if reserve is None:
+        _refuse_shortage(scores, n, high, per_item)
+    return least, low, high, balanced
+
+
+def _refuse_shortage(scores: NDArray[Any], n: int, high: Ints, per_item: int) -> None:
+    total = sum(np.minimum(high, n).tolist())
     if n * per_item > total:
         need = (
             f"{n} items need a bin each" if per_item == 1 else f"{n} items in {per_item} bins each need {n * per_item}"

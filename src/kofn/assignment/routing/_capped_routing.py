@@ -118,7 +118,7 @@ def capped_routing(
     if candidates is not None and checks.count(candidates, "candidates") < per_item:
         raise InputError(f"candidates={candidates} for per_item={per_item}; let an item ask for at least per_item bins")
     if overflow == "error":
-        _refuse_shortage(scores, room, per_item)
+        refuse_shortage(scores, n, room, per_item)
     # Affinities that round to 0, 1 or each other would hide which score is higher.
     table = np.ascontiguousarray(ranks(scores, affinity))
     felt = scores if affinity == "none" else affinities(scores, affinity)
@@ -164,9 +164,9 @@ def capped_routing(
     )
 
 
-def _refuse_shortage(scores: NDArray[Any], room: Ints, per_item: int) -> None:
-    """Refuse infeasible input: too little room in total, or an item that lists too few bins."""
-    n, bins = scores.shape
+def refuse_shortage(scores: NDArray[Any], n: int, room: Ints, per_item: int) -> None:
+    """Refuse infeasible input: too little room in total for n items, or one of `scores` that lists too few bins."""
+    bins = scores.shape[1]
     total = sum(room.tolist())
     if n * per_item > total:
         raise InfeasibleError(

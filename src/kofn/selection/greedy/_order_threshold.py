@@ -130,6 +130,7 @@ class _Passes:
         self.proven = self.unused.monotone and (self.unused.submodular or along)
         self.control = Control(time_limit=given["time_limit"], progress=given["progress"], total=0, title="passing")
         self.calls, self.passes, self.stopped = 0, 0, False
+        self.filled_by = "at random"
         self.bound = math.inf
 
     def _fresh(self) -> Objective:
@@ -324,7 +325,13 @@ class _Passes:
         picks_in_time = len(chosen)
         left = self.order[tracker.eligible()[self.order]]
         if self.stopped:
-            added, brought = finish(tracker, self.control, objective.add)
+
+            def fill(open_items: Mask, count: int) -> Ints | None:
+                known = objective.filling(np.array(chosen, np.int64), open_items, count)
+                self.filled_by = "at random" if known is None else "by greedy search on a sample"
+                return known
+
+            added, brought = finish(tracker, self.control, objective.add, fill)
             chosen, gains = chosen + added, gains + brought
         elif len(left):
             worth = objective.gains(left)
@@ -362,7 +369,7 @@ class _Passes:
             info={
                 **({} if objective.offset is None else {"offset": objective.offset}),
                 "passes": self.passes,
-                **({"found_in_time": picks_in_time} if self.stopped else {}),
+                **({"found_in_time": picks_in_time, "filled_by": self.filled_by} if self.stopped else {}),
                 "oracle_calls": self.calls,
                 "distance_evals": objective.distance_evals,
             },

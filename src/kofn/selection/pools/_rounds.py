@@ -14,32 +14,47 @@ import numpy as np
 
 from kofn._version import __version__
 from kofn.core.arrays import Array, Floats, Ints
-from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.plans import Selection
 from kofn.core.pools import Pool, Unit, cut, whole
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
-from kofn.engines.threads import cores
 from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import geometry
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import PartSearch, Search
-from kofn.selection.pools._answers import Outcome, plan_of
 from kofn.selection.pools._kept import Kept
 from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
-from kofn.selection.pools._sizes import deep_parts, handed_by_a_part, handed_by_a_shallow_part, judges_of
+from kofn.selection.pools._sizes import (
+    FRAGMENT_ROWS,
+    deep_parts,
+    handed_by_a_part,
+    handed_by_a_shallow_part,
+    judges_of,
+    refuse_memory,
+    rows_of_a_fragment,
+)
 
+# Rows of a fragment at the most.
+_FRAGMENT_ROWS = FRAGMENT_ROWS
 # Rows of the sample that are compared at once.
 _SAMPLE_ROWS = 1 << 12
-# Rows and bytes of a fragment, which is read at once and has one or more parts.
-_FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 24
 # Round 1 takes no more than this share of a time limit.
 _ROUND_1 = 0.6
 # Picks of so many single parts compete with those of round 2; which, is judged by so many rows, from so many parts.
 # Those that serve the sample worse by so many standard errors are out: by chance that happens once in a billion times.
 _RIVALS, _RIVAL_ROWS, _RIVAL_PARTS, _SURELY = 3, 1_000, 1_000, 6.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
+
+    picks: Ints
+    stopped: bool
+    candidates: int
+    oracle_calls: int
 
 
 @dataclass(kw_only=True)
@@ -68,6 +83,7 @@ class Run:
         asked = self.constraints.k
         # All rows judge a part where that was asked for, or where there is one.
         self.all_judge = self.parts == 1 if self.n_reference is None else self.n_reference >= n
+        self.given_reference = self.n_reference
         if self.n_reference is None:
             self.n_reference = judges_of(asked)
         self.handed = asked if self.all_judge else handed_by_a_part(n, asked, self.part_rows)
@@ -117,27 +133,15 @@ class Run:
 
     def refuse_memory(self) -> None:
         """Refuse a limit that the work would not keep."""
-        if self.max_memory is None:
-            return
-        d, size = self.pool.width, self.pool.dtype.itemsize
-        judges = min(self.n_reference, self.pool.n)
-        candidates = int(self.parts * (self.deep * self.handed + (1 - self.deep) * self.shallow)) + self.constraints.k
-        table = (self.part_rows + d) * (judges if self.all_judge else min(self.part_rows, judges)) * size
-        fragment = 4 * min(self._fragment_rows(), self.pool.n) * (d * size + 24)
-        sample = (judges + min(self.bound_rows, self.pool.n)) * (4 * d * size + 64)
-        least = (
-            32 * self.pool.n + cores(self.n_threads) * (table + fragment) + sample + candidates * (4 * d * size + 448)
+        refuse_memory(
+            self.max_memory,
+            *(self.pool.n, self.pool.width, self.pool.dtype.itemsize, self.constraints.k),
+            *(self.part_rows, self.given_reference, self.bound_rows),
+            n_threads=self.n_threads,
         )
-        if least > self.max_memory:
-            raise InputError(
-                f"max_memory={self.max_memory} is too little for two_round_greedy on {self.pool.n} rows of {d} "
-                f"features with part_rows={self.part_rows}; give at least {least} bytes, fewer part_rows or a smaller "
-                "n_reference"
-            )
 
     def _fragment_rows(self) -> int:
-        at_once = min(_FRAGMENT_ROWS, _FRAGMENT_BYTES // (self.pool.width * self.pool.dtype.itemsize))
-        return self.part_rows * max(1, at_once // self.part_rows)
+        return rows_of_a_fragment(self.pool.width, self.pool.dtype.itemsize, self.part_rows, _FRAGMENT_ROWS)
 
     def _sample(self, count: int, stream: int) -> Ints:
         """Rows drawn at random, rising: of those that count, as far as there are any."""
@@ -151,8 +155,8 @@ class Run:
     def _weights_of(self, rows: Ints) -> Floats:
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
-    def picks(self, engine: Engine, kept: Kept) -> Selection:
-        """The plan, from both rounds and a look at all rows."""
+    def looked(self, engine: Engine, kept: Kept) -> tuple[Outcome, Sequence[Ints], Sequence[Seen]]:
+        """What both rounds found, the sets of picks that are compared, and what a look at all rows says of them."""
         rng = np.random.default_rng([self.seed, 1])
         order = rng.permutation(self.pool.n) if self.deal == "random" else None
         self.rows = Rows(self.pool, order, self.weights, self.constraints.banned)
@@ -172,7 +176,7 @@ class Run:
             outcome = self._round_2(handed, complete, control)
             sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed, outcome.picks))]
             looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
-        return plan_of(self, outcome, sets, looked, engine, kept)
+        return outcome, sets, looked
 
     def _round_1(self, engine: Engine, kept: Kept, control: Control) -> list[Handed]:
         columns, offset = self.constraints.columns, 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from kofn.core.checks import InputError
+from kofn.engines.threads import cores
+
 # A part has so many rows unless told otherwise, and the bound rests on so many.
 PART_ROWS, BOUND_ROWS = 2_500, 2_000
 # A part hands over k rows, or no more than one in so many of its own where all parts together still hand over this many
@@ -15,6 +18,103 @@ _CANDIDATES, _CANDIDATES_A_PICK, _SHALLOW = 20_000, 40, 1_000
 _LEAST, _A_PICK, _MOST = 10_000, 200, 100_000
 # Looks of round 2 at each pair of a candidate and a judge.
 _LOOKS = 6
+# Rows and bytes of a fragment, which is read at once and has one or more parts.
+FRAGMENT_ROWS, _FRAGMENT_BYTES = 1 << 17, 1 << 24
+# Bytes beside the vector of a row: of the pool in all; of one in a fragment; that judges round 2; that is a candidate.
+_OF_A_ROW, _IN_A_FRAGMENT, _OF_A_JUDGE, _OF_A_CANDIDATE = 32, 24, 64, 448
+# Copies of vectors: of rows that parts bring along; of a fragment while its parts pick, and while it is looked at; of
+# what round 2 and the bound search. The bound looks at so many rows of a fragment at once.
+_BROUGHT, _READ, _LOOKED_AT, _SEARCHED, _AT_ONCE = 2, 2, 5, 5, 1 << 13
+
+
+def rows_of_a_fragment(width: int, size: int, part_rows: int, most: int = FRAGMENT_ROWS) -> int:
+    """How many rows of `width` numbers of `size` bytes are read at once, whole parts of them."""
+    return part_rows * max(1, min(most, _FRAGMENT_BYTES // (width * size)) // part_rows)
+
+
+def bytes_of_rounds(
+    n: int,
+    width: int,
+    size: int,
+    k: int,
+    part_rows: int | None = None,
+    n_reference: int | None = None,
+    bound_rows: int | None = None,
+    n_threads: int | None = None,
+) -> int:
+    """The bytes that two rounds hold beside the pool: the least `max_memory` that they take.
+
+    Rounds, and the look at all rows after them, follow each other: the largest of the three counts. As many fragments
+    are held as threads work on, and no more than there are.
+
+    >>> bytes_of_rounds(20_000, 64, 4, 50, n_threads=2) / 1e6
+    43.816
+    """
+    part = PART_ROWS if part_rows is None else part_rows
+    parts, vector = -(-n // part), width * size
+    all_judge = parts == 1 if n_reference is None else n_reference >= n
+    judges = min(n, judges_of(k) if n_reference is None else n_reference)
+    bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
+    fragment = min(n, rows_of_a_fragment(width, size, part))
+    tasks = min(cores(n_threads), -(-n // fragment))
+    held = fragment * (vector + _IN_A_FRAGMENT)
+    in_part = -(-n // parts)
+    table = (in_part + width) * (judges if all_judge else min(in_part, judges)) * size
+    brought = _BROUGHT * (judges + bound) * (vector + 8)
+    searched = _SEARCHED * vector
+    candidates = candidates_of(n, k, part, all_judge) + k
+    most = max(
+        tasks * (table + _READ * held),
+        judges * (searched + _OF_A_JUDGE) + candidates * (searched + _OF_A_CANDIDATE),
+        tasks * (_LOOKED_AT * held + min(_AT_ONCE, fragment) * vector + bound * searched),
+    )
+    return _OF_A_ROW * n + brought + most
+
+
+def refuse_memory(
+    max_memory: int | None,
+    n: int,
+    width: int,
+    size: int,
+    k: int,
+    part_rows: int | None = None,
+    n_reference: int | None = None,
+    bound_rows: int | None = None,
+    *,
+    n_threads: int | None = None,
+) -> None:
+    """Refuse a limit that two rounds would not keep.
+
+    Args:
+        max_memory: the bytes allowed; None for any.
+        n: rows.
+        width: numbers of a row.
+        size: bytes of a number.
+        k: how many picks.
+        part_rows: as it was given.
+        n_reference: as it was given.
+        bound_rows: as it was given.
+        n_threads: threads of the call.
+
+    Raises:
+        InputError: it is less than `bytes_of_rounds`.
+    """
+    part_rows = PART_ROWS if part_rows is None else part_rows
+    least = bytes_of_rounds(n, width, size, k, part_rows, n_reference, bound_rows, n_threads)
+    if max_memory is not None and least > max_memory:
+        raise InputError(
+            f"max_memory={max_memory} is too little for two_round_greedy on {n} rows of {width} features with "
+            f"part_rows={part_rows}; give at least {least} bytes, fewer part_rows or a smaller n_reference"
+        )
+
+
+def candidates_of(n: int, k: int, part_rows: int, all_judge: bool) -> int:
+    """How many rows all parts hand over, about."""
+    if all_judge:
+        return min(n, -(-n // part_rows) * k)
+    deep, handed = deep_parts(n, k, part_rows), handed_by_a_part(n, k, part_rows)
+    shallow = handed_by_a_shallow_part(handed, part_rows)
+    return min(n, int(-(-n // part_rows) * (deep * handed + (1 - deep) * shallow)))
 
 
 def pairs_of_rounds(
@@ -26,12 +126,10 @@ def pairs_of_rounds(
     7.148
     """
     part = min(n, part_rows or PART_ROWS)
-    parts = -(-n // part)
-    all_judge = parts == 1 if n_reference is None else n_reference >= n
+    all_judge = part == n if n_reference is None else n_reference >= n
     judges = min(n, judges_of(k) if n_reference is None else n_reference)
     bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
-    deep, handed = (1.0, min(k, part)) if all_judge else (deep_parts(n, k, part), handed_by_a_part(n, k, part))
-    candidates = min(n, int(parts * (deep * handed + (1 - deep) * handed_by_a_shallow_part(handed, part))))
+    candidates = candidates_of(n, min(k, part), part, all_judge)
     return n * (n if all_judge else min(part, judges)) + _LOOKS * candidates * judges + n * bound + 2 * n * k
 
 
