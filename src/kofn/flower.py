@@ -116,8 +116,8 @@ def blended(
     words: dict[str, Any] = {"weights": np.array(weights)} if "weights" in taken else {}
     if "base" in taken and base is not None:
         words["base"] = base
-    rule: Any = method
-    plan: Blend = combine(members, method=rule, ids=np.array(nodes), options=dict(options), **words)
+    of_models: Any = method
+    plan: Blend = combine(members, method=of_models, ids=np.array(nodes), options=dict(options), **words)
     if not isinstance(plan.result, Mapping):
         raise InputError(f"method={method!r} gives {type(plan.result).__name__}, no arrays by name; give one of models")
     return plan

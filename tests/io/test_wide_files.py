@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kofn.io import formats, scanned
-from kofn.io.tables import Table
+from kofn.io.opening import open_table
 from kofn.io.vectors import pool_vectors
 
 COLUMNS = 120
@@ -39,7 +39,7 @@ def test_columns_are_read_together(wide: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(scanned, "collected", counted)
     monkeypatch.setattr(formats, "collected", counted)
-    table = Table.open(wide)
+    table = open_table(wide)
     order = np.random.default_rng(1).permutation(COLUMNS).tolist()
     for columns in (range(COLUMNS), order):
         read = [table.numbers(NAMES[column]).tolist() for column in columns]
@@ -47,13 +47,13 @@ def test_columns_are_read_together(wide: Path, monkeypatch: pytest.MonkeyPatch) 
     assert reads[0] < COLUMNS / 3
     # Where rows are many, so many cells at most are held at a time.
     monkeypatch.setattr(scanned, "_CELLS_AHEAD", 30)
-    table = Table.open(wide)
+    table = open_table(wide)
     assert [table.numbers(name)[0] for name in NAMES] == VALUES[0].tolist()
     assert len(table._ahead) <= 10
 
 
 def test_names_of_many_columns_are_found(wide: Path) -> None:
-    table = Table.open(wide)
+    table = open_table(wide)
     looked = [0]
     find = table._find
 
@@ -70,5 +70,5 @@ def test_names_of_many_columns_are_found(wide: Path) -> None:
 def test_names_of_categories_are_counted_by_their_column(tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text("a,a=b\nx,1.5\nb=y,2.5\nz,3.5\n", encoding="utf-8")
-    how = pool_vectors(Table.open(path), columns=["a", "a=b"]).how
+    how = pool_vectors(open_table(path), columns=["a", "a=b"]).how
     assert how == "columns a (3 names), a=b scaled to equal weight"

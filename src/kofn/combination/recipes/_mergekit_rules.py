@@ -446,15 +446,18 @@ class Ram(Rule):
 
     def __post_init__(self) -> None:
         self.stages = 0 if self.r is None else 1
+        self.casts = self.r is None  # its factors are of float32 there, and so is what they multiply
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         self.weights = np.ones(len(pool.members))
+        self.steps = Steps(pool)
         return self
 
     def _changes(self, block: Block) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """The changes that count, and how many models have one."""
-        changes = np.array([row - block.origin for row in block.rows])
-        changes[np.abs(changes) <= self.epsilon] = 0
+        step, rows, origin = self.steps.of(block)
+        changes = np.array([step(row - origin) for row in rows])
+        changes[np.abs(changes) <= step(self.epsilon)] = 0
         return changes, np.count_nonzero(changes, axis=0)
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
@@ -468,7 +471,12 @@ class Ram(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         changes, models = self._changes(block)
-        factors = np.ones(len(changes)) if block.state is None else block.state
-        changes *= np.where(models == 1, factors[:, None], 1 / np.maximum(models, 1))
-        np.add(block.origin, changes.sum(axis=0), out=total)
+        step = self.steps.rounder(block.span.name)
+        shared = step(changes / np.maximum(models, 1).astype(changes.dtype))
+        if self.r is None:
+            merged = step(np.where(models == 1, changes, shared).sum(axis=0))
+            np.copyto(total, step(block.origin + merged), casting="unsafe")
+            return False
+        own = changes * np.asarray(block.state, changes.dtype)[:, None]
+        np.copyto(total, block.origin + np.where(models == 1, own, shared).sum(axis=0), casting="unsafe")
         return False
