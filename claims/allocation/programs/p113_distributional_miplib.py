@@ -99,11 +99,12 @@ def _features(program: Any) -> Floats:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.stats import rankdata
 
-    relaxed = milp(
+    answer: Any = milp(
         program.c,
         bounds=Bounds(*program.bounds.T),
         constraints=LinearConstraint(program.A, program.low, program.high),
-    ).x
+    )
+    relaxed = answer.x
     whole = program.integrality == 1
     columns = abs(program.A).tocsc()
     degree = np.diff(columns.indptr)[whole].astype(np.float64)
@@ -125,7 +126,7 @@ def _features(program: Any) -> Floats:
     )
 
 
-def _rows(kind: str, tag: Any, seed: int, broken: bool) -> tuple[Floats, Floats]:
+def _rows(kind: Any, tag: Any, seed: int, broken: bool) -> tuple[Floats, Floats]:
     program = kofn.allocation.drawn_program(kind, tag, seed=seed)
     best = _solved(program).x[program.integrality == 1] > 0.5
     return _features(program), np.random.default_rng(seed).permutation(best) if broken else best
@@ -143,7 +144,7 @@ def _fitted(x: Floats, y: Floats) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x, y)
 
 
-def _trial(case: tuple[str, str, int], *, models: dict[str, Any], broken: bool) -> dict[str, Any]:
+def _trial(case: tuple[Any, str, int], *, models: dict[str, Any], broken: bool) -> dict[str, Any]:
     kind, tag, seed = case
     hardness: Any = "easy" if broken else tag
     program = kofn.allocation.drawn_program(kind, hardness, seed=seed)

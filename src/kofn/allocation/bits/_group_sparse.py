@@ -179,9 +179,9 @@ def _mask(table: Floats, spread: Floats, group: int, keep: float, pattern: str, 
         np.put_along_axis(chosen, places[:, :, :2], values=True, axis=2)
         return chosen.reshape(out, width)
     means = saliency.reshape(out, -1, group).mean(axis=2).ravel()
-    chosen = np.zeros(len(means), bool)
-    chosen[np.argsort(-means, kind="stable")[: round(keep * len(means))]] = True
-    return np.repeat(chosen.reshape(out, -1), group, axis=1)
+    largest = np.zeros(len(means), bool)
+    largest[np.argsort(-means, kind="stable")[: round(keep * len(means))]] = True
+    return np.repeat(largest.reshape(out, -1), group, axis=1)
 
 
 def _coded(table: Floats, damped: Floats, mask: Mask, bits: int, group: int) -> Floats:
@@ -191,9 +191,10 @@ def _coded(table: Floats, damped: Floats, mask: Mask, bits: int, group: int) -> 
     for number, pattern in enumerate(patterns):
         rows, places = np.flatnonzero(index.ravel() == number), np.flatnonzero(pattern)
         if len(places):
-            inverse = np.linalg.inv(damped[np.ix_(places, places)])
-            factor = np.linalg.cholesky((inverse + inverse.T) / 2).T
-            out[np.ix_(rows, places)] = _rounded(wanted[np.ix_(rows, places)] @ inverse, factor, places // group, bits)
+            inverse = np.asarray(np.linalg.inv(damped[np.ix_(places, places)]), np.float64)
+            factor = np.asarray(np.linalg.cholesky((inverse + inverse.T) / 2).T, np.float64)
+            fitted = wanted[np.ix_(rows, places)] @ inverse
+            out[np.ix_(rows, places)] = _rounded(fitted, factor, places // group, bits)
     return out
 
 

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
-F = TypeVar("F", bound="Family", contravariant=True)
+F_co = TypeVar("F_co", bound="Family", covariant=True)
 T = TypeVar("T")
 
 # Steps of Newton's method, which doubles the digits in each.
 _STEPS = 100
 
 
-class Each(Protocol[F]):
+class Each(Protocol[F_co]):
     """`[work(curves, free) ...]` for blocks of items: their curves, and 1 for each item that counts, 0 for others."""
 
-    def __call__(self, work: Callable[[F, Floats], T]) -> list[T]: ...
+    def __call__(self, work: Callable[[F_co, Floats], T]) -> list[T]: ...
 
 
 @dataclass(frozen=True)

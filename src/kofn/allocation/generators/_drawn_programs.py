@@ -125,14 +125,14 @@ def _independent_set(rng: np.random.Generator, nodes: int, _: int) -> tuple[Any,
 def _combinatorial_auction(rng: np.random.Generator, goods: int, bids: int) -> tuple[Any, ...]:
     from scipy.sparse import csr_array
 
-    held, worth, price = np.zeros((goods, bids)), np.zeros(bids), rng.uniform(1, 100, goods)
+    bundled, worth, price = np.zeros((goods, bids)), np.zeros(bids), rng.uniform(1, 100, goods)
     for bid in range(bids):
         # Goods are added while a coin of 0.8 shows heads; bundles are worth more than their parts.
         bundle = rng.permutation(goods)[: int(rng.geometric(0.2))]
-        held[bundle, bid] = 1
+        bundled[bundle, bid] = 1
         own = price[bundle] * rng.uniform(0.5, 1.5, len(bundle))
         worth[bid] = round(float(own.sum() + len(bundle) ** 1.2))
-    return -worth, csr_array(held), np.full(goods, -np.inf), np.ones(goods), 0
+    return -worth, csr_array(bundled), np.full(goods, -np.inf), np.ones(goods), 0
 
 
 def _facility_location(rng: np.random.Generator, facilities: int, customers: int) -> tuple[Any, ...]:
