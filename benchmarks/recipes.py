@@ -49,12 +49,13 @@ class Text:
     """A recipe, or several in one file, in which names of models stand for their folders.
 
     `chance` says that a few entries may differ: mergekit's choice among equal changes of half-precision models is
-    arbitrary.
+    arbitrary. `exact` says that none may: of half-precision models mergekit rounds each step, and so do we.
     """
 
     title: str
     recipe: dict[str, Any] | list[dict[str, Any]]
     chance: bool = False
+    exact: bool = False
 
     @property
     def dtype(self) -> str:

@@ -477,7 +477,10 @@ HOSTILE["members predictions"] = {
     "turned": (lambda v: list(np.ones((6, 2))), "member 0 has 2 predictions, y has 6 values; give their transpose"),
     "silent": (lambda v: [v[0], v[1] * np.nan, *v[2:]], "member 1 has no prediction (all NaN); leave it out"),
     "unseen row": (lambda v: [put(each, 3, np.nan) for each in v], "members have no prediction (NaN) of row 3; leave"),
-    "text in an array": (lambda v: [np.array(["a"] * N)] * len(v), "member 0 has dtype <U1; give numbers"),
+    "names of no class": (
+        lambda v: [np.array(["no such"] * N)] * len(v),
+        "member 0 at row 0 is 'no such', which is no class",
+    ),
     "ragged": (lambda v: [[[1.0, 2.0], [1.0]]] * len(v), "member 0 is ragged"),
     "deep": (lambda v: [np.ones((N, 2, 2))] * len(v), "member 0 has shape (6, 2, 2); give (n,) predictions"),
     "paths": (lambda v: ["/nowhere/a.npy"] * len(v), "member 0 is a path"),

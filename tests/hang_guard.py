@@ -1,5 +1,7 @@
 """A test that hangs ends its worker after ten minutes with every thread's traceback: the run goes on and names it.
 
+In `make test-deep`, where one test makes a thousand calls, after an hour.
+
 pytest's own `faulthandler_timeout` starts and joins a thread for every test, which costs as much as a short test.
 """
 
@@ -10,9 +12,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import time_budget
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
-SECONDS = 600
+SECONDS = 3600 if time_budget.DEEP else 600
 # A test is given up to so many seconds less, as the clock is not set anew for each.
 EVERY = 30
 

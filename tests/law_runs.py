@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 
 from kofn.combination._sweep import blockwise
 from kofn.core import dispatch
-from kofn.core.draws import draws_of
 from kofn.core.registry import VERBS, Entry
 from kofn.laws import LAWS, Case, laws_of
 from kofn.laws.generators import LEANING, calls
@@ -47,7 +46,7 @@ def enough_of(entry: Entry, name: str) -> int:
     """On how many calls a law must find something to check."""
     known = (entry, name) in PAIRS
     calls_today = time_budget.law_calls(PAIRS.index((entry, name)), len(PAIRS)) if known else time_budget.MOST
-    if draws_of(entry).slow and not time_budget.DEEP:
+    if entry.draws.slow and not time_budget.DEEP:
         calls_today = time_budget.FEWEST
     if name in _CALLS_ANEW and not time_budget.DEEP:
         calls_today = max(_FEWEST_ANEW, calls_today // _CALLS_ANEW[name])
@@ -168,7 +167,7 @@ def keeps_laws_at_size(method: str, given: Mapping[str, Any], options: Mapping[s
 @functools.cache
 def load_compiled() -> None:
     """Once loaded, compiled code is used on pools of any size."""
-    families = {entry.path.partition(":")[0].rpartition(".")[0] for entry in ENTRIES if draws_of(entry).compiled}
+    families = {entry.path.partition(":")[0].rpartition(".")[0] for entry in ENTRIES if entry.draws.compiled}
     for path in sorted({*families, "kofn.objectives"}):
         package = importlib.import_module(path)
         for module in pkgutil.iter_modules(package.__path__):

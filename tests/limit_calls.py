@@ -17,7 +17,6 @@ import numpy as np
 
 import kofn
 from kofn.combination import DiffusedMixture
-from kofn.core.draws import draws_of
 from kofn.core.registry import Entry
 
 # Columns of X, bins of a table of scores, levels of a curve, members of a blend.
@@ -121,7 +120,7 @@ def _score(blend: Any) -> float:
 
 def value_of(entry: Entry, word: str, n: int, rng: np.random.Generator) -> Any:
     """A value of a word for n items."""
-    declared = draws_of(entry)
+    declared = entry.draws
     keys = (f"{entry.name} {word}", f"{word} {declared.kinds.get(word)}", f"{entry.verb} {word}", word)
     made = next((MAKERS[key] for key in keys if key in MAKERS), None)
     value = declared.plain[word] if made is None else made(n, rng)
@@ -132,7 +131,7 @@ def sized_call(entry: Entry, n: int, source: str | None = None) -> dict[str, Any
     """The words of a call of n items, from `source` where there are alternatives."""
     rng = np.random.default_rng(n)
     words = [*entry.required, *(source if source in group else group[0] for group in entry.needs)]
-    words += [name for name in draws_of(entry).plain if name in entry.options]
+    words += [name for name in entry.draws.plain if name in entry.options]
     if entry.verb == "select" and "k" in entry.accepted and "budget" not in words:
         words.append("k")
     if entry.verb == "allocate" and "budget" in entry.accepted:
@@ -203,7 +202,8 @@ PRESSED, PATIENCE = 0.5, 2.0
 def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
     """The plan of a run without a limit that is interrupted after `PRESSED` seconds, and its processor time.
 
-    No plan where the interrupt came before the search began, and ended the run at once.
+    No plan where the interrupt came before the search began, and ended the run at once. Half the items where the method
+    refuses so many.
     """
     call = sized_call(entry, n)
     before = signal.signal(signal.SIGPROF, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -213,9 +213,13 @@ def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
         return ask(entry, call, n_threads=1), time.process_time() - began
     except KeyboardInterrupt:
         return None, time.process_time() - began
+    except kofn.InputError as error:
+        if "at most" not in str(error):
+            raise
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGPROF, before)
+    return after_an_interrupt(entry, n // 2)
 
 
 # Bytes that a run may hold, and what Python and NumPy hold beside them.
@@ -264,17 +268,30 @@ def at_the_memory_limit(entry: Entry) -> tuple[int, int]:
     return 0, 0
 
 
-def other_threads(entry: Entry, n: int) -> tuple[float, float]:
-    """Processor seconds of a run with `n_threads=1`: in all, and of other threads than this one."""
+# A run of so many seconds of processor time shows the threads that it takes.
+_SHOWS = 0.3
+
+
+def other_threads(entry: Entry, most: int) -> tuple[float, float]:
+    """Processor seconds of a run with `n_threads=1`: in all, and of other threads than this one.
+
+    It is of `most` items, or of fewer where those take long enough: a method without a limit of time may take hours.
+    """
     limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
-    call = sized_call(entry, n)
-    try:
+    everyone = mine = 0.0
+    n = min(96, most)
+    while True:
+        call = sized_call(entry, n)
+        try:
+            # The first of two runs may compile.
+            ask(entry, call, n_threads=1, **limits)
+        except kofn.InputError as error:
+            if "max_memory" not in str(error):
+                raise
+            return everyone, everyone - mine
+        everyone, mine = time.process_time(), time.thread_time()
         ask(entry, call, n_threads=1, **limits)
-    except kofn.InputError as error:
-        if "max_memory" not in str(error):
-            raise
-        return other_threads(entry, n // 4)
-    everyone, mine = time.process_time(), time.thread_time()
-    ask(entry, call, n_threads=1, **limits)
-    everyone, mine = time.process_time() - everyone, time.thread_time() - mine
-    return everyone, everyone - mine
+        everyone, mine = time.process_time() - everyone, time.thread_time() - mine
+        if n >= most or everyone >= _SHOWS:
+            return everyone, everyone - mine
+        n = min(4 * n, most)

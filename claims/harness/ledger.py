@@ -29,7 +29,10 @@ def written(folder: Path, *, seed: int, scale: str) -> str:
     path = folder / "RESULTS.md"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if not text.startswith(_head(seed, scale)):
-        raise ClaimError(f"RESULTS.md is not of seed {seed} and scale {scale}: write it whole, with --all --write")
+        raise ClaimError(
+            f"RESULTS.md is not of seed {seed} and scale {scale}: leave out --seed and --scale to renew rows of it, or "
+            "write it whole, with --all --write"
+        )
     return text
 
 

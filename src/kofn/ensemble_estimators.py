@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -147,6 +148,10 @@ class _Ensemble(_BaseComposition, BaseEstimator):
             **words,
             **self._words(),
         )
+        if classifies:
+            # The blend is of numbers of classes; people know these by name.
+            info = {**self.plan_.info, "classes": self.classes_.tolist()}
+            self.plan_ = dataclasses.replace(self.plan_, info=info)
         self.weights_: Floats = average_weights(self.plan_)
         used = self._used()
         self.estimators_ = {

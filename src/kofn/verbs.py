@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, reading, shown
+from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown
 from kofn.core.number_of_groups import entry_of, finds_k
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
@@ -70,6 +70,8 @@ def settled(
 
         entry = entry_of(verb, method)
         given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
+    if verb == "select" and isinstance(given.get("k"), str):
+        given["k"] = _count_of(given)
     if verb == "assign" and isinstance(given.get("k"), str):
         method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})
@@ -80,6 +82,14 @@ def settled(
     method = _seeks(verb, method, given, own)
     _settle_options(verb, method, given, own)
     return method, given, own
+
+
+def _count_of(given: Mapping[str, Any]) -> int:
+    """How many rows a `k` such as "10%" is of."""
+    share = share_of_rows(given["k"])
+    pool = next((given[word] for word in ("X", "similarity", "scores") if word in given), ())
+    shape = getattr(pool, "shape", None)
+    return max(1, round(share * (shape[0] if shape else len(pool))))
 
 
 def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:

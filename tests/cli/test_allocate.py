@@ -78,6 +78,14 @@ def test_an_empty_cell_is_a_level_that_the_item_may_not_have(folder: Path, capsy
         answers.append({name: value for name, value in json.loads(text).items() if name != "seconds"})
     assert answers[0] == answers[1] == answers[2]
     assert answers[0]["amounts"] == [8, 3]
+    said = "one cell is empty or infinite, that of item lm_head in column '4': the item does not get that level"
+    assert answers[0]["notes"] == [f"{said}; fill it in if it may"]
+    Path("q.csv").write_text(rows.format("").replace("1.2,", ","))
+    assert (
+        "2 cells are empty or infinite, the first that of item q_proj in column '4'"
+        in run(capsys, *call, "--mean-budget", 4)[1]
+    )
+    Path("q.csv").write_text(rows.format("NA"))
     pl.read_csv("q.csv", null_values="NA").write_parquet("q.parquet")
     parquet = json.loads(run(capsys, "allocate", "q.parquet", *call[2:], "--mean-budget", 4, "--json")[1])
     assert parquet["amounts"] == [8, 3]

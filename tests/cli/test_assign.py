@@ -398,3 +398,13 @@ def test_one_odd_cell_does_not_take_a_column_of_scores_away(
     code, out, err = run(capsys, verb, "s.csv", "--scores", *more)
     assert code == 0, err
     assert "not taken as scores, as they are not of numbers: 'task', 'name'" in out
+
+
+@pytest.mark.parametrize("kind", ["<U3", "S3", "datetime64[D]"])
+@pytest.mark.parametrize("words", [["assign", "--scores", "--capacity", 3], ["select", "--rankings", "-k", 1]])
+def test_an_array_of_no_numbers_is_no_table_of_scores(
+    kind: str, words: list[Any], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("odd.npy", np.array([["1", "2"], ["3", "4"]]).astype(np.int64).astype(kind))
+    verb, *flags = words
+    assert "odd.npy" in refused(capsys, verb, "odd.npy", *flags)

@@ -65,6 +65,63 @@ def test_an_adapter_of_another_base_draws_a_warning(folder: Path, capsys: pytest
     assert (code, err) == (0, "")
 
 
+def test_a_fold_that_changes_nothing_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import ml_dtypes
+    from safetensors.numpy import save_file
+
+    layers = {f"{name}.weight": np.ones((2, 2), ml_dtypes.bfloat16) for name in ("fc", "up")}
+    Path("base").mkdir()
+    save_file(layers, "base/model.safetensors")
+
+    def adapter(path: str, **sizes: float) -> None:
+        factors = {f"{name}.lora_down.weight": np.ones((1, 2), np.float32) for name in sizes}
+        factors |= {f"{name}.lora_up.weight": np.full((2, 1), size, np.float32) for name, size in sizes.items()}
+        save_file(factors, path)
+
+    adapter("fresh.safetensors", fc=0, up=0)
+    adapter("small.safetensors", fc=1e-4, up=1e-4)
+    adapter("partly.safetensors", fc=1e-4, up=1)
+    adapter("whole.safetensors", fc=1, up=1)
+    fresh = "warning: adapter fresh.safetensors changes nothing: B, A or the scale of every module is zero"
+    small = "warning: no tensor differs from the base's: every update is zero, or too small for bfloat16"
+    partly = "warning: 1 of 2 targeted tensors do not differ from the base's, 'fc.weight' first"
+    for members, wanted in (
+        (["fresh"], [fresh]),
+        (["small"], [small]),
+        (["partly"], [partly]),
+        (["whole"], []),
+        (["fresh", "whole"], [fresh]),
+    ):
+        files = [f"{member}.safetensors" for member in members]
+        code, _, err = run(capsys, "combine", "base", *files, "-o", "out", "--force")
+        said = [line for line in err.splitlines() if "config.json" not in line]
+        assert (code, len(said)) == (0, len(wanted)), err
+        assert all(line.startswith(start) for line, start in zip(said, wanted, strict=True)), err
+    code, _, err = run(capsys, "combine", "base", "fresh.safetensors", "--dry-run")
+    assert (code, fresh in err) == (0, True)
+
+
+def test_an_output_among_the_files_that_are_read_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base_and_adapters()
+    shutil.copytree("base", "other")
+    joined = "whose files are read together; name a place outside of it, or a new folder in it"
+    for members, out in ((("base", "other"), "base/x.safetensors"), (("base", "one"), "one/x.safetensors")):
+        assert f"-o {out} lies in {out.partition('/')[0]}, {joined}" in refused(capsys, "combine", *members, "-o", out)
+        assert not Path(out).exists()
+    for name in ("base", "other"):
+        Path(name, "modules.json").write_text("[]")
+    assert joined in refused(capsys, "combine", "base", "other", "-o", "base/1_Dense")
+    monkeypatch.chdir("base")
+    # A folder in a member is none of its files: the same blend is made again beside it.
+    for out in ("merged", "again"):
+        code, _, err = run(capsys, "combine", ".", "../other", "-o", out)
+        assert code == 0, err
+    assert Path("merged/model.safetensors").read_bytes() == Path("again/model.safetensors").read_bytes()
+    assert joined in refused(capsys, "combine", ".", "../other", "-o", "merged.safetensors")
+
+
 def _model_and_styles() -> tuple[list[adapter_files.File], dict[str, np.ndarray]]:
     """A model base.safetensors and two adapters of kohya, one.safetensors and two.safetensors."""
     from safetensors.numpy import save_file

@@ -103,6 +103,14 @@ def test_a_dry_run_counts(capsys: pytest.CaptureFixture[str], shards: Any) -> No
     assert not Path("posterior.npz").exists()
 
 
+def test_a_dry_run_refuses_what_the_run_refuses(capsys: pytest.CaptureFixture[str], shards: Any) -> None:
+    np.savez("posterior_1.npz", alpha=np.zeros(40), beta=shards[1]["beta"][:40])
+    for method in ("consensus_monte_carlo", "credal_mixture", "hierarchical_normal"):
+        words = ("combine", "posterior_*.npz", "-m", method, "-o", "p.npz")
+        assert refused(capsys, *words, "--dry-run") == refused(capsys, *words)
+    assert "member 'posterior_1': parameter 'alpha' is the same in all 40 draws" in refused(capsys, *words)
+
+
 REFUSED = [
     (
         ("posterior_*.npz", "-o", "p.npz"),

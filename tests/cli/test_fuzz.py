@@ -14,7 +14,7 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ import attack
 import click
 import numpy as np
 import polars as pl
+import pytest
 import time_budget
 from command_line import make_pool
 from scipy import sparse
@@ -329,8 +330,8 @@ def _fault(words: list[str], inputs: dict[str, bytes]) -> str | None:
     return None
 
 
-def run_many(count: int, seed: int) -> list[str]:
-    """The faults of this many command lines."""
+def run_many(numbers: Iterable[int], seed: int) -> list[str]:
+    """The faults of the command lines of these numbers."""
     with redirect_stdout(io.StringIO()):
         # What compiles for the first time is no hang.
         kofn.cli._run(["warmup"])
@@ -338,7 +339,7 @@ def run_many(count: int, seed: int) -> list[str]:
     inputs = _contents()
     names = sorted({*(name for name in inputs if "/" not in name), "a", "b", "nothing.csv"})
     faults = []
-    for number in range(count):
+    for number in numbers:
         words = drawn(random.Random(f"{seed} {number}"), names)
         began = time.monotonic()
         found = fault(words, inputs)
@@ -347,12 +348,17 @@ def run_many(count: int, seed: int) -> list[str]:
     return faults
 
 
-def test_drawn_command_lines_end_as_they_should(folder: Path) -> None:
-    count, seed = attack.scaled(10_000, 200), time_budget.DEEP_SEED if time_budget.DEEP else time_budget.DAY
-    faults = run_many(count, seed)
-    attack.count("command lines", count)
+# Command lines of one test: a run that is stopped goes on with the next ones, and none takes longer than a hang may.
+AT_ONCE = 200
+
+
+@pytest.mark.parametrize("turn", range(attack.scaled(10_000, AT_ONCE) // AT_ONCE))
+def test_drawn_command_lines_end_as_they_should(folder: Path, turn: int) -> None:
+    seed = time_budget.DEEP_SEED if time_budget.DEEP else time_budget.DAY
+    faults = run_many(range(turn * AT_ONCE, (turn + 1) * AT_ONCE), seed)
+    attack.count("command lines", AT_ONCE)
     attack.count("tracebacks of commands", len(faults))
-    assert not faults, f"{len(faults)} of {count} command lines\n" + "\n".join(faults[:5])
+    assert not faults, f"{len(faults)} of {AT_ONCE} command lines\n" + "\n".join(faults[:5])
 
 
 def test_the_drawing_reaches_working_commands(folder: Path) -> None:

@@ -12,7 +12,6 @@ from safetensors.numpy import load_file, save_file
 
 import kofn
 from kofn.core import dispatch
-from kofn.core.draws import draws_of
 from kofn.core.registry import VERBS, Entry
 
 
@@ -49,7 +48,7 @@ def test_every_method_is_offered_by_a_command_or_says_that_it_is_not() -> None:
     """A function, a table of other things than rows, densities with derivatives or a fitted mixture is in no file."""
     for verb in VERBS:
         for entry in dispatch.methods_of(verb).values():
-            kinds = draws_of(entry).kinds
+            kinds = entry.draws.kinds
             unreadable = "score" in entry.required or UNREADABLE & set(kinds.values())
             unreadable = bool(unreadable or "densities" in entry.needed_options)
             assert entry.python_only == unreadable, entry.name

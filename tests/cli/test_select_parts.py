@@ -15,6 +15,7 @@ from polars.testing import assert_frame_equal
 
 import kofn
 from kofn.io import pool_texts
+from kofn.io.opening import open_table
 from kofn.io.tables import Table
 
 ROWS, WIDTH = 1200, 8
@@ -74,7 +75,7 @@ def test_texts_in_parts_with_quotas_ids_and_a_report(
     asked += ["--part-rows", 400, "--seed", 1, "-o", f"picks{suffix}", "--report", "r.html", "--plan", "p.npz"]
     code, out, err = run(capsys, "select", write(suffix), *asked)
     assert code == 0, err
-    picks = Table.open(f"picks{suffix}").take(np.arange(9))
+    picks = open_table(f"picks{suffix}").take(np.arange(9))
     assert picks["rank"].to_list() == list(range(1, 10))
     assert "r7" in picks["key"].to_list()
     assert "r8" not in picks["key"].to_list()

@@ -23,7 +23,6 @@ from kofn.combination import merge_recipe
 from kofn.combination.rules import Rule, find_merge_rule, merge_rule, merge_rules
 from kofn.core import dispatch
 from kofn.core.checks import InputError
-from kofn.core.draws import draws_of
 from kofn.indexing import packages
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
@@ -168,7 +167,7 @@ def test_it_passes_the_laws() -> None:
     entry = dispatch.methods_of("combine")["coordinate_median"]
     for name in laws_of(entry):
         checked = holds(entry, name)
-        if name in draws_of(entry).silent_laws:
+        if name in entry.draws.silent_laws:
             assert checked == 0, name
         else:
             assert checked >= enough_of(entry, name) // 2, name

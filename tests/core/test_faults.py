@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from reservoir_sample import ReservoirSample
 
 from kofn.core.draws import Draw
 from kofn.core.registry import method
@@ -106,6 +108,13 @@ def test_faults_of_a_stepper() -> None:
     entry = type("Row", (), {"path": "own:Plain", "file": "own.py", "name": "Plain"})()
     assert list(faults.of_stepper(Plain, entry)) == ["is no kofn.core.stepper.Stepper; derive it from that class"]
     assert any(fault.startswith("lacks ") for fault in faults.of_stepper(Half, entry))
+
+    class Drawn(ReservoirSample):
+        """Keep."""
+
+    for draws, says in ((None, "declares no draws; say how to make one"), (7, "has draws=7; give a function")):
+        Drawn.__kofn_stepper__ = dataclasses.replace(ReservoirSample.__kofn_stepper__, draws=draws)  # type: ignore[arg-type]
+        assert any(fault.startswith(says) for fault in faults.of_stepper(Drawn, entry))
 
 
 def test_a_form_of_nothing() -> None:

@@ -16,7 +16,7 @@ from refusals import refused, untested
 import kofn
 from kofn.core import checks, dispatch, vocabulary
 from kofn.core.checks import InputError
-from kofn.core.draws import KINDS, draws_of
+from kofn.core.draws import KINDS
 from kofn.core.registry import VERBS, Entry
 from kofn.core.vocabulary import VOCABULARY
 
@@ -36,13 +36,13 @@ def plain(entry: Entry, word: str) -> dict[str, Any]:
 
 def row_of(table: dict[str, Any], entry: Entry, word: str) -> Any:
     """The row of a table for a method's word: of the kind it takes, of its verb, or of everyone."""
-    kind = draws_of(entry).kinds.get(word)
+    kind = entry.draws.kinds.get(word)
     keys = (f"{word} {kind}", f"{entry.verb} {word}", word)
     return next((table[key] for key in keys if key in table), None)
 
 
 def value_of(entry: Entry, word: str) -> Any:
-    declared = draws_of(entry)
+    declared = entry.draws
     if word in declared.plain:
         return declared.plain[word]
     if entry.verb == "combine" and word == "weights":
@@ -53,7 +53,7 @@ def value_of(entry: Entry, word: str) -> Any:
 
 
 def call(entry: Entry, given: dict[str, Any], **options: Any) -> Any:
-    needed = {name: value for name, value in draws_of(entry).plain.items() if name in entry.options}
+    needed = {name: value for name, value in entry.draws.plain.items() if name in entry.options}
     return getattr(kofn, entry.verb)(**given, method=entry.name, options={**needed, **options})
 
 
@@ -64,14 +64,14 @@ def hostile_of(entry: Entry, word: str) -> Bad:
     bad = dict(row_of(HOSTILE, entry, word) or {})
     if word == "weights" and "rankings" in entry.accepted:
         bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
-    by_cosine = "metric" not in entry.accepted or draws_of(entry).plain.get("metric") == "cosine"
+    by_cosine = "metric" not in entry.accepted or entry.draws.plain.get("metric") == "cosine"
     if word == "X" and by_cosine and entry.load().__kofn__.sparse:  # type: ignore[attr-defined]
         del bad["sparse"]  # such rows are taken
     if word == "y" and "unlabelled" in entry.options:
         del bad["missing"]  # such rows have no label
-    if word == "members" and draws_of(entry).members == 2:
+    if word == "members" and entry.draws.members == 2:
         bad["three"] = (lambda v: [*v, v[0]], entry.name)
-    if word == "members" and draws_of(entry).members == 1:
+    if word == "members" and entry.draws.members == 1:
         bad["NaN"] = (lambda v: [put(v[0], 0, np.nan)], "member 0")
         bad["infinite"] = (lambda v: [put(v[0], 0, np.inf)], "member 0")
         bad["two"] = (lambda v: [*v, v[0]], entry.name)

@@ -117,3 +117,11 @@ def test_an_option_of_methods_that_do_not_accept_the_call_says_why() -> None:
                 assert f"option of {', '.join(fitting)}: name" in message
             else:
                 assert re.search(r"which (does not take|needs|has no option) ", message), message
+
+
+def test_a_share_of_the_rows_is_a_count() -> None:
+    assert (
+        kofn.select([[0.0], [0.1], [5.0], [5.2], [9.0]], k="40%").indices.tolist()
+        == kofn.select([[0.0], [0.1], [5.0], [5.2], [9.0]], k=2).indices.tolist()
+    )
+    assert kofn.select(scores=[1.0, 3.0, 2.0], k="1%").indices.tolist() == [1]

@@ -19,6 +19,9 @@ WRONG = {
     "Literal['a', 'b']": ("c", 1, None, ["a"], np.array(["a", "b"])),
     "Sequence[str] | None": (True, 3, "text"),
     "str | Path | None": (3, ["a"]),
+    "Iterable[str] | None": ("abc", np.float16(1), np.array(1.0), {"a": 1}, 3),
+    "Mapping[str, Any]": ({1: 2}, [1], "text", {"a": 1, None: 2}),
+    "Mapping[str, Mapping[str, Any]]": ({"a": 2}, {"a": {1: 2}}, {1: {}}),
 }
 RIGHT = {
     "int": (2, np.int64(2), 2.0),
@@ -29,6 +32,10 @@ RIGHT = {
     "Literal['a', 'b']": ("a", "b"),
     "Sequence[str] | None": (None, [], ("a",), np.array(["a"])),
     "str | Path | None": (None, "a"),
+    "Iterable[str] | None": (None, ["a"], iter("ab"), np.array(["a"])),
+    "Mapping[str, Any]": ({}, {"a": 1, "b": object()}),
+    "Mapping[Any, Any]": ({1: 2, None: "a"},),
+    "Mapping[str, Mapping[str, Any]]": ({"a": {"b": 1}}, {"a": {}}),
     "Any": (object(), None, [1]),
     "Floats | None": (object(),),
 }

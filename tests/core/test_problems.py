@@ -73,6 +73,12 @@ BREACHES: dict[str, tuple[str, dict[str, Any], Plan, str]] = {
         Assignment.from_pairs([0, 0], [1, 1], n=6, k=2),
         "an item holds the same bin twice",
     ),
+    "bin twice, apart": (
+        "assign",
+        {"X": X},
+        dataclasses.replace(Assignment.from_pairs([0, 0, 0], [0, 1, 2], n=6, k=3), bins=np.array([1, 2, 1], np.int32)),
+        "an item holds the same bin twice",
+    ),
     "capacity": ("assign", {"X": X, "capacity": 2}, labels(0, 0, 0, 1, 1, -1), "bin 0 holds 3, over its capacity"),
     "bins an item": (
         "assign",

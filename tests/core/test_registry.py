@@ -197,6 +197,13 @@ class TestMisfits:
             lambda: kofn.select(X, 10),
             "takes one positional argument, X; name the others, for example k=10",
         ),
+        "a method of another verb": (lambda: kofn.select(X, k=2, method="ties"), "it is a method of combine"),
+        "a stepper": (
+            lambda: kofn.select(X, k=2, method="SieveStreaming"),
+            "it is a stepper: from kofn.selection.streams import SieveStreaming",
+        ),
+        "a share that is none": (lambda: kofn.select(X, k="x%"), "or a share of the rows such as '10%'"),
+        "a share beyond all": (lambda: kofn.select(X, k="101%"), "a share of the rows from above 0% to 100%"),
         "an option of a method that auto does not pick": (
             lambda: kofn.select(scores=[1.0, 2.0], k=1, n_strata=5),
             "select has no argument 'n_strata'; it is an option of ccs: name it as method=",

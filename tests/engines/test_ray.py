@@ -110,6 +110,12 @@ def test_runs_clients_and_claims_are_those_of_this_machine(cluster: Any) -> None
     sized = [kofn.assign(X[:400], k=4, capacity=110, seed=0, engine=engine) for engine in (None, "ray")]
     assert sized[0].equals(sized[1])
     assert (sized[1].method, sized[1].info["engine"]["name"]) == ("constrained_kmeans", "ray")
+    around = [
+        kofn.assign(X[:400], k=4, capacity=110, method="constrained_kmedoids", seed=0, engine=engine)
+        for engine in (None, "ray")
+    ]
+    assert around[0].equals(around[1])
+    assert around[1].info["engine"]["tasks"] >= 4
     near = [kofn.select(X, k=4, method="sparse_greedy", n_neighbors=9, engine=engine) for engine in (None, "ray")]
     assert near[0].equals(near[1])
     assert near[1].info["engine"]["name"] == "ray"

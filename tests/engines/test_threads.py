@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -34,6 +36,31 @@ def test_an_error_in_any_block_is_raised(bad):
 
     with pytest.raises(ValueError, match="block"):
         spread(work, 10, 3, 2)
+
+
+def test_one_thread_takes_ranges_too():
+    ranges = []
+    spread(lambda low, high: ranges.append((low, high)), 60, 1, 20)
+    assert ranges == [(low, low + 3) for low in range(0, 60, 3)]
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_no_range_begins_after_an_interrupt(n_threads):
+    begun = []
+    raised = threading.Event()
+
+    def work(low, high):
+        begun.append(low)
+        if threading.current_thread() is threading.main_thread():
+            raised.set()
+            raise KeyboardInterrupt
+        # A worker's first range is under way by then.
+        raised.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        spread(work, 60, n_threads, 20)
+    time.sleep(0.05)
+    assert len(begun) <= 2 * n_threads
 
 
 def test_default_is_the_cores_this_process_may_use():

@@ -20,6 +20,7 @@ from command_line import make_pool, refused, run
 
 from kofn.core.checks import InputError, KofnError
 from kofn.io.batches import row_batches
+from kofn.io.opening import open_table
 from kofn.io.panics import without_reports
 from kofn.io.parquet_counts import StatedCounts
 from kofn.io.parquet_footer import Metadata, footer, metadata, row_groups
@@ -76,7 +77,7 @@ DAMAGE: list[Callable[[bytearray, random.Random], None]] = [
 
 
 def _read_all(path: Path) -> None:
-    table = Table.open(path)
+    table = open_table(path)
     for name in table.columns:
         table.column(name)
         table.dtype(name)
@@ -149,12 +150,12 @@ def test_counts_are_held_against_each_other(tmp_path: Path) -> None:
     begins = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
     path.write_bytes(sound[:-8] + (10**6).to_bytes(4, "little") + b"PAR1")
     with pytest.raises(InputError, match=r"pool.parquet is damaged: its footer states a length of 1,000,000 bytes"):
-        Table.open(path)
+        open_table(path)
     # Number 3 of the footer's fields, after a version and the schema, is the count of rows: 300 as a zigzag of 600.
     rows = sound.index(b"\x16\xd8\x04", begins)
     path.write_bytes(sound[:rows] + b"\x16\xda\x04" + sound[rows + 3 :])
     with pytest.raises(InputError, match="it states 301 rows, and 300 in its parts"):
-        Table.open(path)
+        open_table(path)
 
 
 def _false_page(path: Path, column: str, group: int = -1) -> None:
@@ -173,7 +174,7 @@ def test_the_counts_of_a_large_footer_are_checked(tmp_path: Path, capfd: pytest.
     pl.DataFrame({f"gene{i}": [0.5] for i in range(7_000)}).write_parquet(path)
     assert len(footer(path)) > 1 << 20
     sound = path.read_bytes()
-    assert Table.open(path).column("gene6999").to_list() == [0.5]
+    assert open_table(path).column("gene6999").to_list() == [0.5]
     _false_page(path, "gene6999")
     line = refused(capfd, "select", path, "--columns", "gene6999", "-k", "1")
     assert "wide.parquet is damaged: a page at byte" in line
@@ -202,9 +203,9 @@ def test_pages_that_opening_does_not_reach_are_checked_before_they_are_read(
     frame.write_parquet(path, row_group_size=2)
     _false_page(path, "vec")
     with pytest.raises(InputError, match="a page at byte"):
-        Table.open(path)
+        open_table(path)
     monkeypatch.setattr("kofn.io.parquet_counts._PAGES_AT_ONCE", 1)
-    table = Table.open(path)
+    table = open_table(path)
     assert table.column("id").to_list() == list(range(6))
     with pytest.raises(InputError, match=r"pool.parquet is damaged: a page at byte [\d,]+ states a count of -"):
         read(table)

@@ -16,10 +16,11 @@ import polars as pl
 import pytest
 
 from kofn.core.checks import InputError
-from kofn.io import Table, embed_texts, embedders, embedding, pool_vectors, write_table
+from kofn.io import embed_texts, embedders, embedding, pool_vectors, write_table
 from kofn.io import embedding_cache as caching
 from kofn.io.embedding import embedded, model_for
 from kofn.io.embedding_cache import EmbeddingCache
+from kofn.io.opening import open_table
 
 TEXTS = ["a cat", "the cat", "stocks", "b", "a cat", "", "longer than the others by far"]
 
@@ -114,7 +115,7 @@ def test_loading_prints_nothing(library, model, capsys):
 
 
 def test_text_of_a_table(library, model, tmp_path):
-    table = Table.open(write_table(pl.DataFrame({"text": TEXTS}), tmp_path / "pool.parquet"))
+    table = open_table(write_table(pl.DataFrame({"text": TEXTS}), tmp_path / "pool.parquet"))
     found = pool_vectors(table, text="text", embedder=str(model))
     np.testing.assert_allclose(found.X, expected(TEXTS), atol=1e-6)
     assert found.how == f"the model '{model}' of column 'text', 3 dimensions"

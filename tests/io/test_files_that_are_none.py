@@ -21,7 +21,7 @@ import kofn
 from kofn.combination.recipes import read_recipe
 from kofn.core.checks import InputError, load_arrays
 from kofn.core.plans import Plan
-from kofn.io.tables import Table
+from kofn.io.opening import open_table
 from kofn.io.tensors import Checkpoint
 
 X = np.random.default_rng(0).normal(size=(12, 3))
@@ -103,7 +103,7 @@ def test_no_function_waits_for_a_fifo(folder: Path) -> None:
         os.mkfifo(name)
     for reads in (
         lambda: Plan.load("f.npz"),
-        lambda: Table.open("f.csv"),
+        lambda: open_table("f.csv"),
         lambda: read_recipe("f.toml"),
         lambda: Checkpoint.open("f.safetensors"),
         lambda: load_arrays("f.npy"),

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kofn.core.checks import FailureError, InputError
-from kofn.io import Table, text_faults, write_table
+from kofn.io import text_faults, write_table
 from kofn.io.cells import typed_cells
 from kofn.io.formats import SparseNpz
+from kofn.io.opening import open_table
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
@@ -47,7 +48,7 @@ def pool():
 @pytest.mark.parametrize("suffix", TABLES)
 def test_written_and_read_back(tmp_path, pool, suffix):
     path = write_table(pool, tmp_path / f"pool{suffix}")
-    table = Table.open(path)
+    table = open_table(path)
     assert (table.n, table.columns) == (50, pool.columns)
     flat = pool.drop("vector")
     rows = [7, 0, 49, 7]
@@ -82,7 +83,7 @@ def test_only_the_asked_columns_are_read(tmp_path, pool):
     where = raw.index("日本".encode())
     raw[where : where + 40] = b"\xff" * 40  # the text column is broken, the others are not
     path.write_bytes(raw)
-    table = Table.open(path)
+    table = open_table(path)
     assert table.numbers("n")[0] == -20
     with pytest.raises(InputError, match=r"pool\.parquet cannot be read"):
         table.texts("text")
@@ -96,7 +97,7 @@ def test_row_groups_and_blocks_do_not_change_what_is_read(tmp_path, monkeypatch)
         path = write_table(written, tmp_path / f"x{suffix}")
         if suffix == ".parquet":
             frame.write_parquet(path, row_group_size=700)
-        table = Table.open(path)
+        table = open_table(path)
         for name in "vl":
             np.testing.assert_array_equal(table.vectors(name).astype(np.float32), X)
         picks = np.random.default_rng(1).permutation(5000)[:300]
@@ -111,7 +112,7 @@ def test_vectors_keep_their_precision(tmp_path, kind):
     np.save(tmp_path / "x.npy", X)
     np.savez(tmp_path / "x.npz", X=X, y=np.arange(20))
     for path, name in (("x.parquet", "list"), ("x.parquet", "array"), ("x.npy", "vector"), ("x.npz", "X")):
-        found = Table.open(tmp_path / path).vectors(name)
+        found = open_table(tmp_path / path).vectors(name)
         assert found.dtype == kind
         np.testing.assert_array_equal(found, X)
 
@@ -119,15 +120,15 @@ def test_vectors_keep_their_precision(tmp_path, kind):
 def test_whole_numbers_become_float32(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(12, dtype=np.uint8).reshape(4, 3))
     write_table(pl.DataFrame({"v": [[1, 2], [3, 4]]}), tmp_path / "x.parquet")
-    assert Table.open(tmp_path / "x.npy").vectors("vector").dtype == np.float32
-    assert Table.open(tmp_path / "x.parquet").vectors("v").tolist() == [[1, 2], [3, 4]]
+    assert open_table(tmp_path / "x.npy").vectors("vector").dtype == np.float32
+    assert open_table(tmp_path / "x.parquet").vectors("v").tolist() == [[1, 2], [3, 4]]
 
 
 def test_arrays(tmp_path):
     rng = np.random.default_rng(0)
     X, y = np.asfortranarray(rng.standard_normal((6, 2))), np.array([f"k{i}" for i in range(6)])
     np.savez_compressed(tmp_path / "x.npz", X=X, y=y, z=rng.integers(0, 9, (6, 2, 2)))
-    table = Table.open(tmp_path / "x.npz")
+    table = open_table(tmp_path / "x.npz")
     assert (table.n, table.columns) == (6, ["X", "y", "z"])
     taken = table.take([4, 1])
     assert taken["row"].to_list() == [4, 1]
@@ -136,8 +137,8 @@ def test_arrays(tmp_path):
     assert table.ids("y").tolist() == y.tolist()
     assert [table.dtype(name) for name in "Xyz"] == ["vector", "text", "other"]
     np.save(tmp_path / "y.npy", np.arange(6) / 2)
-    assert Table.open(tmp_path / "y.npy").numbers("value").tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
-    assert Table.open(tmp_path / "y.npy").take([])["row"].to_list() == []
+    assert open_table(tmp_path / "y.npy").numbers("value").tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
+    assert open_table(tmp_path / "y.npy").take([])["row"].to_list() == []
 
 
 @pytest.mark.parametrize(
@@ -173,28 +174,28 @@ def test_whole_number_cells_keep_their_spelling(cells):
 def test_ids_keep_their_spelling_even_as_decimals(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("id,v\n1.10,1\n1.1,2\n")
-    table = Table.open(path)
+    table = open_table(path)
     assert table.ids("id").tolist() == ["1.10", "1.1"]
     assert table.take([1, 0])["id"].to_list() == ["1.1", "1.10"]
-    assert Table.open(path).numbers("id").tolist() == [1.1, 1.1]
+    assert open_table(path).numbers("id").tolist() == [1.1, 1.1]
 
 
 def test_ids_longer_than_an_int64_keep_every_digit(tmp_path):
     long = 10**30 + 7
     for name, text in (("x.jsonl", f'{{"id": {long}}}\n{{"id": 1}}\n'), ("x.csv", f"id\n{long}\n1\n")):
         (tmp_path / name).write_text(text)
-        table = Table.open(tmp_path / name)
+        table = open_table(tmp_path / name)
         assert table.ids("id").tolist() == [str(long), "1"]
         assert str(table.take([0])["id"][0]) == str(long)
     write_table(pl.DataFrame({"id": pl.Series([2**64 - 1, 1], dtype=pl.UInt64)}), tmp_path / "x.parquet")
-    assert Table.open(tmp_path / "x.parquet").ids("id").tolist() == [2**64 - 1, 1]
+    assert open_table(tmp_path / "x.parquet").ids("id").tolist() == [2**64 - 1, 1]
 
 
 def test_types_hold_past_the_rows_they_are_inferred_from(tmp_path, monkeypatch):
     monkeypatch.setattr("kofn.io.formats._SAMPLE", 3)
     path = tmp_path / "x.csv"
     path.write_text("id,v\n1,1\n2,2\n3,3\n4,4\n005,5.5\n")
-    table = Table.open(path)
+    table = open_table(path)
     assert table.take([0, 3])["id"].to_list() == [1, 4]
     assert table.take([0, 4])["id"].to_list() == ["1", "005"]
     assert table.take([0, 4])["v"].to_list() == [1.0, 5.5]
@@ -204,7 +205,7 @@ def test_types_hold_past_the_rows_they_are_inferred_from(tmp_path, monkeypatch):
 
 def refused(path, says, column=None, how="vectors"):
     def read():
-        table = Table.open(path)
+        table = open_table(path)
         if column is not None:
             getattr(table, how)(column)
 
@@ -309,7 +310,7 @@ def test_a_byte_that_is_damaged_is_refused_or_changes_a_value(tmp_path, name):
         damaged[place] ^= 0x55
         path.write_bytes(damaged)
         with contextlib.suppress(InputError, FailureError):
-            table = Table.open(path)
+            table = open_table(path)
             column = table.columns[0]
             table.matrix() if isinstance(table, SparseNpz) else table.column(column)
             table.take([0, table.n - 1])
@@ -318,18 +319,18 @@ def test_a_byte_that_is_damaged_is_refused_or_changes_a_value(tmp_path, name):
 def test_an_open_quote_is_named_by_its_line(tmp_path):
     (tmp_path / "x.csv").write_text('a,b\n1,x\n2,"open\n3,y\n')
     with pytest.raises(InputError, match=r"the row at line 3 has 2 fields|a quote at line 3 is left open"):
-        Table.open(tmp_path / "x.csv").column("b")
+        open_table(tmp_path / "x.csv").column("b")
 
 
 def test_a_column_without_a_name_keeps_it(tmp_path):
     """A table that a program wrote with its row numbers: `,a,b`."""
     (tmp_path / "x.csv").write_text(",a,b\n0,x,y\n1,z,w\n")
-    assert Table.open(tmp_path / "x.csv").take([1]).to_dict(as_series=False) == {"": [1], "a": ["z"], "b": ["w"]}
+    assert open_table(tmp_path / "x.csv").take([1]).to_dict(as_series=False) == {"": [1], "a": ["z"], "b": ["w"]}
 
 
 def test_json_lines_with_a_byte_order_mark(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"a": 1.50}\r\n{"a": 2}\r\n')
-    table = Table.open(tmp_path / "x.jsonl")
+    table = open_table(tmp_path / "x.jsonl")
     assert table.column("a").to_list() == [1.5, 2]
     assert table.lines(np.array([0])) == [b'{"a": 1.50}']
 
@@ -345,7 +346,7 @@ def test_missing_file_and_folder(tmp_path):
 
 
 def test_unknown_column_offers_the_nearest(tmp_path, pool):
-    table = Table.open(write_table(pool, tmp_path / "pool.csv"))
+    table = open_table(write_table(pool, tmp_path / "pool.csv"))
     for read in (table.column, table.numbers, table.texts, table.vectors, table.labels, table.ids, table.dtype):
         with pytest.raises(InputError, match=r"has no column 'prise'; did you mean 'price'\?"):
             read("prise")
@@ -354,7 +355,7 @@ def test_unknown_column_offers_the_nearest(tmp_path, pool):
 
 
 def test_rows_out_of_range(tmp_path, pool):
-    table = Table.open(write_table(pool, tmp_path / "pool.csv"))
+    table = open_table(write_table(pool, tmp_path / "pool.csv"))
     for rows in ([50], [-1]):
         with pytest.raises(InputError, match=r"names row -?\d+; .* has rows 0\.\.49"):
             table.take(rows)
@@ -380,7 +381,7 @@ def test_corrupt_parquet_never_ends_in_anything_but_one_line(tmp_path, pool):
         raw[at : at + 8] = rng.bytes(8)
         path.write_bytes(raw[: len(sound)][:-4] + b"PAR1")
         try:
-            table = Table.open(path)
+            table = open_table(path)
             table.take(range(table.n))
         except InputError as error:
             messages.append(str(error))
@@ -492,7 +493,7 @@ def test_nested_columns_are_not_keys_or_text(tmp_path):
 def test_bare_quotes(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('a,b\n1,2\n5" pipe,3\n4,"x ""y"" z"\n')
-    table = Table.open(path)
+    table = open_table(path)
     assert table.column("a").to_list() == ["1", '5" pipe', "4"]
     assert table.take([1, 2]).rows() == [('5" pipe', "3"), ("4", 'x "y" z')]
     assert text_faults.quotes_inside(path, ",")
@@ -506,10 +507,10 @@ def test_marks_line_ends_and_trailing_blank_lines(tmp_path):
     path = tmp_path / "x.csv"
     for text in ("a,b\r\n1,2\r\n\r\n", "\ufeffa,b\n1,2", "\n\na,b\n1,2\n\n\n"):
         path.write_bytes(text.encode())
-        table = Table.open(path)
+        table = open_table(path)
         assert (table.n, table.columns, table.take([0]).rows()) == (1, ["a", "b"], [(1, 2)])
     path.write_text("a\n1\n\n3\n\n")
-    table = Table.open(path)
+    table = open_table(path)
     assert table.n == 3, "in a file of one column a blank line between rows is an empty cell"
     assert table.column("a").to_list() == [1, None, 3]
 
@@ -542,7 +543,7 @@ def test_quick_count_is_that_of_the_csv_module(tmp_path, rows, data):
         header, n, _ = text_faults.check_csv(path, ",")
     assert header == rows[0]
     assert n == len(rows) - 1
-    texts = [Table.open(path).column(name).cast(pl.String).fill_null("") for name in header]
+    texts = [open_table(path).column(name).cast(pl.String).fill_null("") for name in header]
     assert [list(values) for values in zip(*texts, strict=True)] == rows[1:]
 
 
@@ -567,8 +568,9 @@ def test_memory_of_a_second_pass_is_bounded(tmp_path):
     code = textwrap.dedent("""
         import resource, sys
         import numpy as np
+        from kofn.io.opening import open_table
         from kofn.io import Table
-        table = Table.open(sys.argv[1])
+        table = open_table(sys.argv[1])
         table.numbers("i")
         base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         frame = table.take(np.arange(0, 80_000, 800)[::-1])

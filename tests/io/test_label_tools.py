@@ -136,6 +136,17 @@ def test_bytes_are_refused_before_any_work(
     assert run(capsys, "select", *call, "--drop", "img")[0] == 0
 
 
+def test_ids_are_texts_and_no_number_is_beyond_what_browsers_hold(tmp_path: Path) -> None:
+    large = 2**53 + 1
+    rows = pl.DataFrame({"key": [large, 7], "body": ["a", "b"], "size": [large + 2, 5]})
+    for tool in ("label-studio", "argilla"):
+        made = json.loads(write_for(tool, tmp_path / "t.json", rows, key="key").read_text())
+        keys = [row["data"]["key"] if tool == "label-studio" else row["id"] for row in made]
+        assert keys == [str(large), "7"]
+        sizes = [row["data" if tool == "label-studio" else "metadata"]["size"] for row in made]
+        assert sizes == [str(large + 2), 5]
+
+
 def test_the_command_writes_what_python_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(POOL, tmp_path / "pool.parquet")
     for tool, words in (("label-studio", {}), ("argilla", {"label": "topic"})):

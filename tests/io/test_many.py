@@ -13,6 +13,7 @@ import pytest
 
 from kofn.core.checks import InputError
 from kofn.io.many import files_of, open_tables
+from kofn.io.opening import open_table
 from kofn.io.tables import Table, located
 
 ROWS, CUTS = 60, [0, 25, 25, 33, 60]
@@ -70,7 +71,7 @@ def written(folder: Path, suffix: str, cuts: list[int] = CUTS) -> tuple[Table, T
             continue
         WRITERS[suffix](rows[start:stop], folder / f"part-{i}{suffix}")
     WRITERS[suffix](rows, folder / f"all{suffix}")
-    return open_tables([str(folder / f"part-*{suffix}")]), Table.open(folder / f"all{suffix}")
+    return open_tables([str(folder / f"part-*{suffix}")]), open_table(folder / f"all{suffix}")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)
@@ -253,7 +254,7 @@ def test_zstandard_is_read_and_refused_where_it_is_damaged(tmp_path: Path) -> No
     header = b"\x28\xb5\x2f\xfd" + bytes([0b00100000, len(body)])
     block = (1 | 0 << 1 | len(body) << 3).to_bytes(3, "little")
     (tmp_path / "b.csv.zst").write_bytes(header + block + body)
-    assert Table.open(tmp_path / "b.csv.zst").take([0, 1]).equals(Table.open(plain).take([0, 1]))
+    assert open_table(tmp_path / "b.csv.zst").take([0, 1]).equals(open_table(plain).take([0, 1]))
     (tmp_path / "d.csv.zst").write_bytes(header + block + body[:5])
     with pytest.raises(InputError, match=r"d\.csv\.zst cannot be decompressed"):
-        Table.open(tmp_path / "d.csv.zst")
+        open_table(tmp_path / "d.csv.zst")

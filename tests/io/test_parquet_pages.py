@@ -11,9 +11,9 @@ import pytest
 
 import kofn
 from kofn.core.checks import InputError
+from kofn.io.opening import open_table
 from kofn.io.parquet import Parquet
 from kofn.io.parquet_pages import PagedColumn
-from kofn.io.tables import Table
 
 ROWS, WIDTH = 600, 8
 _RNG = np.random.default_rng(1)
@@ -78,7 +78,7 @@ def test_rows_that_are_taken_come_by_their_pages_and_keep_their_type(tmp_path: P
         assert len(excerpts) == 4
         # What nobody compares by is read as it stands; only fixed lengths are known without a look at all rows.
         excerpts.clear()
-        assert Table.open(path).take(wanted).equals(taken)
+        assert open_table(path).take(wanted).equals(taken)
         assert len(excerpts) == (4 if name == "b" else 0)
 
 

@@ -20,10 +20,10 @@ from kofn.core.checks import InputError
 from kofn.core.pools import ArrayPool, Fragment
 from kofn.core.pools import Pool as Protocol
 from kofn.io.batches import row_batches
+from kofn.io.opening import open_table
 from kofn.io.parquet import Parquet
 from kofn.io.parquet_footer import row_groups
-from kofn.io.pool_elsewhere import reopened
-from kofn.io.tables import Table
+from kofn.io.pool import reopened
 from kofn.io.vectors import column_vectors
 
 ROWS, CUTS = 90, (0, 40, 40, 65, 90)
@@ -167,7 +167,7 @@ def test_a_row_group_is_decoded_once_a_pass(tmp_path: Path, monkeypatch: pytest.
         assert np.array_equal(np.concatenate(blocks), vectors_of(frame()))
         assert sum(count for _, _, count in runs) == ROWS
     runs.clear()
-    Table.open(tmp_path / "b.parquet").vectors("vec")
+    open_table(tmp_path / "b.parquet").vectors("vec")
     assert [count for _, _, count in runs] == [90]
 
 

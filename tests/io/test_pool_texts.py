@@ -15,9 +15,9 @@ import pytest
 
 from kofn.core.checks import InputError
 from kofn.io import pool_texts, stored_rows, text_vectors
+from kofn.io.opening import open_table
 from kofn.io.pool import Pool
 from kofn.io.pool_texts import TextRows, texts_at
-from kofn.io.tables import Table
 
 WORDS = [f"{a}{b}" for a in ("red", "blue", "car", "bus", "sun", "sea") for b in ("", "s", "ly", "ish", "er")]
 
@@ -91,7 +91,7 @@ def test_words_that_no_text_of_the_sample_has_are_counted_and_left_out(
     np.testing.assert_allclose(vectors(pool)[row], X[row], atol=1e-6)
     # Of long texts fewer are drawn.
     monkeypatch.setattr(pool_texts, "_SAMPLE_CHARACTERS", 1_000)
-    table = Table.open(tmp_path / "part-0.csv")
+    table = open_table(tmp_path / "part-0.csv")
     assert TextRows(table, "body").sampled < 75
 
 
@@ -102,7 +102,7 @@ def test_nested_and_mixed_values_of_json_lines_are_their_words(tmp_path: Path, m
     (tmp_path / "pool.jsonl").write_text(
         "".join(json.dumps({"chat": c, "mixed": m}) + "\n" for c, m in zip(chats, mixed, strict=True))
     )
-    table = Table.open(tmp_path / "pool.jsonl")
+    table = open_table(tmp_path / "pool.jsonl")
     for name in ("chat", "mixed"):
         assert pl.concat(table.text_blocks(name, 7)).to_list() == table.texts(name).to_list()
     pool = Pool.open(tmp_path / "pool.jsonl", text="chat")
@@ -117,7 +117,7 @@ def _whole(values: list[str]) -> Any:
 def test_texts_of_some_rows_are_read_in_one_pass(tmp_path: Path) -> None:
     values = texts()
     files(tmp_path, ".parquet", values)
-    table = Table.open(tmp_path / "part-1.parquet")
+    table = open_table(tmp_path / "part-1.parquet")
     rows = np.array([0, 3, 30, 74])
     assert texts_at(table, "body", rows, 16).to_list() == [values[75 + row] for row in rows.tolist()]
     with pytest.raises(InputError, match="changed while it was read; run again"):
@@ -170,7 +170,7 @@ def test_vectors_by_a_model_are_made_in_blocks(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(pool_texts, "embedded", model)
     values = texts()
-    table = Table.open(files(tmp_path, ".csv", values[:200]).replace("*", "0"))
+    table = open_table(files(tmp_path, ".csv", values[:200]).replace("*", "0"))
     rows = TextRows(table, "body", "mine", cache=False)
     X = np.concatenate(list(rows.blocks()))
     assert max(asked) <= 50

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kofn.core.checks import FailureError, InputError
-from kofn.io import tensor_writer
+from kofn.io import tensor_writer, tensors
 from kofn.io.tensor_writer import CheckpointWriter, write_arrays
 from kofn.io.tensors import DTYPES, Checkpoint, Layout, header_bytes
 from kofn.io.torch_arrays import from_torch, to_torch
@@ -293,6 +293,19 @@ def test_no_corruption_gets_past_us_that_stops_the_reference(
         return
     theirs = safetensors.deserialize(bytes(whole))
     assert {name: bytes(item["data"]) for name, item in theirs} == {n: a.tobytes() for n, a in ours.items()}
+
+
+def test_files_are_closed_when_the_interpreter_has_emptied_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_arrays(tmp_path / "a.safetensors", {"x": np.ones(3)})
+    file = tensors._File(tmp_path / "a.safetensors")
+    opened = file.fd
+    monkeypatch.setattr(tensors, "os", None)
+    file.__del__()
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened)
 
 
 def test_a_file_that_shrinks_while_read(tmp_path: Path) -> None:

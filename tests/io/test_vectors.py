@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_limits
 
 from kofn import datasets
 from kofn.core.checks import InputError
-from kofn.io import Table, column_vectors, pool_vectors, text_vectors, write_table
+from kofn.io import column_vectors, pool_vectors, text_vectors, write_table
 from kofn.io import words as module
+from kofn.io.opening import open_table
 from kofn.io.words import tfidf
 
 
@@ -250,7 +251,7 @@ def pool(tmp_path):
             "v": pl.Series(X),
         }
     )
-    return Table.open(write_table(frame, tmp_path / "pool.parquet")), X
+    return open_table(write_table(frame, tmp_path / "pool.parquet")), X
 
 
 def test_pool_vectors_from_each_source(pool, tmp_path):
@@ -267,9 +268,9 @@ def test_pool_vectors_from_each_source(pool, tmp_path):
     assert found.X.shape == (4, 4)
     assert found.how == "columns id, lang (3 names) scaled to equal weight"
     np.save(tmp_path / "x.npy", X)
-    np.testing.assert_array_equal(pool_vectors(Table.open(tmp_path / "x.npy")).X, X)
+    np.testing.assert_array_equal(pool_vectors(open_table(tmp_path / "x.npy")).X, X)
     np.savez(tmp_path / "x.npz", X=X, images=np.zeros((4, 2, 2)), y=np.arange(4))
-    np.testing.assert_array_equal(pool_vectors(Table.open(tmp_path / "x.npz")).X, X)
+    np.testing.assert_array_equal(pool_vectors(open_table(tmp_path / "x.npz")).X, X)
 
 
 def test_pool_vectors_that_are_not_one_thing(pool, tmp_path):
@@ -280,10 +281,10 @@ def test_pool_vectors_that_are_not_one_thing(pool, tmp_path):
         pool_vectors(table, embedder="m")
     with pytest.raises(InputError, match=r"no column 'langs'; did you mean 'lang'\?"):
         pool_vectors(table, columns=["id", "langs"])
-    plain = Table.open(write_table(table.take(range(4)).drop("v"), tmp_path / "plain.csv"))
+    plain = open_table(write_table(table.take(range(4)).drop("v"), tmp_path / "plain.csv"))
     says = r"no column of vectors; .* --text COLUMN \(such as text, lang\) or --columns A,B \(such as id\)"
     with pytest.raises(InputError, match=says):
         pool_vectors(plain)
     np.savez(tmp_path / "two.npz", a=X, b=X)
     with pytest.raises(InputError, match=r"several columns of vectors \(a, b\); name one with --vectors"):
-        pool_vectors(Table.open(tmp_path / "two.npz"))
+        pool_vectors(open_table(tmp_path / "two.npz"))

@@ -62,7 +62,7 @@ def test_a_name_would_be_found(tmp_path: Path) -> None:
 
 def test_declared_laws_and_drawers_exist() -> None:
     for entry in ENTRIES:
-        declared: Draw = entry.load().__kofn__.draws
+        declared: Draw = entry.draws
         assert set(declared.silent) <= LAWS.keys(), entry.name
         assert declared.options.keys() <= entry.options.keys(), entry.name
         assert declared.units.keys() | set(declared.absolute) <= entry.options.keys(), entry.name
@@ -76,9 +76,7 @@ def test_options_of_a_file_belong_to_its_family() -> None:
     for family, module in files().items():
         own = [entry for entry in ENTRIES if entry.path.startswith(f"kofn.{family}.")]
         known = {name for entry in own for name in entry.options}
-        known |= {
-            values for entry in own for values in entry.load().__kofn__.draws.options.values() if str(values) == values
-        }
+        known |= {values for entry in own for values in entry.draws.options.values() if str(values) == values}
         assert set(getattr(module, "OPTIONS", {})) <= known, family
 
 

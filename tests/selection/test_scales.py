@@ -72,3 +72,15 @@ def test_a_conditioned_kernel_is_the_textbook_one(kernel: Any, nu: float) -> Non
     wanted = np.linalg.slogdet(left + np.eye(8))[1]
     assert objective.value(np.arange(8)) == pytest.approx(wanted)
     assert objective.value(np.arange(8)) == pytest.approx(sum(objective.add(item) for item in range(8)))
+
+
+@pytest.mark.parametrize("power", [-30, -25, 25, 30])
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_subpools_of_float32_do_not_depend_on_the_unit(metric: Any, power: int) -> None:
+    rows = X.astype(np.float32)
+    y = np.where(np.arange(40) < 4, "a", "?")
+    asked: Any = {"k": 5, "method": "anchored_subpool", "metric": metric, "y": y, "unlabelled": "?", "seed": 0}
+    asked["n_neighbors"] = 2
+    # A power of 2 near that of 10 leaves the digits as they are.
+    unit = np.float32(2.0 ** round(power / np.log10(2)))
+    assert kofn.select(rows * unit, **asked).indices.tolist() == kofn.select(rows, **asked).indices.tolist()

@@ -107,7 +107,7 @@ def _train(table: Any, head: Any, x: Any, y: Any, rate: float, seed: int) -> Non
     import torch
 
     rng = np.random.default_rng(seed)
-    optimizer = torch.optim.Adam([*table.parameters(), *head.parameters()], lr=rate)
+    optimizer = torch.optim.Adam([*table.parameters(), *head.parameters()], lr=rate, fused=True)
     for _ in range(STEPS):
         picks = torch.from_numpy(rng.integers(0, len(x), BATCH))
         optimizer.zero_grad()

@@ -19,7 +19,7 @@ from claims.harness.runs import derive, spread
 
 PLANTED = (0, 0, 1, 2, 4, 8)
 WIDTH, START, STEPS = 24, 8, 160
-RATES = (3e-3, 1e-2, 3e-2)
+RATES = (3e-2, 1e-1, 3e-1)
 WHO = ("ours", "LoRA", "uniform directions")
 # The budgets of all layers together, low and twice or thrice as much.
 BUDGETS = {"teacher": (6, 12), "digits": (3, 6)}
@@ -107,7 +107,7 @@ def _run(seed: int, *, data: str, budget: int, who: str, rate: float, broken: bo
         return (answer - wanted).square().mean() if squared else torch.nn.functional.cross_entropy(answer, wanted)
 
     ranks = _adapted(model, budget, who, seed, broken)
-    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=rate, fused=True)
     rng = np.random.default_rng(seed)
     for step in range(STEPS):
         rows = torch.from_numpy(rng.integers(0, len(x), 128))

@@ -7,6 +7,8 @@ from kofn.core.lazy import attach
 # Generated below this line by `make index`.
 HOMES = {
     "DistillationLaw": "scaling_laws._distillation_law",
+    "DrawnProgram": "generators._drawn_programs",
+    "GroupSparse": "bits._group_sparse",
     "HyperparameterLaw": "scaling_laws._hyperparameter_law",
     "InfluenceMixture": "mixtures._influence_mixture",
     "LearnedRecourse": "programs._learned_recourse",
@@ -32,6 +34,7 @@ HOMES = {
     "dean": "apportionment._dean",
     "dhondt": "apportionment._dhondt",
     "difficulty_aware_trials": "sampling._difficulty_aware_trials",
+    "drawn_program": "generators._drawn_programs",
     "equitable_collection": "sampling._equitable_collection",
     "evopress": "programs._evopress",
     "expert_bits": "bits._expert_bits",
@@ -45,6 +48,7 @@ HOMES = {
     "fit_target_policy": "programs._target_policy",
     "fit_utility": "scaling_laws._fit_utility",
     "group_influence": "mixtures._influence_mixture",
+    "group_sparse": "bits._group_sparse",
     "hull_greedy": "knapsack._hull_greedy",
     "huntington_hill": "apportionment._huntington_hill",
     "lagrangian_qubo": "programs._lagrangian_qubo",

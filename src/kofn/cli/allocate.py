@@ -9,7 +9,8 @@ import click
 
 from kofn.cli.allocate_answer import answer, render
 from kofn.cli.allocate_arguments import ANSWER, BUDGET, CURVES, ITEMS, AllocateArguments
-from kofn.cli.allocate_model import MODEL, allocate_model, is_model, refuse_model_words
+from kofn.cli.allocate_model import allocate_model, is_model, refuse_model_words
+from kofn.cli.allocate_model_arguments import MODEL
 from kofn.cli.allocate_reading import call_of, read_input
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
@@ -17,7 +18,7 @@ from kofn.cli.verb_command import VerbCommand
 from kofn.cli.write import check_outputs, finish
 from kofn.core import dispatch
 from kofn.core.compiled import only_compiled
-from kofn.io.tables import Table
+from kofn.io.opening import open_table
 from kofn.verbs import allocate
 
 
@@ -47,7 +48,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     values = refuse_model_words(values, file)
     arguments = AllocateArguments.of(typed, values)
     check_outputs(arguments, [file])
-    table = Table.open(file, arguments.reading)
+    table = open_table(file, arguments.reading)
     arguments = arguments.named_in(table)
     curves = read_input(table, arguments)
     call = call_of(table, arguments, curves)
@@ -62,7 +63,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     finish(plan, arguments, lambda: plan.to_frame().drop("index"), **shown)
     for warning in plan.info.get("warnings", ()):
         click.echo(f"warning: {warning.replace('sense=', '--sense ').replace(chr(39), '')}", err=True)
-    say(answer(plan, arguments), lambda: render(plan, arguments, curves), arguments.as_json)
+    say(answer(plan, arguments, curves), lambda: render(plan, arguments, curves), arguments.as_json)
 
 
 def _draws_frontier(arguments: AllocateArguments, words: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

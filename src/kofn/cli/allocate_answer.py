@@ -22,7 +22,7 @@ _BESIDE = {
 }
 
 
-def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
+def answer(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> dict[str, Any]:
     """The answer for machines."""
     out = {
         "method": plan.method,
@@ -38,7 +38,7 @@ def answer(plan: Allocation, arguments: AllocateArguments) -> dict[str, Any]:
         "output": arguments.output,
         "report": arguments.report,
         "warnings": plan.info.get("warnings", []),
-        "notes": plan.info.get("notes", []),
+        "notes": [*_left_out(plan, curves), *plan.info.get("notes", [])],
         "amounts": plan.amounts,
         "marginal_up": plan.marginal_up,
         "marginal_down": plan.marginal_down,
@@ -61,7 +61,7 @@ def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> st
     spent = "" if used is None else f", used {_amount(used)}" + ("" if budget is None else f" of {_amount(budget)}")
     value = f", value {plan.value:.6g}" if np.isfinite(plan.value) else ""
     lines = [f"{plan.method}: {plan.n} items{value} ({plan.status}){spent}"]
-    lines += [_levels(arguments, curves), *_uniform(plan)]
+    lines += [_levels(arguments, curves), *_left_out(plan, curves), *_uniform(plan)]
     if plan.price is not None:
         lines.append(f"price: one more unit of budget is worth about {plan.price:.4g}")
     lines += [
@@ -101,6 +101,22 @@ def _levels(arguments: AllocateArguments, curves: Curves) -> str:
         return f"levels by the names of the columns: {', '.join(named)}{columns}"
     amounts = "of --levels" if arguments.levels else "0, 1, 2, .. (--levels A,B gives other amounts)"
     return f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
+
+
+def _left_out(plan: Allocation, curves: Curves) -> list[str]:
+    """How many levels no number stands for, and where the first is: nobody may have meant to forbid it."""
+    if curves.word != "curves" or curves.values.ndim != 2 or len(curves.columns) != curves.values.shape[1]:
+        return []
+    rows, columns = np.nonzero(np.isinf(curves.values))
+    if not len(rows):
+        return []
+    cell = f"that of item {plan.keys(rows[:1]).tolist()[0]} in column {curves.columns[columns[0]]!r}"
+    if len(rows) == 1:
+        return [f"one cell is empty or infinite, {cell}: the item does not get that level; fill it in if it may"]
+    return [
+        f"{len(rows):,} cells are empty or infinite, the first {cell}: the items do not get those levels; fill them "
+        "in if they may"
+    ]
 
 
 def _uniform(plan: Allocation) -> list[str]:

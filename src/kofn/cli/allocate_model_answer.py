@@ -10,7 +10,7 @@ from kofn.cli.printing import first_of
 
 if TYPE_CHECKING:
     from kofn.allocation.checkpoints._plan import CheckpointPlan
-    from kofn.cli.allocate_model import ModelArguments
+    from kofn.cli.allocate_model_arguments import ModelArguments
 
 # Measured on one core: bytes of weights a second and core, of bfloat16.
 _BYTES_A_SECOND = 120e6

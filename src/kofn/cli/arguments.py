@@ -11,7 +11,7 @@ import click
 
 from kofn.cli.flags import Columns, Flag, Ids, Names
 from kofn.cli.verb_command import Section
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, share_of_rows
 from kofn.io.label_tools import TOOLS
 from kofn.tables.arguments import Quotas
 
@@ -116,14 +116,11 @@ class _CountOrShare(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = str(value)
         try:
-            if not text.endswith("%"):
-                return int(text)
-            share = Fraction(text.removesuffix("%")) / 100
+            return share_of_rows(text) if text.endswith("%") else int(text)
+        except InputError as error:
+            self.fail(str(error).removeprefix("k="), param, ctx)
         except ValueError:
             self.fail(f"{text!r}: give a whole number, or a share of the rows such as 10%", param, ctx)
-        if not 0 < share <= 1:
-            self.fail(f"{text!r}: give a share of the rows from above 0% to 100%", param, ctx)
-        return share
 
 
 class _ForTool(click.ParamType):

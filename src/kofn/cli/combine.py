@@ -36,7 +36,7 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
 
     Adapters are PEFT's, kohya's, diffusers', torchtune's, MLX's, or LoHa and LoKr of LyCORIS or PEFT: recognised by the
     names of their tensors, added as the updates they are, and saved as the first is (or as PEFT's folder: --format
-    peft). Beside a model, they are folded into it.
+    peft). Beside a model, they are folded into it, without a report or a plan.
 
     A recipe (.toml or .yaml, mergekit's too) names members, a method, and other methods for some tensors. A run that
     was killed goes on where it was when the same command is given again. A table has one row an alternative and one

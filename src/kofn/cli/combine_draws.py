@@ -12,6 +12,7 @@ import numpy as np
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
+from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.core.lazy import polars as pl
@@ -48,6 +49,10 @@ def combine_draws(members: Sequence[str], arguments: CombineArguments) -> None:
             f"note: {', '.join(left)}: no parameters by their names, left out; --columns names those to take", err=True
         )
     if arguments.dry_run:
+        from kofn.combination.posteriors._draws import read_shards
+
+        with checks.naming(items=_names(members)):
+            read_shards(read)
         size = {"shards": len(read), "draws": [_count(member) for member in read], "method": arguments.method}
         say(size, lambda: facts(size), arguments.as_json)
         return

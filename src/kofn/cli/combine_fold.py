@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,8 +12,7 @@ from kofn.cli.combine_arguments import CombineArguments, output_of
 from kofn.cli.printing import say
 from kofn.core.checks import InputError
 
-if TYPE_CHECKING:
-    from kofn.io.adapters import Adapter
+_ABOUT = ("report", "plan")  # what says something of an answer
 
 
 def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
@@ -36,15 +34,14 @@ def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgume
     opened = open_fold(models[0], read := [Adapter.read(path) for path in adapters], **_settings(adapters, arguments))
     known = [adapter.facts(modules) for adapter, modules in zip(read, opened.folding.modules, strict=True)]
     if arguments.dry_run:
+        for warning in opened.folding.notes:
+            click.echo(f"warning: {warning}", err=True)
         more = {"base": models[0], "tensors": len(opened.specs), "fits": "yes"}
         say_adapters(read, adapters, arguments, more, known)
         return
     out = output_of(arguments)
     folded = opened.write(out)
-    warnings = [
-        *opened.folding.notes,
-        *(text for path, each in zip(adapters, read, strict=True) for text in _of_other_base(path, each, models[0])),
-    ]
+    warnings = opened.folding.notes
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     rows = {
@@ -75,26 +72,14 @@ def _settings(adapters: Sequence[str], arguments: CombineArguments) -> dict[str,
     settings: dict[str, Any] = {name: options.pop(name) for name in ("only", "skip", "dtype") if name in options}
     if options:
         word = next(iter(options)).replace("_", "-")
-        raise InputError(f"--{word} is not taken where adapters are folded in; leave it out")
+        instead = " (a fold judges nothing; --json gives its modules, ranks and weights)" if word in _ABOUT else ""
+        raise InputError(f"--{word} is not taken where adapters are folded in; leave it out{instead}")
     weights = arguments.weights if arguments.weights is not None else [1.0] * len(adapters)
     if arguments.summed is False:
         if sum(weights) <= 0:
             raise InputError(f"--mean: weights {weights} sum to {sum(weights):g}; give weights of a positive sum")
         weights = [weight / sum(weights) for weight in weights]
     return {**settings, "weights": weights}
-
-
-def _of_other_base(path: str, adapter: Adapter, base: str) -> list[str]:
-    """A warning where an adapter's configuration names another base than the one it is folded into."""
-    named = adapter.family.trained_on(adapter.saved) if adapter.family.configured else None
-    if named is None:
-        return []
-    name = Path(named).name.lower()
-    # Caches of hubs keep a model as models--owner--name/snapshots/revision.
-    known = {part.lower().rpartition("--")[2] for part in Path(base).resolve().parts}
-    if name in known or name == Path(base).stem.lower():
-        return []
-    return [f"{path} was trained on {named!r} by its configuration, and is folded into {base}"]
 
 
 def folding(base: str, adapter: str) -> str:

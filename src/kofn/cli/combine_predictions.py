@@ -21,6 +21,7 @@ from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.tables.alike import alike_labels
+from kofn.tables.class_columns import as_answers
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
 from kofn.tables.read import ARRAYS, TABLES
 from kofn.tables.spelling import in_flags, speaking_flags
@@ -45,6 +46,10 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     read_paths = [*members, *applied_paths, *([answers_file] if answers_file else [])]
     check_outputs(arguments, read_paths, table=as_table)
     label = arguments.answers if answers_file is None else None
+    options = dict(arguments.options)
+    if isinstance(options.get("classes"), str):
+        options["classes"] = [part.strip() for part in options["classes"].split(",")]
+    voted = None if answers_file is None else _voted(answers_file, arguments, options)
     read = read_predictions(
         members,
         arguments.reading,
@@ -53,15 +58,17 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         id_column=arguments.id_column,
         group_column=arguments.group_column,
         features=arguments.feature_columns,
+        classes=options.get("classes"),
+        voted=voted,
     )
     y = read.y
     if answers_file is not None:
         y = read_answers(answers_file, arguments.reading, read.ids, read.id_name)
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
-            read = of_classes_in(read, y)
+            read = of_classes_in(read, y, options.get("classes"))
     if y is not None and y.dtype.kind == "U" and (note := alike_labels(y, str(arguments.answers))):
         click.echo(f"warning: {note}", err=True)
-    applied = _applied(applied_paths, read, arguments) if applied_paths else None
+    applied = _applied(applied_paths, read, arguments, options.get("classes")) if applied_paths else None
     if arguments.dry_run:
         size = {"members": len(read.names), "rows": read.n, "method": arguments.method, "exact": "greedy"}
         say(size, lambda: facts(size), arguments.as_json)
@@ -70,27 +77,36 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         arguments = dataclasses.replace(arguments, method="weighted_mean")
     if read.features is not None and arguments.method == "auto":
         arguments = dataclasses.replace(arguments, method="dynamic_ensemble_selection")
-    options = dict(arguments.options)
-    if isinstance(options.get("classes"), str):
-        options["classes"] = [part.strip() for part in options["classes"].split(",")]
-    elif read.columns is not None and y is not None and "classes" not in options and "quantiles" not in options:
-        options["classes"] = _classes_of(read, y)
+    if read.columns is not None and y is not None and "classes" not in options and "quantiles" not in options:
+        options["classes"] = as_answers(read.columns, y)
     call = arguments.given("k", "weights") | {"members": read.members, "ids": np.array(read.names)}
     call |= {
         name: value for name, value in (("y", y), ("groups", read.groups), ("X", read.features)) if value is not None
     }
+    from kofn.combination.ensembles._task import are_chances
+
     plan: Blend = speaking_flags(lambda: combine(method=arguments.method, options=options, **call))
+    if read.columns is not None and "classes" not in plan.info and all(map(are_chances, read.members)):
+        plan = dataclasses.replace(plan, info={**plan.info, "classes": list(read.columns)})
     _finish(plan, read, applied, arguments)
 
 
-def _classes_of(read: Predictions, y: Array) -> list[Any]:
-    """The classes in the order of the columns, as the answers spell them."""
-    spelt = {str(label): label for label in np.unique(y).tolist()}
-    assert read.columns is not None
-    return [spelt.get(name, name) for name in read.columns]
+def _voted(answers_file: str, arguments: CombineArguments, options: Mapping[str, Any]) -> list[Any]:
+    """The classes that columns of text may vote for, where the answers stand in a file of their own."""
+    if options.get("classes"):
+        return list(options["classes"])
+    return np.unique(read_answers(answers_file, arguments.reading, None, arguments.id_column)).tolist()
 
 
-def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArguments) -> Predictions:
+def _cast(votes: Sequence[Array], classes: Sequence[Any] | None, y: Array | None) -> list[Any]:
+    """The classes that votes may be for."""
+    cast = {cell for vote in votes for cell in vote.tolist() if cell is not None}
+    return list(classes or sorted(cast | set(() if y is None else y.tolist())))
+
+
+def _applied(
+    paths: Sequence[str], read: Predictions, arguments: CombineArguments, classes: Sequence[Any] | None
+) -> Predictions:
     """The same members' predictions of other rows, in the same order.
 
     Raises:
@@ -99,6 +115,7 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
     columns = arguments.columns
     if suffix_of(Path(paths[0])) in TABLES and columns is None and len(paths) == 1 and read.source_columns:
         columns = read.source_columns
+    votes = [np.asarray(member) for member in read.members if np.asarray(member).dtype == object]
     other = read_predictions(
         paths,
         arguments.reading,
@@ -106,6 +123,7 @@ def _applied(paths: Sequence[str], read: Predictions, arguments: CombineArgument
         id_column=arguments.id_column,
         group_column=arguments.group_column,
         features=arguments.feature_columns,
+        voted=_cast(votes, classes, read.y) if votes else None,
     )
     if read.columns is not None and other.columns is None and len(paths) == 1:
         width = len(read.columns)
@@ -157,7 +175,17 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
     frame = plan.to_frame()
     named: dict[str, Any] = {
         name: info[name]
-        for name in ("loss", "rows", "missing", "plain_mean", "held_out", "warnings", "strategy", "n_neighbors")
+        for name in (
+            "loss",
+            "classes",
+            "rows",
+            "missing",
+            "plain_mean",
+            "held_out",
+            "warnings",
+            "strategy",
+            "n_neighbors",
+        )
         if name in info
     }
     return {

@@ -19,6 +19,7 @@ from kofn.cli.combine_rules import (
     cycle_lines,
     groups_of,
     missing_line,
+    refuse_as_the_run,
     rule_lines,
     silent_line,
     with_rules,
@@ -102,12 +103,6 @@ def _rank_rows(
     if arguments.columns is None:
         notes += silent_line(table, (arguments.id_column, *judges))
     assumed = arguments.columns is None and not measured and _may_be_predictions(table, arguments)
-    if arguments.dry_run:
-        if assumed:
-            click.echo(_ASSUMED, err=True)
-        size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
-        say(size, lambda: facts(size), arguments.as_json)
-        return
     call = arguments.given("base", "weights")
     options = arguments.options
     if arguments.id_column:
@@ -127,6 +122,13 @@ def _rank_rows(
     if arguments.judge_groups:
         judges, options = _in_groups(call, judges, options, arguments)
         notes.append(f"each judge is a group of columns, ranked by itself first: {'; '.join(arguments.judge_groups)}")
+    if arguments.dry_run:
+        refuse_as_the_run(arguments.method, call, options)
+        if assumed:
+            click.echo(_ASSUMED, err=True)
+        size = {"judges": len(judges), "alternatives": table.n, "exact": "yes"}
+        say(size, lambda: facts(size), arguments.as_json)
+        return
     plan = combine(method=arguments.method, options=options, **call)
     plan = with_rules(plan, call, options)
     finish(plan, arguments, plan.to_frame)

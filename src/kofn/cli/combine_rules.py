@@ -10,14 +10,18 @@ from typing import Any
 import numpy as np
 
 from kofn.cli.printing import first_of
+from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
+from kofn.core.problems import columns_by_number
 from kofn.io.tables import Table
 
 _MOST = 500  # alternatives whose rankings by all rules are compared
 _MOST_WORK = 2 * 10**8  # comparisons of all judges
 _TIES = 4  # ranks that are shared, of which the names are said
 _NAMED = 6
+# Methods that look for the most likely strengths, which need not exist.
+_BY_STRENGTHS = ("bradley_terry", "plackett_luce", "general_preference")
 
 
 def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any], *, judged: bool = True) -> Blend:
@@ -170,6 +174,33 @@ def _tied(plan: Blend) -> list[list[int]]:
 
 def _names(plan: Blend, items: Sequence[int]) -> str:
     return first_of([str(key) for key in plan.keys(np.array(items, int)).tolist()], _NAMED)
+
+
+def refuse_as_the_run(method: Any, ballots: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Refuse in a dry run what the run refuses of its ballots.
+
+    Args:
+        method: the name of any method of rankings.
+        ballots: its "rankings", and "ids" and "weights" where there are some.
+        options: its own options.
+
+    Raises:
+        InputError: a judge without a score, `lower` of no judge, weights that do not fit; strengths that do not exist,
+            where the method looks for the most likely ones and has no prior.
+    """
+    from kofn.combination.rankings._pairs import ballots_of, half_wins
+    from kofn.combination.rankings._strengths import refuse_no_strengths
+
+    frame, lower = ballots["rankings"], options.get("lower")
+    numbered = columns_by_number(options, [str(name) for name in getattr(frame, "columns", ())])
+    rows = ballots_of(checks.rankings(frame), numbered.get("lower", lower))
+    weights = ballots.get("weights")
+    given = np.ones(len(rows)) if weights is None else checks.weights(weights).astype(np.float64)
+    if len(given) != len(rows):
+        raise InputError(f"weights has {len(given)} values for {len(rows)} members; give one a member")
+    if method in _BY_STRENGTHS and not options.get("prior"):
+        with checks.naming(items=ballots.get("ids")):
+            refuse_no_strengths(half_wins(rows, given))
 
 
 def groups_of(typed: Sequence[str]) -> dict[str, list[str]]:

@@ -10,7 +10,14 @@ import click
 import numpy as np
 
 from kofn.cli.combine_arguments import CombineArguments
-from kofn.cli.combine_rules import answer_cycles, answer_rules, cycle_lines, rule_lines, with_rules
+from kofn.cli.combine_rules import (
+    answer_cycles,
+    answer_rules,
+    cycle_lines,
+    refuse_as_the_run,
+    rule_lines,
+    with_rules,
+)
 from kofn.cli.printing import drawn_lines, facts, first_of, say
 from kofn.cli.write import finish
 from kofn.core.checks import InputError, VoteColumns
@@ -27,8 +34,6 @@ _METHOD = "kemeny"
 
 def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArguments) -> None:
     """Rank what the votes of a table compare, or, without `columns`, the rows of a table of wins."""
-    from kofn.combination.rankings._pairs import half_wins
-    from kofn.combination.rankings._strengths import refuse_no_strengths
     from kofn.combination.rankings._votes import win_ballots
 
     for name in ("weights", "lower"):
@@ -60,14 +65,11 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         "source": source,
         **({"counted_by": columns.counts} if columns is not None and columns.counts else {}),
     }
+    method: Any = _METHOD if arguments.method == "auto" else arguments.method
     if arguments.dry_run:
+        refuse_as_the_run(method, ballots, arguments.options)
         say(size, lambda: facts(size), arguments.as_json)
         return
-    method: Any = _METHOD if arguments.method == "auto" else arguments.method
-    if method in ("bradley_terry", "general_preference") and not arguments.options.get("prior"):
-        # Here the alternatives are known by their names.
-        weights = np.asarray(ballots["weights"])
-        refuse_no_strengths(half_wins(np.ascontiguousarray(ballots["rankings"].T), weights), ballots["ids"])
     call = arguments.given("base") | ballots
     plan: Blend = combine(method=method, options=arguments.options, **call)
     plan = _of_votes(with_rules(plan, ballots, arguments.options, judged=False), size)

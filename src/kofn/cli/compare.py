@@ -13,7 +13,7 @@ from kofn.cli.arguments import NAMES, NUMBERS, flag
 from kofn.cli.compare_trial import METHODS, CompareArguments, Trial, try_methods
 from kofn.cli.printing import say
 from kofn.cli.verb_command import Section, write_sections
-from kofn.io.tables import Table
+from kofn.io.opening import open_table
 
 COMPARED = Section(
     "What the rows are compared by",
@@ -82,7 +82,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     """
     began = time.perf_counter()
     arguments = CompareArguments.of_typed(typed, values)
-    table = Table.open(file, arguments.reading)
+    table = open_table(file, arguments.reading)
     trial = try_methods(table, arguments.named_in(table))
     seconds = time.perf_counter() - began
     say(trial.answer(seconds), lambda: _shown(trial, seconds), arguments.as_json)

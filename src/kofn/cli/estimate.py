@@ -33,6 +33,7 @@ from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import ROWS as ROWS_READ
 from kofn.io.beginnings import SMALL, About, beginning, rows_of_all
 from kofn.io.many import files_of, open_tables
+from kofn.io.opening import open_table
 from kofn.io.tables import Table, located
 from kofn.tables.arguments import RowArguments
 from kofn.verbs import settled
@@ -81,7 +82,7 @@ def beginning_of(sources: Sequence[str], arguments: RowArguments) -> Iterator[tu
     most = _TEXTS if arguments.text and getattr(arguments, "dedupe", None) is not None else ROWS_READ
     with beginning(files[0], square=arguments.metric == "precomputed", rows=most) as (path, rows):
         try:
-            table = Table.open(path, arguments.reading)
+            table = open_table(path, arguments.reading)
             yield table, rows if len(files) == 1 else rows_of_all(files, table.n if rows is None else rows)
         except InputError as error:
             raise type(error)(str(error).replace(str(path), str(files[0]))) from None

@@ -20,6 +20,7 @@ from kofn.core.plans import Plan
 from kofn.io.atomic import claimed, refuse_unread, write_lines, write_table
 from kofn.io.json_lines import with_members
 from kofn.io.label_tools import refuse_bytes
+from kofn.io.outputs import JOINED, joins
 from kofn.io.tables import Table
 from kofn.tables.arguments import KeysOf, RowArguments, VerbArguments
 from kofn.tables.read import ARRAYS, TABLES, images_of
@@ -65,6 +66,8 @@ def check_outputs(
                 raise InputError(f"{option} {path} is the input itself; give another name")
             if Path(path).is_file() and _is_of(_resolved(path), _resolved(read)):
                 raise InputError(f"{option} {path} is a file of {read}, which is read; give another name")
+            if checkpoint and option == "-o" and joins(_resolved(path), _resolved(read)):
+                raise InputError(f"{option} {path} {JOINED.format(read)}")
     for option, path in written:
         where = Path(path)
         if option in ("-o", "--dropped") and table and where.suffix.lower() not in TABLES:

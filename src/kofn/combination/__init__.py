@@ -21,7 +21,7 @@ HOMES = {
     "balanced_mean": "averaging._balanced_mean",
     "balancing_temperatures": "averaging._balanced_mean",
     "baldwin": "rankings._copeland",
-    "blend_predictions": "ensembles._plan",
+    "blend_predictions": "dynamic._blend_predictions",
     "borda": "rankings._borda",
     "bradley_terry": "rankings._bradley_terry",
     "compare_rules": "rankings._sensitivity",

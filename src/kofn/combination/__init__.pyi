@@ -14,7 +14,7 @@ from kofn.combination.task_vectors import arcee_fusion as arcee_fusion
 from kofn.combination.averaging import balanced_mean as balanced_mean
 from kofn.combination.averaging._balanced_mean import balancing_temperatures as balancing_temperatures
 from kofn.combination.rankings._copeland import baldwin as baldwin
-from kofn.combination.ensembles._plan import blend_predictions as blend_predictions
+from kofn.combination.dynamic._blend_predictions import blend_predictions as blend_predictions
 from kofn.combination.rankings._borda import borda as borda
 from kofn.combination.rankings._bradley_terry import bradley_terry as bradley_terry
 from kofn.combination.rankings._sensitivity import compare_rules as compare_rules

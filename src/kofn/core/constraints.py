@@ -515,8 +515,11 @@ def _preselected(start: Ints | None, include: Ints | None, banned: Mask) -> Ints
 def _fractional(gains: Floats, costs: NDArray[Any], budget: float) -> float:
     """Value of the fractional knapsack: greedy by density, the last item in part."""
     free = costs == 0
+    with np.errstate(over="ignore"):
+        ratio = np.where(free, 0.0, gains / np.where(free, 1, costs))
+    # Of costs too small for a quotient none is charged, as their order by density is not known: it stays a bound.
+    free |= np.isinf(ratio)
     best = float(gains[free].sum())
-    ratio = np.where(free, 0.0, gains / np.where(free, 1, costs))
     order = np.argsort(-ratio, kind="stable")
     order = order[~free[order]]
     spend = np.cumsum(costs[order].astype(np.float64))

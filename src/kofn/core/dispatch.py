@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from kofn._index import entries
+from kofn._index import entries, everything
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, shown
 from kofn.core.devices import names_a_device, resolve_device
@@ -54,7 +54,8 @@ def dispatch(
     name = choose(verb, given, options) if method_name == "auto" else method_name
     if not isinstance(name, str) or name not in index:
         raise InputError(
-            f"method={name!r}: no such {verb} method{_meant(str(name), index)}; `kofn methods {verb}` lists them"
+            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), index)}; "
+            f"`kofn methods {verb}` lists them"
         )
     entry = index[name]
     takes = _fit(entry, given, options, index)
@@ -126,6 +127,17 @@ def _refuse_device(entry: Entry, given: Mapping[str, Any], options: Iterable[str
     able = [other.name for other in _fitting(given, options, index) if "device" in other.accepted]
     remedy = f"leave device out, or use {', '.join(able)}" if able else "no method that fits this call runs on one"
     raise InputError(f"device={shown(device)}: method={entry.name!r} runs on the processor only; {remedy}")
+
+
+def _elsewhere(name: Any) -> str:
+    """Where a name is at home that is no method of this verb: with another verb, or imported as it is."""
+    entry = next((entry for entry in everything() if entry.name == name), None)
+    if entry is None:
+        return ""
+    if entry.callable_by_verb:
+        return f"; it is a method of {entry.verb}"
+    kind = "a torch module" if entry.verb == "nn" else f"a {entry.form}"
+    return f"; it is {kind}: from {entry.path.partition(':')[0].rpartition('.')[0]} import {name}"
 
 
 def _meant(name: str, index: Mapping[str, Entry]) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from kofn.core.registry import Entry
+from typing import Any
 
 # The kinds of a word's values, where a method takes another kind than its verb mostly does: word -> kind -> sentence.
 KINDS: dict[str, dict[str, str]] = {
@@ -96,9 +93,3 @@ class Draw:
     def silent_laws(self) -> tuple[str, ...]:
         """All laws that check nothing of this method."""
         return (*self.silent, *(("recount",) if self.states_no_value else ()))
-
-
-def draws_of(entry: Entry) -> Draw:
-    """What a method declares of its draws."""
-    draws: Draw = entry.load().__kofn__.draws  # type: ignore[attr-defined]
-    return draws

@@ -1,9 +1,8 @@
-"""Mixed-integer programs by HiGHS, without the lines that it prints on standard output whatever it is told."""
+"""Units in which HiGHS reads programs: its tolerances are those of numbers from 1 to a million."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats
 from kofn.core.checks import is_sparse
-from kofn.core.held_output import HeldOutput
 
-_HELD = HeldOutput(1, re.compile(rb"^Highs\w+::[^\n]*\n?", re.MULTILINE))
 # Costs of programs that are scaled whole are brought to 2^10 or a little more: HiGHS stops within 1e-6 of the optimum.
 _COSTS = 10
 # Costs up to 2^20 need no scaling down.
@@ -21,25 +18,6 @@ _LARGE = 20
 _SMALLEST = -1021
 # What HiGHS says of a program that no point keeps, and of one that it refuses to read.
 INFEASIBLE, REFUSED = 2, "Model error"
-_GAVE_UP = "Solve error"
-
-
-def milp(c: Any, **program: Any) -> Any:
-    """`scipy.optimize.milp`, silent.
-
-    Args:
-        c: (n,) costs.
-        program: the other words of SciPy's function.
-    """
-    from scipy import optimize
-
-    with _HELD.holding():
-        answer = optimize.milp(c, **program)
-        if answer.x is None and _GAVE_UP in answer.message:
-            # Its reductions of a program now and then lead to points that it cannot bring back.
-            options = {**(program.get("options") or {}), "presolve": False}
-            answer = optimize.milp(c, **{**program, "options": options})
-        return answer
 
 
 def unit_of(size: float, exponent: int = _COSTS) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import FailureError, InfeasibleError, InputError
+from kofn.core.highs import linprog
 from kofn.core.integer_programs import cost_unit, divided, is_infeasible, row_units
 
 # What SciPy says of a program without a least cost.
@@ -23,8 +24,41 @@ _FINER = 20
 
 
 @dataclass(frozen=True, eq=False)
+class ScaledRows:
+    """The rows of a program in the solver's units; programs that differ in `c`, `b` and bounds alone may share them.
+
+    Attributes:
+        sizes: the entries of A without their signs.
+        columns: (n,) what a unit of each variable is, in the solver's.
+        rows: (rows,) what each row is divided by.
+        upper: the scaled rows that are at most b.
+        level: the scaled rows that equal b.
+        entries: all scaled entries, with their places.
+    """
+
+    sizes: Any
+    columns: Floats
+    rows: Floats
+    upper: Any
+    level: Any
+    entries: Any
+
+    @classmethod
+    def of(cls, A: Any, equal: Mask) -> ScaledRows:
+        """The units that make the largest entry of each column and row near 1, by powers of 2."""
+        columns = row_units(A.T, cost_unit)
+        by_column = divided(A.T, columns).T
+        rows = row_units(by_column, cost_unit)
+        scaled = divided(by_column, rows).tocsr()
+        return cls(abs(A), columns, rows, scaled[~equal], scaled[equal], scaled.tocoo())
+
+
+@dataclass(frozen=True, eq=False)
 class LinearProgram:
-    """Minimise c @ x subject to A @ x = b where `equal`, A @ x <= b elsewhere, and least <= x <= most."""
+    """Minimise c @ x subject to A @ x = b where `equal`, A @ x <= b elsewhere, and least <= x <= most.
+
+    `scaled` are the rows of A as `ScaledRows.of` makes them, where an earlier program had the same.
+    """
 
     c: Floats
     A: Any
@@ -32,6 +66,7 @@ class LinearProgram:
     equal: Mask
     least: Floats
     most: Floats
+    scaled: ScaledRows | None = None
 
     def solved(self, infeasible: str, unbounded: str) -> tuple[Floats, Floats, int]:
         """The optimum, what one unit more of each entry of `b` adds to its cost, and how often HiGHS was called.
@@ -46,9 +81,10 @@ class LinearProgram:
             FailureError: the solver's answer does not keep it.
         """
         message = ""
+        scaled = ScaledRows.of(self.A, self.equal) if self.scaled is None else self.scaled
         for call, finer in enumerate((0, _FINER), start=1):
-            x, marginals, answer = self._solve(finer)
-            if x is not None and self.kept(x):
+            x, marginals, answer = self._solve(scaled, finer)
+            if x is not None and self._kept(x, scaled.sizes):
                 return x, marginals, call
             if is_infeasible(answer) and not finer:
                 raise InfeasibleError(infeasible)
@@ -59,33 +95,29 @@ class LinearProgram:
 
     def kept(self, x: Floats) -> bool:
         """Whether the point keeps all rows, each to a share of its terms."""
+        return self._kept(x, abs(self.A))
+
+    def _kept(self, x: Floats, sizes: Any) -> bool:
         over = self.A @ x - self.b
-        terms = abs(self.A) @ np.abs(x) + np.abs(self.b)
+        terms = sizes @ np.abs(x) + np.abs(self.b)
         slack = _FEASIBLE * terms + _NOTHING * float(terms.max(initial=0.0))
         return bool((np.where(self.equal, np.abs(over), over) <= slack).all())
 
-    def _solve(self, finer: int) -> tuple[Floats | None, Floats, Any]:
-        from scipy import optimize
-
-        columns = row_units(self.A.T, cost_unit)
-        by_column = divided(self.A.T, columns).T
-        rows = row_units(by_column, cost_unit)
-        A, b = divided(by_column, rows).tocsr(), self.b / rows
+    def _solve(self, scaled: ScaledRows, finer: int) -> tuple[Floats | None, Floats, Any]:
+        columns, rows = scaled.columns, scaled.rows
+        b = self.b / rows
         # Every quantity is measured in this unit, and every cost in that one.
         quantity = math.ldexp(_quantity(b, self.least * columns, self.most * columns), -finer)
-        self._refuse_unread(A, np.maximum(np.abs(self.least), np.abs(self.most)) * columns / quantity)
+        self._refuse_unread(scaled.entries, np.maximum(np.abs(self.least), np.abs(self.most)) * columns / quantity)
         costs = self.c / columns
         price = cost_unit(float(np.abs(costs).max(initial=0.0)))
-        # SciPy's stubs take neither sparse rows nor arrays of bounds.
-        solver: Any = optimize.linprog
-        answer = solver(
+        answer = linprog(
             costs / price,
-            A_ub=A[~self.equal],
+            A_ub=scaled.upper,
             b_ub=b[~self.equal] / quantity,
-            A_eq=A[self.equal],
+            A_eq=scaled.level,
             b_eq=b[self.equal] / quantity,
             bounds=np.stack([self.least * columns / quantity, self.most * columns / quantity], axis=1),
-            method="highs",
         )
         marginals = np.zeros(len(b))
         if answer.x is None:
@@ -94,8 +126,7 @@ class LinearProgram:
         x = np.clip(answer.x / columns * quantity, self.least, self.most)
         return x, marginals * price / rows, answer
 
-    def _refuse_unread(self, scaled: Any, reach: Floats) -> None:
-        entries = scaled.tocoo()
+    def _refuse_unread(self, entries: Any, reach: Floats) -> None:
         sizes = np.abs(entries.data)
         small = (sizes > 0) & (sizes <= _SMALL_ENTRY)
         lost = small & (np.where(small, sizes, 1.0) * reach[entries.col] > _FEASIBLE)

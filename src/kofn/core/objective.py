@@ -14,7 +14,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.checks import InputError
-from kofn.core.signatures import annotation_text
+from kofn.core.signatures import annotation_text, bind
 from kofn.core.vocabulary import VOCABULARY, argument
 
 # What an object must be able to do to be an objective; everything else has a default.
@@ -170,7 +170,7 @@ def _read_arguments(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def make(*arguments: Any, **options: Any) -> None:
-        bound = signature.bind(*arguments, **options)
+        bound = bind(init.__qualname__.partition(".")[0], signature, arguments, options)
         for name, value in list(bound.arguments.items())[1:]:
             parameter = signature.parameters[name]
             if value is parameter.default or parameter.kind is parameter.VAR_KEYWORD:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
-from kofn.core.integer_programs import milp
+from kofn.core.highs import milp
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from kofn.core.checks import InputError, explained
 from kofn.core.draws import Draw
 from kofn.core.pools import is_pool
 from kofn.core.runtime import limited_since
-from kofn.core.signatures import annotation_text, described, documented, expand
+from kofn.core.signatures import annotation_text, bind, described, documented, expand
 from kofn.core.vocabulary import SETTINGS, VOCABULARY
 from kofn.engines.threads import limited
 
@@ -131,6 +131,12 @@ class Entry:
         module, function = self.path.split(":")
         loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
         return loaded
+
+    @property
+    def draws(self) -> Draw:
+        """What the method declares of its draws; imports the method."""
+        draws: Draw = self.load().__kofn__.draws  # type: ignore[attr-defined]
+        return draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +274,7 @@ def method(
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            bound = spec.signature.bind(*args, **kwargs)
+            bound = bind(spec.name, spec.signature, args, kwargs)
             bound.apply_defaults()
             result: R = execute(spec, bound.arguments)
             return result

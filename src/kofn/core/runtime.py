@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from kofn.core.checks.errors import KofnError
 from kofn.core.progress import Display, display_for
 
 # How far beyond its limit a run may go to complete and value what it found: this share of the limit, and these seconds.
@@ -37,6 +38,12 @@ def limited_since(began: float, time_limit: float | None) -> Iterator[None]:
         _call.reset(token)
 
 
+def is_interrupted() -> bool:
+    """Whether Ctrl-C was pressed in the innermost search of the main thread that is under way."""
+    handler = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+    return isinstance(handler, Control) and handler.interrupted
+
+
 class Stopped(Exception):
     """The time was up, or Ctrl-C was pressed, in the middle of a step."""
 
@@ -45,7 +52,8 @@ class Control:
     """Long work asks `stopped()` between steps: True once the time limit has passed or Ctrl-C was pressed.
 
     Inside the `with` block the first Ctrl-C only sets a flag, so that the search can return its valid prefix with
-    status "stopped"; a second one interrupts as usual. What interrupts a search within a search interrupts both.
+    status "stopped"; a second one interrupts as usual, and so does the first where the search then fails. What
+    interrupts a search within a search interrupts both.
 
     Args:
         time_limit: seconds; None for no limit. That of the call under way counts from where the call began.
@@ -85,6 +93,9 @@ class Control:
             self._display.end()
         if self._old is not None:
             signal.signal(signal.SIGINT, self._old)
+        if self._interrupted and isinstance(error, KofnError) and self._around is None:
+            # There was nothing yet to return: no limit of time and no input is to blame.
+            raise KeyboardInterrupt from error
 
     def interrupt(self) -> None:
         """Take on an interrupt that came during an earlier step of the same work, and so do those around this."""

@@ -11,7 +11,8 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from kofn.core.vocabulary import VOCABULARY
+from kofn.core.checks import nearest
+from kofn.core.vocabulary import VOCABULARY, meant
 
 _ARGUMENTS = textwrap.TextWrapper(width=116, initial_indent="    ", subsequent_indent="        ")
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*)$")
@@ -143,3 +144,20 @@ def _arguments(lines: list[str]) -> list[str]:
     start = lines.index("Args:") + 1
     end = next((i for i in range(start, len(lines)) if not lines[i].startswith("    ")), len(lines))
     return lines[start:end]
+
+
+def bind(
+    name: str, signature: inspect.Signature, arguments: tuple[Any, ...], options: Mapping[str, Any]
+) -> inspect.BoundArguments:
+    """The arguments of a call of `name` by its parameters.
+
+    Raises:
+        TypeError: as Python's own functions raise it, with what a word that is not known may mean.
+    """
+    try:
+        return signature.bind(*arguments, **options)
+    except TypeError as error:
+        known = signature.parameters
+        strange = next((word for word in options if word not in known), None)
+        hint = "" if strange is None else meant(strange, "") or nearest(strange, known)
+        raise TypeError(f"{name}() {error}{hint}") from None

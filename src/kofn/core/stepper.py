@@ -52,7 +52,7 @@ from kofn.core.checks import InputError, KofnError, shown
 from kofn.core.plans import Plan, Selection
 from kofn.core.problems import Problem, digest
 from kofn.core.registry import REQUIRED, VERBS, Entry, Paper
-from kofn.core.signatures import annotation_text, described
+from kofn.core.signatures import annotation_text, bind, described
 from kofn.core.stepper_values import DIGEST, as_text, check_kind, content, listed_once, refuse_objects, saved, setting
 
 P = TypeVar("P", bound=Plan)
@@ -566,7 +566,7 @@ def _read_settings(init: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(init)
     def make(*arguments: Any, **options: Any) -> None:
-        bound = signature.bind(*arguments, **options)
+        bound = bind(init.__qualname__.partition(".")[0], signature, arguments, options)
         for name, value in list(bound.arguments.items())[1:]:
             parameter = signature.parameters[name]
             if value is not parameter.default and name != "seed" and parameter.kind is not parameter.VAR_KEYWORD:

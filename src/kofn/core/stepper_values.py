@@ -24,8 +24,10 @@ DIGEST = "digest "
 
 
 def listed_once(value: Any, name: str) -> Any:
-    """What can be read only once as a list; a polars LazyFrame as a frame; any other value as it is."""
+    """What can be read only once as a list, a LazyFrame as a frame, a dictionary of its own kind as a plain one."""
     with checks.reading(name, value):
+        if isinstance(value, dict) and type(value) is not dict:  # one of a kind of its own may not hold what it says
+            value = dict(value.items())
         if not isinstance(value, _LAZY):
             return checks.collected(value)
         listed = list(itertools.islice(value, _MANY + 1))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Ints
+from kofn.core.highs import linprog
 from kofn.core.quotas import exact_total, whole_numbers
 
 # Each round leaves a gap of about so many digits fewer; costs have no more than these rounds tell apart.
@@ -60,7 +61,6 @@ def cheapest_choice(costs: NDArray[Any], matrix: Any, low: Ints, high: Ints, cho
 
 def _prices(costs: NDArray[Any], matrix: Any, low: Ints, high: Ints) -> NDArray[np.float64] | None:
     """What one more of each sum costs where fractions may be chosen: above 0 where `low` binds, below where `high`."""
-    from scipy.optimize import linprog
     from scipy.sparse import vstack
 
     unit = float(np.abs(costs).max(initial=0)) or 1.0
@@ -69,7 +69,6 @@ def _prices(costs: NDArray[Any], matrix: Any, low: Ints, high: Ints) -> NDArray[
         A_ub=vstack([matrix, -matrix], format="csc"),
         b_ub=np.concatenate([high, -low]),
         bounds=(0, 1),
-        method="highs",
     )
     if solution.x is None:
         return None

@@ -93,19 +93,28 @@ def spread(work: Callable[[int, int], None], n_blocks: int, n_threads: int, shar
     """Run `work(low, high)` over the blocks 0..n_blocks-1, cut into `shares` ranges a thread.
 
     Blocks must not share output, so that the cut changes nothing but the time. The calling thread takes its part, and
-    one thread means no pool at all.
+    one thread means no pool at all. Between two ranges it takes Ctrl-C, after which no further one begins.
     """
     parts = min(n_blocks, n_threads * shares)
-    if n_threads == 1 or parts <= 1:
+    if parts <= 1:
         work(0, n_blocks)
         return
     ranges = list(itertools.pairwise(n_blocks * part // parts for part in range(parts + 1)))
-    pending = [_pool(n_threads - 1).submit(work, low, high) for low, high in ranges[:-1]]
-    work(*ranges[-1])
-    # This thread does the ranges that no worker has begun, last first.
-    for future, (low, high) in zip(reversed(pending), reversed(ranges[:-1]), strict=True):
-        if future.cancel():
+    if n_threads == 1:
+        for low, high in ranges:
             work(low, high)
-    for future in pending:
-        if not future.cancelled():
-            future.result()
+        return
+    pending = [_pool(n_threads - 1).submit(work, low, high) for low, high in ranges[:-1]]
+    try:
+        work(*ranges[-1])
+        # This thread does the ranges that no worker has begun, last first.
+        for future, (low, high) in zip(reversed(pending), reversed(ranges[:-1]), strict=True):
+            if future.cancel():
+                work(low, high)
+        for future in pending:
+            if not future.cancelled():
+                future.result()
+    except BaseException:
+        for future in pending:
+            future.cancel()
+        raise

@@ -89,7 +89,9 @@ def of_stepper(cls: type[Any], entry: Entry) -> Iterator[str]:
     elif missing := sorted(getattr(cls, "__abstractmethods__", ())):
         yield f"lacks {', '.join(missing)}"
     spec = getattr(cls, "__kofn_stepper__", None)
-    if spec is not None and spec.draws is not None and not callable(spec.draws):
+    if spec is not None and spec.draws is None:
+        yield "declares no draws; say how to make one: @stepper(draws=...), a function draws(rng) that makes an Example"
+    elif spec is not None and not callable(spec.draws):
         yield f"has draws={spec.draws!r}; give a function draws(rng) that makes an Example"
     if entry.path.startswith("kofn.") and not entry.file.rpartition("/")[2].startswith("_"):
         yield f"stands in a public file; rename it to _{entry.name.lower()}.py"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kofn.io.atomic import atomic_path as atomic_path
     from kofn.io.atomic import write_table as write_table
     from kofn.io.embedding import embed_texts as embed_texts
+    from kofn.io.opening import open_table as open_table
     from kofn.io.pool import Pool as Pool
     from kofn.io.tables import Table as Table
     from kofn.io.vectors import column_vectors as column_vectors
@@ -21,6 +22,7 @@ _HOMES = {
     "Pool": "pool",
     "Table": "tables",
     "embed_texts": "embedding",
+    "open_table": "opening",
     **dict.fromkeys(("column_vectors", "pool_vectors"), "vectors"),
     "text_vectors": "words",
 }

@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from kofn.io.adapter_families import (
 )
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
+from kofn.io.module_names import without_torch_wrappers
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import INDEX_SUFFIX, Checkpoint, Layout, Shard, converting
 from kofn.io.torch_arrays import from_torch, is_torch
@@ -93,7 +95,7 @@ class Adapter(Mapping[str, Array]):
         arrays = {name: _hold(value, label, name) for name, value in tensors.items()}
         self.saved = Saved(arrays, self.config, metadata, label)
         self.family: Family = family_of(self.saved) or PEFT
-        parts = self.family.read(self.saved)
+        parts = self.family.read(_without_wrappers(self.saved))
         self.pairs, self.full, self.spellings, self.rows = parts.pairs, parts.full, parts.spellings, parts.rows
         self.differences = parts.differences
 
@@ -186,6 +188,14 @@ class Adapter(Mapping[str, Array]):
         if grouped:
             reasons.append(f"{grouped[0]!r} is a grouped convolution, whose factors are several pairs in one")
         return reasons
+
+
+def _without_wrappers(saved: Saved) -> Saved:
+    """The adapter under its modules' own names, where it was saved from a model that torch has wrapped."""
+    named = {without_torch_wrappers(name): array for name, array in saved.tensors.items()}
+    if len(named) < len(saved.tensors):
+        raise InputError(f"{saved.label} holds a module twice, as it is and wrapped by torch; save the adapter again")
+    return saved if named.keys() == saved.tensors.keys() else replace(saved, tensors=named)
 
 
 def is_adapter(path: Any) -> bool:

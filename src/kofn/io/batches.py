@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InputError, refuse_nonfinite
+from kofn.io.opening import open_table
 from kofn.io.tables import Table
 
 
@@ -46,7 +47,7 @@ def row_batches(
     rows = checks.count(rows, "rows")
     if columns and vectors:
         raise InputError("columns and vectors were given together; give one of them")
-    table = Table.open(path)
+    table = open_table(path)
     if vectors is None and not columns:
         vectors, columns = _all_numbers(table)
     if vectors is not None:

@@ -37,8 +37,12 @@ class JsonLines(Scanned):
         self.columns, self.n = list(self._kinds), len(self._spans)
         return pl.LazyFrame()
 
-    def _typed_scan(self, name: str) -> pl.LazyFrame:
-        return pl.scan_ndjson(self.source, schema={name: self.types[name]})
+    def _typed_scan(self, *names: str) -> pl.LazyFrame:
+        return pl.scan_ndjson(self.source, schema={name: self.types[name] for name in names})
+
+    def _is_written(self, name: str) -> bool:
+        """Whether the values are read as they are written."""
+        return self.types[name] == pl.String and self._kinds[name] != {"str"}
 
     def _lines(self) -> Iterator[bytes]:
         """All lines as they stand in the file."""
@@ -58,9 +62,11 @@ class JsonLines(Scanned):
         return pl.Series(name, texts, pl.String)
 
     def _column(self, name: str) -> pl.Series:
-        if self.types[name] == pl.String and self._kinds[name] != {"str"}:
+        if self._is_written(name):
             return self._written(name)
-        return collected(self._typed_scan(name))[name]
+        return self._with_those_after(
+            name, lambda names: collected(self._typed_scan(*(name for name in names if not self._is_written(name))))
+        )
 
     def texts(self, name: str) -> pl.Series:
         name = self.require(name)
@@ -124,6 +130,7 @@ class Delimited(Scanned):
             self.source = plain
         self._known: dict[str, pl.DataType] = {}
         self._head: pl.DataFrame | None = None
+        self._dtypes: dict[Reading, dict[str, pl.DataType]] = {}
         try:
             scan = pl.scan_csv(self.source, separator=self.separator, infer_schema=False, glob=False)
             names = schema_of(scan).names()
@@ -181,7 +188,11 @@ class Delimited(Scanned):
         return np.array(super()._column(name).to_list())
 
     def _dtype(self, name: str) -> pl.DataType:
-        return self._read(self._sample()[name])[0].dtype
+        # Of a wide file each is asked for several times.
+        known = self._dtypes.setdefault(self.reading, {})
+        if name not in known:
+            known[name] = self._read(self._sample()[name])[0].dtype
+        return known[name]
 
     def _sample(self) -> pl.DataFrame:
         if self._head is None:

@@ -25,6 +25,7 @@ from kofn.core.lazy import polars as pl
 from kofn.io.atomic import write_lines
 
 TOOLS = ("label-studio", "argilla")
+_WHOLE = 2**53
 
 
 def write_for(
@@ -56,15 +57,22 @@ def write_for(
     if where.suffix.lower() != ".json":
         raise InputError(f"{where}: give a name that ends in .json, which {tool} imports")
     made = (
-        label_studio(rows, numbers) if tool == "label-studio" else argilla(rows, key=key, label=label, numbers=numbers)
+        label_studio(rows, numbers, key=key)
+        if tool == "label-studio"
+        else argilla(rows, key=key, label=label, numbers=numbers)
     )
     text = json.dumps(made, ensure_ascii=False, indent=1, allow_nan=False)
     return write_lines([text.encode()], where)
 
 
-def label_studio(rows: pl.DataFrame, numbers: Iterable[int] | None = None) -> list[dict[str, Any]]:
-    """One task a row, in the rows' order, with its number as `row` where numbers name the rows."""
+def label_studio(
+    rows: pl.DataFrame, numbers: Iterable[int] | None = None, *, key: str | None = None
+) -> list[dict[str, Any]]:
+    """One task a row, in the rows' order, with its number as `row` where numbers name the rows; keys are texts."""
     tasks = [{"data": row} for row in _plain("label-studio", rows)]
+    for task in tasks:
+        if key is not None and task["data"].get(key) is not None:
+            task["data"][key] = str(task["data"][key])
     for task, number in zip(tasks, () if numbers is None else numbers, strict=False):
         task["data"].setdefault("row", int(number))
     return tasks
@@ -136,6 +144,9 @@ def _plain(tool: str, rows: pl.DataFrame) -> list[dict[str, Any]]:
 def _jsoned(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    # Browsers, in which both tools show rows, round whole numbers beyond 2**53.
+    if isinstance(value, int) and abs(value) > _WHOLE:
+        return str(value)
     if value is None or isinstance(value, str | int | bool):
         return value
     if isinstance(value, list):

@@ -26,6 +26,7 @@ from kofn.core.pools import Fragment, Unit
 from kofn.io import json_lines
 from kofn.io.cells import typed_cells
 from kofn.io.formats import Delimited, JsonLines, Npy, Npz, Tabbed
+from kofn.io.opening import open_table
 from kofn.io.parquet import Parquet
 from kofn.io.reading import COMPRESSED, Reading, suffix_of
 from kofn.io.suffixes import remedy_of
@@ -96,16 +97,16 @@ def open_tables(sources: Sequence[str | os.PathLike[str]], reading: Reading | No
         and not Path(sources[0]).is_dir()
         and (Path(sources[0]).exists() or not has_magic(os.fspath(sources[0])))
     ):
-        return Table.open(sources[0], reading)
+        return open_table(sources[0], reading)
     files = files_of(sources)
     suffixes = {suffix_of(path): path for path in reversed(files)}
     if len(suffixes) > 1:
         # What is not there at all is said first: it may be the value of a flag that takes none.
         for missing in (path for path in files if not path.exists()):
-            Table.open(missing, reading)
+            open_table(missing, reading)
         named = [f"{path} {f'is {suffix}' if suffix else 'has no suffix'}" for suffix, path in suffixes.items()]
         raise InputError(f"{' and '.join(named[:-3:-1])}; name files of one kind")
-    parts = [Table.open(path, reading, header_alone=True) for path in files]
+    parts = [open_table(path, reading, header_alone=True) for path in files]
     keys = [_keys_of(path, _root(sources)) for path in files]
     label = _label(sources, files)
     for kind, table in _KINDS.items():
@@ -315,6 +316,7 @@ class _DelimitedFiles(Several, Delimited):
         self.separator = parts[0].separator
         self._known = {}
         self._head = None
+        self._dtypes = {}
         names = [name for name in self.columns if name not in self.keys]
         self._scan = pl.concat(
             part._scan.select(names).with_columns(

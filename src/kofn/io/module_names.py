@@ -52,6 +52,21 @@ def split(module: str) -> tuple[str, str]:
     return "model", module
 
 
+# What torch puts around modules: torch.compile, FSDP, activation checkpoints; and DataParallel around the whole.
+_TORCH = re.compile(
+    r"(?:^|(?<=\.))_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.|^module\.(?=base_model\.)"
+)
+
+
+def without_torch_wrappers(name: str) -> str:
+    """The name without what torch wraps around modules, which some trainers save with it.
+
+    >>> without_torch_wrappers("_orig_mod.base_model.model.layers.0._checkpoint_wrapped_module.q.lora_A.weight")
+    'base_model.model.layers.0.q.lora_A.weight'
+    """
+    return _TORCH.sub("", name)
+
+
 def unwrapped(name: str) -> str:
     """The name that a saved tensor has in the base model: without what PEFT wraps around the modules it targets."""
     return name.removeprefix(PREFIX).replace(".base_layer.", ".")

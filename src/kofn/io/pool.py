@@ -21,7 +21,7 @@ import os
 import socket
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -36,6 +36,7 @@ from kofn.core.pools import Fragment, Unit, cut, digest_of, row_numbers, rows_of
 from kofn.core.words import Progress
 from kofn.io.decoded_rows import DecodedRows
 from kofn.io.many import Several, files_of, open_tables
+from kofn.io.opening import open_table
 from kofn.io.parquet import Parquet
 from kofn.io.pool_sources import finite_rows, lazy, mapped, wide
 from kofn.io.pool_texts import TextRows, kept_rows
@@ -162,7 +163,7 @@ class Pool:
             made = temporary(".parquet", work)
             with reading_file(made), writing(made):
                 frame.sink_parquet(made, row_group_size=_GROUP_ROWS, maintain_order=True)
-            pool = Pool(Table.open(made), [made], **how, is_copy=True)
+            pool = Pool(open_table(made), [made], **how, is_copy=True)
             weakref.finalize(pool, made.unlink, missing_ok=True)
             return pool
         named = [source] if isinstance(source, str | os.PathLike) else list(source)
@@ -366,8 +367,6 @@ class Pool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A pool goes to another process as the names of its files, which it must be able to read too."""
-        from kofn.io.pool_elsewhere import reopened
-
         files = tuple(path.absolute() for path in self.files)
         stamps = tuple(stamp._replace(path=path) for stamp, path in zip(self._stamps, files, strict=True))
         columns = None if self.columns is None else tuple(self.columns)
@@ -379,3 +378,42 @@ class Pool:
     def __repr__(self) -> str:
         files = f"{len(self.files)} file{'s' if len(self.files) != 1 else ''}"
         return f"Pool({self.n:,} rows x {self.width:,}, {self.dtype}, {files})"
+
+
+@cache
+def reopened(
+    files: tuple[Path, ...],
+    stamps: tuple[Stamp, ...],
+    reading: Reading,
+    vectors: str | None,
+    columns: tuple[str, ...] | None,
+    categories: tuple[str, ...],
+    id: str | None,
+    is_copy: bool,
+    stored: str | None,
+    text: str | None = None,
+    embedder: str | None = None,
+    cache: bool = True,
+) -> Pool:
+    """The pool of another process, opened once in this one.
+
+    Raises:
+        InputError: a file is not here, or is another one.
+    """
+    for path, stamp in zip(files, stamps, strict=True):
+        if not path.exists():
+            raise InputError(f"{path} is not on node {socket.gethostname()}; keep the files where all nodes read them")
+        stamp.check()
+    return Pool(
+        open_tables(files, reading),
+        files,
+        vectors=vectors,
+        columns=columns,
+        categories=categories,
+        id=id,
+        stored=stored,
+        is_copy=is_copy,
+        text=text,
+        embedder=embedder,
+        cache=cache,
+    )

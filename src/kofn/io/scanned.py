@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from kofn.io.reading import Reading
 from kofn.io.tables import Table
 
 _ROW = "__kofn_row__"
+# Once more than so many columns were asked for one by one, those that follow are read with them, up to so many cells.
+_ONE_BY_ONE, _CELLS_AHEAD = 16, 1 << 22
 
 
 def collected(scan: pl.LazyFrame) -> pl.DataFrame:
@@ -43,6 +47,10 @@ def schema_of(scan: pl.LazyFrame) -> pl.Schema:
 class Scanned(Table):
     """A file that polars streams."""
 
+    # How many columns were asked for one by one, and those that were read with the last of them.
+    _asked = 0
+    _ahead: Mapping[str, pl.Series] = MappingProxyType({})
+
     def __init__(self, path: Path, reading: Reading) -> None:
         self.path = self.source = path
         self.reading = reading
@@ -52,7 +60,23 @@ class Scanned(Table):
         raise NotImplementedError
 
     def _column(self, name: str) -> pl.Series:
-        return collected(self._scan.select(pl.col(name)))[name]
+        return self._with_those_after(name, lambda names: collected(self._scan.select(names)))
+
+    def _with_those_after(self, name: str, read: Callable[[list[str]], pl.DataFrame]) -> pl.Series:
+        """A column of a file that is read as a whole for each: the columns that follow come with it where many are
+        asked for, since 20,000 of them would take hours."""
+        if name not in self._ahead:
+            self._asked += 1
+            if self._asked <= _ONE_BY_ONE:
+                return read([name])[name]
+            first = self._position[name]
+            count = max(1, _CELLS_AHEAD // max(1, self.n))
+            self._ahead = {series.name: series for series in read(self.columns[first : first + count])}
+        return self._ahead[name]
+
+    @cached_property
+    def _position(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.columns)}
 
     def _dtype(self, name: str) -> pl.DataType:
         return schema_of(self._scan)[name]

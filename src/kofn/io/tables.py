@@ -2,37 +2,28 @@
 
 Picking rows needs a few columns of all rows, and then all columns of a few rows. A `Table` reads exactly that: the
 used columns in one pass, the chosen rows in a second, so a file whose columns do not fit in memory together is fine.
-
-    >>> import polars as pl, tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "pool.csv"
-    >>> pl.DataFrame({"id": ["007", "010"], "price": [1.5, 2.0]}).write_csv(path)
-    >>> table = Table.open(path)
-    >>> table.n, table.columns, table.take([1]).rows()
-    (2, ['id', 'price'], [('010', 2.0)])
+`kofn.io.open_table` opens one.
 """
 
 from __future__ import annotations
 
-import weakref
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite, regular
+from kofn.core.checks import FailureError, InputError, nearest, refuse_nonfinite
 from kofn.core.lazy import polars as pl
 from kofn.io.cells import exact_numbers, missing_in, odd_cell, remedy, words_in
-from kofn.io.reading import COMPRESSED, Reading, plain_copy, suffix_of
-from kofn.io.suffixes import refuse_other_kind, remedy_of
+from kofn.io.reading import Reading
 from kofn.io.vector_columns import VectorColumns
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
@@ -61,51 +52,6 @@ class Table(VectorColumns, ABC):
     empty: NDArray[np.bool_] | None = None
     fills_names: bool = False
 
-    @staticmethod
-    def open(path: str | PathLike[str], reading: Reading | None = None, *, header_alone: bool = False) -> Table:
-        """Open a file by its suffix; nothing but the layout is read. `reading` says how text is read.
-
-        With `header_alone` a file with columns and no rows is a table too.
-
-        Raises:
-            InputError: no such file, unknown suffix, no rows, or a file that is broken (with the line, byte or reason).
-            FailureError: the file is there and cannot be read.
-
-        Cost: CSV and JSONL are checked in one streaming pass, the others by their header.
-        """
-        where = Path(path)
-        if not where.exists():
-            near = nearest(where.name, (p.name for p in where.parent.iterdir())) if where.parent.is_dir() else ""
-            remote = remedy_of(where) if ":/" in str(where) or str(where) == "-" else ""
-            raise InputError(f"{where}: no such file{remote or near}")
-        if where.is_dir():
-            raise InputError(f"{where} is a folder; name one file in it")
-        suffix = suffix_of(where)
-        packed = where.suffix.lower() in COMPRESSED
-        if suffix not in SUFFIXES or (packed and suffix in (".parquet", ".npy", ".npz")):
-            known = "decompress it first" if packed else f"give one of {', '.join(SUFFIXES)}{remedy_of(where)}"
-            raise InputError(f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; {known}")
-        regular(where)
-        how = reading or Reading()
-        with reading_file(where):
-            if where.stat().st_size == 0:
-                raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")
-            refuse_other_kind(where, suffix)
-            plain = plain_copy(where, how.encoding)
-            try:
-                table = _kind(suffix)(plain or where, how)
-            except InputError as error:
-                raise InputError(str(error).replace(str(plain or where), str(where))) from None
-            if plain is not None:
-                table.path = where
-                weakref.finalize(table, plain.unlink, missing_ok=True)
-        table.reading = how
-        if table.n == 0 and not (header_alone and table.columns):
-            raise InputError(f"{where} has columns and no rows; give at least one row")
-        if not table.columns:
-            raise InputError(f"{where} has no columns")
-        return table
-
     def located(self, message: str) -> str:
         """The message of an error on this table, saying where in which file its rows stand if there are several."""
         return message
@@ -132,13 +78,15 @@ class Table(VectorColumns, ABC):
             InputError: a part is no column, or a column is named twice.
         """
         names: list[str] = []
+        longest = 1 + max((name.count(",") for name in self.columns), default=0)
         start = 0
         while start < len(parts):
-            ends = range(len(parts), start, -1)
+            ends = range(min(start + longest, len(parts)), start, -1)
             end = next((e for e in ends if self._find(",".join(parts[start:e])) is not None), start + 1)
             names.append(self.require(",".join(parts[start:end])))
             start = end
-        twice = next((name for name in names if names.count(name) > 1), None)
+        counts = Counter(names)
+        twice = next((name for name in names if counts[name] > 1), None)
         if twice is not None:
             raise InputError(f"column {twice!r} is named twice; name it once")
         return tuple(names)
@@ -381,12 +329,6 @@ class Table(VectorColumns, ABC):
 
     @abstractmethod
     def _take(self, wanted: NDArray[np.int64]) -> pl.DataFrame: ...
-
-
-def _kind(suffix: str) -> Callable[[Path, Reading], Table]:
-    from kofn.io import formats
-
-    return formats.KINDS[suffix]
 
 
 @contextmanager

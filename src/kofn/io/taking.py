@@ -40,9 +40,9 @@ def _taken(data: Any, rows: NDArray[np.int64]) -> Any:
     if kind == "columns":
         return {name: _taken(column, rows) for name, column in data.items()}
     if kind == "file":
-        from kofn.io.tables import Table
+        from kofn.io.opening import open_table
 
-        return Table.open(data).take(rows)
+        return open_table(data).take(rows)
     if kind in ("stream", "splits"):
         fault = "a stream, whose rows have no numbers" if kind == "stream" else "a dict of splits; give one of them"
         raise InputError(f"data is {fault}")
@@ -69,9 +69,9 @@ def length_of(data: Any) -> int | None:
     if kind in ("lazy", "stream", "splits") or isinstance(data, str | bytes):
         return None
     if kind == "file":
-        from kofn.io.tables import Table
+        from kofn.io.opening import open_table
 
-        return Table.open(data).n
+        return open_table(data).n
     if kind == "columns":
         lengths = {length_of(column) for column in data.values()}
         return lengths.pop() if len(lengths) == 1 else None
@@ -141,7 +141,7 @@ def found_by_ids(data: Any, ids: Any, rows: NDArray[np.int64]) -> NDArray[np.int
 def _columns_like(data: Any, *, numbers: bool, n: int) -> Iterator[tuple[str, NDArray[Any]]]:
     """The index, unless it counts the rows, and the columns of a frame that may hold ids: whole numbers, or texts."""
     from kofn.io.frames import FrameTable
-    from kofn.io.tables import Table
+    from kofn.io.opening import open_table
 
     kind = frame_kind(data)
     if kind == "pandas" and data.index.nlevels == 1:
@@ -150,7 +150,7 @@ def _columns_like(data: Any, *, numbers: bool, n: int) -> Iterator[tuple[str, ND
         if len(index) == n and not counts and (index.dtype.kind in "iu") == numbers:
             yield str(data.index.name or "index"), index.astype(np.int64 if numbers else str)
     try:
-        table = Table.open(data) if kind == "file" else FrameTable(data)
+        table = open_table(data) if kind == "file" else FrameTable(data)
     except InputError:  # a frame that no verb would take is still one whose rows have numbers
         return
     for name in table.columns:

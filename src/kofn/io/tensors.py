@@ -72,9 +72,11 @@ class _File:
             hint = "; raise `ulimit -n`" if error.errno == errno.EMFILE else ""
             raise FailureError(f"{path}: cannot be opened: {error.strerror}{hint}") from error
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound, because modules are emptied before what they hold is let go when the interpreter ends.
         if self.fd >= 0:
-            os.close(self.fd)
+            close(self.fd)
+            self.fd = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopened, (self.path.absolute(), os.fstat(self.fd).st_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -106,9 +107,13 @@ def pool_vectors(
     if columns:
         frame = compared_columns(table, columns, categories)
         X, dimensions = column_vectors(frame)
-        counts = {name: sum(part.startswith(f"{name}=") for part in dimensions) for name in frame.columns}
+        # A column of names has a dimension "column=name" for each, and either may hold that sign.
+        own = set(frame.columns)
+        named = [part for part in dimensions if part not in own]
+        counts = Counter(part[:end] for part in named for end in range(len(part)) if part[end] == "=")
+        whole = set(dimensions)
         shown = [
-            f"{name} ({count} names)" if count and name not in dimensions else name for name, count in counts.items()
+            f"{name} ({counts[name]} names)" if counts[name] and name not in whole else name for name in frame.columns
         ]
         return PoolVectors(X, f"columns {', '.join(shown)} scaled to equal weight")
     if vectors is None:

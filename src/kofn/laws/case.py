@@ -10,7 +10,7 @@ import numpy as np
 
 from kofn.core import dispatch, problems
 from kofn.core.checks import InputError, is_sparse, nearest
-from kofn.core.draws import Draw, draws_of
+from kofn.core.draws import Draw
 from kofn.core.plans import Allocation, Assignment, Blend, Plan, Selection
 from kofn.core.problems import Problem
 from kofn.core.registry import Entry
@@ -128,7 +128,7 @@ def _precise(value: Any) -> bool:
 def declared(case: Case) -> Draw:
     """What is declared at the case's method."""
     if not callable(case.method):
-        return draws_of(dispatch.methods_of(case.verb)[case.plan.method])
+        return dispatch.methods_of(case.verb)[case.plan.method].draws
     spec = getattr(case.method, "__kofn__", None)
     return Draw() if spec is None else spec.draws
 

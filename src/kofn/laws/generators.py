@@ -15,7 +15,6 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from kofn.core.draws import draws_of
 from kofn.core.registry import DERIVE, Entry
 from kofn.laws import inputs
 from kofn.laws.families import gather, options_of
@@ -48,7 +47,7 @@ def calls(draw: Draw, entry: Entry, *, law: str = "", most: int = 7) -> Call:
     n = draw(st.sampled_from([*range(least, most + 1), *range(most // 2 + 1, most + 1)]))
     tied = law != "equivariant" or entry.verb == "combine"
     options: dict[str, Any] = {}
-    declared = draws_of(entry)
+    declared = entry.draws
     given = _sources(draw, entry, n, law, tied, options)
     for name, source in _QUALIFIES.items():
         if name in entry.accepted and given.keys() & source and draw(st.integers(0, 2)) == 0:
@@ -90,7 +89,7 @@ def _sources(draw: Draw, entry: Entry, n: int, law: str, tied: bool, options: di
     words = [word for word in entry.required if word in _MAKERS]
     words += [draw(st.sampled_from([w for w in group if w in _MAKERS])) for group in entry.needs]
     given: dict[str, Any] = {}
-    declared = draws_of(entry)
+    declared = entry.draws
     for word in words:
         if word in DERIVE and DERIVE[word][0] not in entry.accepted and draw(st.booleans()):
             word = DERIVE[word][0]
@@ -223,9 +222,7 @@ def _objective(draw: Draw, entry: Entry, given: dict[str, Any], options: dict[st
     able = [
         name
         for name, known in base.OBJECTIVES.items()
-        if name in base.GREEDY
-        and given.keys() & set(known.sources)
-        and (known.submodular or draws_of(entry).any_function)
+        if name in base.GREEDY and given.keys() & set(known.sources) and (known.submodular or entry.draws.any_function)
     ]
     name = draw(st.sampled_from(able))
     texts = gather("OBJECTIVES")
@@ -242,7 +239,7 @@ def _bins(draw: Draw, entry: Entry, n: int, given: dict[str, Any]) -> None:
     """k groups, or bins with a capacity that holds every item that lists one."""
     if "k" in entry.accepted and "scores" not in given:
         rows = given["X"] if "X" in given else given.get("distances")
-        most = len(np.unique(np.asarray(rows), axis=0)) if draws_of(entry).distinct_rows else n
+        most = len(np.unique(np.asarray(rows), axis=0)) if entry.draws.distinct_rows else n
         given["k"] = draw(st.sampled_from(range(1, most + 1)))
         if "start" in entry.accepted and draw(st.integers(0, 3)) == 0:
             given["start"] = list(draw(st.permutations(range(n))))[: given["k"]]

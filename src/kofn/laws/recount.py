@@ -81,7 +81,11 @@ def hold(case: Case) -> bool:
         return True
     own = case.given.get("objective")
     if own is None or isinstance(own, str) or type(own).__name__ != name:
-        raise broken(case, "recount", f"objective {name!r} has no recount")
+        raise broken(
+            case,
+            "recount",
+            f"objective {name!r} has no recount; add one to RECOUNTS of its family in laws",
+        )
     agree(case, "value", case.plan.value, float(own.value(case.plan.indices)))
     return True
 

@@ -19,6 +19,7 @@ from kofn.laws import brute, recount
 from kofn.laws.case import NOUNS, Case, broken, law
 from kofn.laws.words import OF_LEVELS, Levels, accepted_words, of_units
 
+_FORMS = ("simplex", "affine", "linear", "elementwise", "order", "none")
 _INFO = {"seconds": float, "oracle_calls": int, "distance_evals": int, "peak_bytes": int, "exact": bool, "version": str}
 
 
@@ -147,8 +148,8 @@ def _blend(case: Case) -> list[str]:
     wrong = _array(plan, "spread", (m,), "d", optional=True)
     if isinstance(plan.weights, np.ndarray):
         wrong += _array(plan, "weights", (m,), "d")
-    if plan.form not in ("simplex", "affine", "linear", "elementwise", "order", "none"):
-        wrong.append(f"form is {plan.form!r}")
+    if plan.form not in _FORMS:
+        wrong.append(f"form is {plan.form!r}, none of {', '.join(_FORMS)}")
     if plan.spread is not None and not (np.isfinite(plan.spread).all() and (plan.spread >= 0).all()):
         wrong.append("a spread is not a finite distance")
     if plan.form == "order" and sorted(np.asarray(plan.result).tolist()) != list(range(case.n)):

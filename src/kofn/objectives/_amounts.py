@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,10 @@ from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.engines.threads import cores, spread
+from kofn.objectives._sparse_points import SparseSimilar, scratch_of
+from kofn.objectives._units import Amounts, Units, Worth
 from kofn.objectives.similarity import Geometry, fixed_point, geometry, is_small
 
-Units = Any  # the units' numbers, or slice(None) for all of them
-Worth = Callable[[Floats, Units], Floats]
 _ALL = slice(None)
 # What parts a whole number of 62 bits in two that may be added up as floats.
 _HALF = 1 << 31
@@ -39,27 +39,6 @@ _AT_ONCE = 1 << 18
 _BYTES_AN_ITEM = 8 * 24
 # Amounts, what is left to reach, terms, and a copy on the way.
 _TEMPORARIES = 5
-
-
-class Amounts(Protocol):
-    """Interface of the amounts that candidates contribute."""
-
-    n: int
-    units: int
-    longest: int  # the most units that one candidate contributes to
-    pairs: int  # amounts looked at so far
-    poll: Callable[[], None] | None  # called between blocks of long work; may raise
-
-    @property
-    def rounding(self) -> float:
-        """How far a total may be from the sum of what `own` has, for weights of 1 in all, beside its rounding."""
-        ...
-
-    def sums(self, candidates: Ints, worth: Worth) -> Floats: ...
-
-    def own(self, candidate: int) -> tuple[Units, Floats]: ...
-
-    def totals(self, weights: Floats | None = None) -> Floats: ...
 
 
 class Dense:
@@ -309,7 +288,6 @@ def refuse_memory(n: int, d: int, size: int, max_memory: int | None, n_threads: 
 def _of_sparse(
     X: Any, metric: str, max_memory: int | None, n_threads: int | None, label: str
 ) -> tuple[Amounts, Amounts, Any]:
-    from kofn.objectives._sparse_points import SparseSimilar, scratch_of
     from kofn.objectives._sparse_rows import cosine_rows
 
     rows = cosine_rows(X, metric)

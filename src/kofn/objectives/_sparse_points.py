@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints
 from kofn.engines.threads import cores, spread
-from kofn.objectives._amounts import Units, Worth
 from kofn.objectives._sparse_rows import NOTHING, unit_rows
+from kofn.objectives._units import Units, Worth
 
 # Distances held at once.
 _AT_ONCE = 1 << 21

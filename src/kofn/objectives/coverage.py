@@ -12,8 +12,9 @@ from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
-from kofn.objectives._amounts import Amounts, Dense, Entries, Units, similarities
+from kofn.objectives._amounts import Dense, Entries, similarities
 from kofn.objectives._sparse_rows import distances_from
+from kofn.objectives._units import Amounts, Units
 from kofn.objectives.similarity import add_exactly
 
 

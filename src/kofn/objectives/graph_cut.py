@@ -11,8 +11,9 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.objective import Objective
-from kofn.objectives._amounts import Units, similarities
+from kofn.objectives._amounts import similarities
 from kofn.objectives._sparse_rows import distances_from
+from kofn.objectives._units import Units
 from kofn.objectives.similarity import add_exactly, exact_pair
 
 _EPS = 2.0**-53

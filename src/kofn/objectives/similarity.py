@@ -31,6 +31,8 @@ FROM_ROWS = ("euclidean", "sqeuclidean", "cosine")
 NEIGHBOR, SAMPLED = 20, 2_000
 # Blocks are sized so that the temporaries stay in the cache of one core.
 _CACHE = 1 << 17
+# Differences of entries that compiled code takes some tenths of a second for.
+_A_RANGE = 1 << 28
 # Above this, float32 has all its digits.
 _LEAST_ROUNDED = 2.0**-120
 # The largest entry of rows whose squares are to be taken as they are, with room for sums of them.
@@ -282,7 +284,8 @@ def pairwise_distances(
         lanes, tile = _kernels.scratch(rows.shape[1], kind)
         _kernels.pairs(rows, columns, space.scale, space.squared, unit, low, high, lanes, tile, out)
 
-    spread(fill, -(-n // _kernels.LANES), cores(n_threads), shares=4)
+    # Ctrl-C is taken between two ranges.
+    spread(fill, -(-n // _kernels.LANES), cores(n_threads), shares=4 + n * n * rows.shape[1] // _A_RANGE)
     return out
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination._sweep.measures import blend_length
+from kofn.combination._sweep.measures import blend_length, joint_kept
 from kofn.core.plans import Blend
 from kofn.report.page import number, percent
 
@@ -146,11 +146,9 @@ def _weights(plan: Blend, rows: Sequence[Mapping[str, Any]]) -> Verdict:
     rows = [row for row in rows if KEPT.counts(row)]
     if not rows:
         return Verdict(KEPT, None, "Norms and biases alone do not say whether the members began together.")
-    elements = np.array([row["elements"] for row in rows], np.float64)
-    own, blend = elements @ np.array([row["variance"] for row in rows])
-    if own == 0:
+    value = joint_kept(rows)
+    if value is None:
         return Verdict(KEPT, None, "The members' weights do not vary, so no share of their variance can be kept.")
-    value = float(blend / own)
     head = f"The blend keeps {KEPT.words(value)} of the variance of its members' weights"
     side = KEPT.side(value)
     if side is None:

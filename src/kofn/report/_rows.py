@@ -24,12 +24,12 @@ def seen_of(plan: Plan, X: Any) -> dict[str, Any]:
         InputError: the plan was not made from a table, and not all columns of this one are numbers; another table.
     """
     from kofn.io.frames import FrameTable
-    from kofn.io.tables import Table
+    from kofn.io.opening import open_table
     from kofn.tables.read import read_vectors
     from kofn.tables.select_arguments import SelectArguments
     from kofn.tables.spelling import speaking_python
 
-    table = Table.open(X) if frame_kind(X) == "file" else FrameTable(X)
+    table = open_table(X) if frame_kind(X) == "file" else FrameTable(X)
     table_of_all = pl.DataFrame([table.column(name) for name in table.columns])
     compared = plan.info.get("compared")
     if not isinstance(compared, Mapping):

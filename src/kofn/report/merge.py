@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.combination._sweep.measures import trained
+from kofn.combination._sweep.measures import joint_cosine, trained
 from kofn.combination.recipes._settings import counted, listed_settings
 from kofn.core.plans import Blend
 from kofn.report import charts
@@ -317,11 +317,7 @@ def _names(members: Sequence[str]) -> str:
 def _cosine(measures: Mapping[str, Mapping[str, Any]], members: Sequence[str], reach: Reach) -> Element | None:
     if not 2 <= len(members) <= COMPARED:
         return None
-    gram = sum(
-        np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measures.values()
-    )
-    scale = np.sqrt(np.outer(np.diag(gram), np.diag(gram)))
-    cosine = np.divide(gram, scale, out=np.full_like(scale, np.nan), where=scale > 0).clip(-1, 1)
+    cosine = joint_cosine(measures.values())
     head = E("tr", [E("th", user(name), scope="col") for name in ("", *members)])
     rows = [
         E("tr", E("th", user(name), scope="row"), [E("td", _or_unknown(value)) for value in cosine[position]])

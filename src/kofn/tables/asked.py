@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -115,7 +114,7 @@ def arguments_of(
     if verb == "select":
         fields["quotas"] = _quotas(words, named)
         if isinstance(words.get("k"), str):
-            words["k"] = _share(words["k"])
+            words["k"] = checks.share_of_rows(words["k"])
         if "dedupe" in words:
             words["dedupe"] = checks.fraction(words["dedupe"], "dedupe")
         if not isinstance(words.get("each", {}), Mapping):
@@ -150,17 +149,6 @@ def _several(name: str, value: Any, *, cells: bool = False) -> tuple[Any, ...]:
     if not flat or not all(isinstance(part, str) for part in flat):
         raise InputError(f"{name}={checks.shown(value)}: give names of columns, for example ['age', 'city']")
     return tuple(names)
-
-
-def _share(text: str) -> Fraction:
-    """A share of the rows, such as 10%."""
-    try:
-        share = Fraction(text.removesuffix("%")) / 100 if text.endswith("%") else None
-    except ValueError:
-        share = None
-    if share is None or not 0 < share <= 1:
-        raise InputError(f"k={text!r}: give a whole number, or a share of the rows such as '10%'")
-    return share
 
 
 def _quotas(words: dict[str, Any], named: Mapping[str, str]) -> dict[str, Any]:

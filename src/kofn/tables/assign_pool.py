@@ -12,6 +12,7 @@ from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.problems import pairs_by_row
+from kofn.io.opening import open_table
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
@@ -171,7 +172,7 @@ def options_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
 
 def _by_bin(file: str, flag: str, bins: Sequence[str]) -> NDArray[Any]:
     """The number of each bin from a table whose first two columns are the bin's name and its number."""
-    table = Table.open(file)
+    table = open_table(file)
     if len(table.columns) < 2:
         raise InputError(f"--{flag} {file} has one column; give two, the name of each bin and its {flag}")
     names, counts = table.labels(table.columns[0]).tolist(), table.numbers(table.columns[1])

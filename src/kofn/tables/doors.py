@@ -14,6 +14,7 @@ from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.plans import Assignment, Selection
 from kofn.io.frames import FrameTable, unordered
+from kofn.io.opening import open_table
 from kofn.io.tables import Table
 from kofn.tables import assign_pool, select_pool
 from kofn.tables.arguments import RowArguments
@@ -53,7 +54,7 @@ def _answered(
     if frame_kind(X) == "file" and columns:
         raise InputError(f"{next(iter(columns))} is a list of values, and X a file; name a column of the file")
     with checks.reading("X", X):
-        table = Table.open(X, reading) if frame_kind(X) == "file" else FrameTable(X, reading, columns)
+        table = open_table(X, reading) if frame_kind(X) == "file" else FrameTable(X, reading, columns)
     arguments = arguments_of(verb, method, options, words, named)
     arguments = arguments.named_in(table)
     _refuse_no_order(X, arguments)

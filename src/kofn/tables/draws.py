@@ -11,8 +11,8 @@ import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, load_arrays
+from kofn.io.opening import open_table
 from kofn.io.reading import Reading, suffix_of
-from kofn.io.tables import Table
 from kofn.tables.netcdf import SUFFIXES as NETCDF
 from kofn.tables.netcdf import read_posteriors
 from kofn.tables.read import ARRAYS, TABLES, is_scores, scores_with_gaps
@@ -34,7 +34,7 @@ def of_the_sampler(path: str, reading: Reading) -> list[str]:
     """The columns of a table of draws that are no parameters by their names; none of other files."""
     if suffix_of(Path(path)) not in TABLES:
         return []
-    table = Table.open(path, reading)
+    table = open_table(path, reading)
     return [name for name in table.columns if _OF_THE_SAMPLER.fullmatch(name) and is_scores(table, name)]
 
 
@@ -69,7 +69,7 @@ def _read(path: str, reading: Reading, columns: Sequence[str] | None) -> Any:
             only = next(iter(loaded.values()))
             return only if np.ndim(only) == 2 else dict(loaded)
         return dict(loaded) if isinstance(loaded, Mapping) else loaded
-    table = Table.open(path, reading)
+    table = open_table(path, reading)
     numeric = (name for name in table.columns if is_scores(table, name))
     names = table.named(tuple(columns)) if columns else [n for n in numeric if not _OF_THE_SAMPLER.fullmatch(n)]
     if not names:

@@ -14,6 +14,7 @@ from kofn.core.checks import InputError, nearest, shown
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
+from kofn.io.opening import open_table
 from kofn.io.tables import Table
 from kofn.tables.arguments import KeysOf
 from kofn.tables.read import TABLES, is_file, lines_of
@@ -88,7 +89,7 @@ class NamedRows:
                 raise InputError(f"--{self.option} {text} holds a {type(plan).__name__}; give a Selection")
             return [str(key) for key in plan.keys(plan.indices).tolist()]
         if suffix in TABLES:
-            return [str(key) for key in self._of_table(Table.open(path), f"--{self.option} {text}")]
+            return [str(key) for key in self._of_table(open_table(path), f"--{self.option} {text}")]
         return lines_of(text, self.option)
 
     def _of_frame(self, frame: Any) -> list[Any]:

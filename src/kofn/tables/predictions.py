@@ -15,17 +15,18 @@ from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, load_arrays
 from kofn.core.checks.kinds import frame_kind
+from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
+from kofn.io.opening import open_table
 from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
+from kofn.tables.class_columns import as_answers, by_class
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
-
-# What stands between a model's name and a class in the name of a column.
-_MARKS = "_:.|/- ["
+from kofn.tables.unlike import as_typed, listed
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def read_predictions(
     id_column: str | None = None,
     group_column: str | None = None,
     features: Sequence[str] | None = None,
+    classes: Sequence[Any] | None = None,
+    voted: Sequence[Any] | None = None,
 ) -> Predictions:
     """What the files hold: arrays, one a member (or one with a column each), or tables.
 
@@ -80,6 +83,8 @@ def read_predictions(
         id_column: the column of keys, by which the rows of several tables are matched.
         group_column: the column of what weights may vary over; of several tables, of the first that has it.
         features: the columns of what rows are compared by; of several tables, of the first that has the first of them.
+        classes: all classes, where they are named; columns are called after them.
+        voted: the classes that columns of text vote for, where no column holds the answers.
 
     Raises:
         InputError: files of both kinds, or that do not fit together.
@@ -96,14 +101,24 @@ def read_predictions(
         return arrays
     if kinds != {False}:
         raise InputError("give arrays or tables of predictions, not both; save one kind as the other")
-    tables = [Table.open(path, reading) for path in paths]
+    tables = [open_table(path, reading) for path in paths]
     holder = next((table for table in tables if group_column is not None and group_column in table.columns), tables[0])
     groups = None if group_column is None else holder.labels(holder.require(group_column))
     others = {name for name in (label, id_column, group_column) if name is not None}
     compared = _features(tables, features)
     others |= set(features or ())
     if len(tables) == 1:
-        read = of_table(tables[0], label=label, columns=columns, id_column=id_column, others=others, features=features)
+        y = None if label is None else answers_of(tables[0], label)
+        read = of_table(
+            tables[0],
+            y=y,
+            columns=columns,
+            id_column=id_column,
+            others=others,
+            features=features,
+            classes=classes,
+            voted=voted,
+        )
     else:
         read = _of_tables(tables, label=label, columns=columns, id_column=id_column, others=others)
     _refuse_infinite(paths, read)
@@ -140,7 +155,7 @@ def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | 
                 raise InputError(f"--label {path} holds {len(answers)} arrays; give one, or an .npy file")
             answers = next(iter(answers.values()))
         return np.asarray(answers).reshape(len(answers)) if answers.ndim == 2 and answers.shape[1] == 1 else answers
-    table = Table.open(path, reading)
+    table = open_table(path, reading)
     others = [name for name in table.columns if name != id_name]
     if len(others) != 1:
         raise InputError(
@@ -156,26 +171,75 @@ def read_answers(path: str, reading: Reading, ids: Array | None, id_name: str | 
 def of_table(
     table: Table,
     *,
-    label: str | None,
+    y: Array | None,
     columns: Sequence[str] | None,
     id_column: str | None,
     others: Collection[str],
     features: Sequence[str] | None = None,
+    classes: Sequence[Any] | None = None,
+    voted: Sequence[Any] | None = None,
 ) -> Predictions:
     """The members of one table: a column each, or one for each class, named as `forest_yes`, `forest_no`; columns in
-    `others` are no predictions."""
+    `others` are no predictions. Columns of text are members where each cell is a class, as a vote for it."""
     names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
-    if not names:
-        raise InputError(f"{table.path} has no numeric columns to take as predictions; name them with --columns")
-    y = None if label is None else answers_of(table, label)
+    known = voted if voted is not None else None if y is None else classes or np.unique(y).tolist()
+    ballots = _ballots(table, [name for name in columns or table.columns if name not in others], known)
+    if columns is None and y is not None and len(ballots) > 1:
+        _refuse_beside_votes(table, names, list(ballots))
     ids = None if id_column is None else table.ids(id_column)
+    if ballots and ((columns is None and not names) or set(ballots) == set(names)):
+        return Predictions(tuple(ballots), list(ballots.values()), y, ids, id_column, None, tuple(ballots))
+    if not names:
+        raise InputError(
+            f"{table.path} has no numeric columns to take as predictions, and none of text whose cells are all classes "
+            "of the answers; name them with --columns"
+        )
     values = {name: scores_with_gaps(table, name) for name in names}
     if columns is None and y is not None:
         refuse_features(values, y, id_column, features)
-    grouped = None if y is None else _by_class(names, [str(name) for name in np.unique(y).tolist()])
+    grouped = None if y is None else by_class(values, y, classes)
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))
     return _grouped(values, *grouped, y, ids, id_column)
+
+
+def _ballots(table: Table, names: Sequence[str], classes: Sequence[Any] | None) -> dict[str, Array]:
+    """The columns of text whose cells are classes, None where one is empty.
+
+    Raises:
+        InputError: a few cells of such a column are no classes.
+    """
+    known = set(map(str, classes or ()))
+    ballots = {}
+    for name in names if known else ():
+        if table.dtype(name) != "text" or is_scores(table, name):
+            continue
+        cells = table.column(name).cast(pl.String).to_list()
+        filled = [cell for cell in cells if cell]
+        if not filled or 2 * sum(cell in known for cell in filled) < len(filled):
+            continue
+        strange = next((row for row, cell in enumerate(cells) if cell and cell not in known), None)
+        if strange is not None:
+            raise InputError(
+                f"{table.path} column {name!r} at row {strange} is {cells[strange]!r}, which is no class of the "
+                f"answers ({listed(sorted(known))}); correct it, name all classes with --classes, or the columns of "
+                "predictions with --columns"
+            )
+        ballots[name] = np.array([cell or None for cell in cells], object)
+    return ballots
+
+
+def _refuse_beside_votes(table: Table, numbers: Sequence[str], votes: Sequence[str]) -> None:
+    """Refuse columns of numbers that are no probabilities beside columns that vote for classes."""
+    from kofn.combination.ensembles._task import are_chances
+
+    values = {name: scores_with_gaps(table, name) for name in numbers}
+    odd = [name for name, column in values.items() if not are_chances(column.reshape(-1, 1))]
+    if odd:
+        raise InputError(
+            f"columns {listed(votes)} name classes, {listed(odd)} {'is' if len(odd) == 1 else 'are'} no probability; "
+            f"for the votes say --columns {as_typed(*votes)}"
+        )
 
 
 def _grouped(
@@ -304,36 +368,6 @@ def _shared(stems: Sequence[str]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
 
 
-def _by_class(names: Sequence[str], classes: Sequence[str]) -> tuple[dict[str, list[str]], tuple[str, ...]] | None:
-    """The columns of each model in the order of the classes; None where they are not named after classes.
-
-    Raises:
-        InputError: some models have a column for every class and others lack one.
-    """
-    if len(classes) < 2:
-        return None
-    stems: dict[str, dict[str, str]] = {}
-    for name in names:
-        ends = [label for label in classes if name.removesuffix("]").endswith(label)]
-        split = [(name.removesuffix("]")[: -len(label)], label) for label in ends]
-        split = [(stem[:-1], label) for stem, label in split if len(stem) > 1 and stem[-1] in _MARKS]
-        if not split:
-            return None
-        stem, label = min(split, key=lambda part: len(part[0]))
-        stems.setdefault(stem, {})[label] = name
-    whole = [stem for stem, of_class in stems.items() if len(of_class) == len(classes)]
-    if not whole:
-        return None
-    for stem, of_class in stems.items():
-        lacking = next((label for label in classes if label not in of_class), None)
-        if lacking is not None:
-            raise InputError(
-                f"model {stem!r} has no column of class {lacking!r}, model {whole[0]!r} has; give every model all "
-                "classes, or name the columns with --columns"
-            )
-    return {stem: [of_class[label] for label in classes] for stem, of_class in stems.items()}, tuple(classes)
-
-
 def asks_for_a_blend(given: Mapping[str, Any]) -> bool:
     """Whether `members` is a table of predictions, whose answers are `y`."""
     return given.get("y") is not None and frame_kind(given.get("members")) is not None
@@ -354,9 +388,10 @@ def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], w
         return run(method=method, options=dict(options), members=list(source.values()), y=y, ids=list(source), **words)
     reading = reading_of(words)
     with checks.reading("members", source):
-        table: Table = Table.open(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
+        table: Table = open_table(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
     if isinstance(table, FrameTable):
         table.path = Path("members")
+    classes = words.get("classes", options.get("classes"))
     named = None if columns is None else table.named((columns,) if isinstance(columns, str) else tuple(columns))
     label = table.require(y) if isinstance(y, str) else None
     keys = words.pop("ids", None)
@@ -367,15 +402,18 @@ def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], w
     else:
         group_column = None
     others = {name for name in (label, id_column, group_column) if name is not None}
-    read = of_table(table, label=label, columns=named, id_column=id_column, others=others)
-    if label is None:
-        read = of_classes_in(read, checks.labels(y, "y"))
+    answers = checks.labels(y, "y") if label is None else answers_of(table, label)
+    read = of_table(table, y=answers, columns=named, id_column=id_column, others=others, classes=classes)
+    unseen = read.columns is not None and len(read.columns) > len(np.unique(answers))
+    if unseen and read.columns is not None and classes is None:
+        words["classes"] = as_answers(read.columns, answers)
     return run(method=method, options=dict(options), members=read.members, y=read.y, ids=read.names, **words)
 
 
-def of_classes_in(read: Predictions, y: Array) -> Predictions:
+def of_classes_in(read: Predictions, y: Array, classes: Sequence[Any] | None = None) -> Predictions:
     """The same with answers from elsewhere, by whose classes the columns are told apart."""
-    grouped = _by_class(read.names, [str(name) for name in np.unique(y).tolist()])
+    values = dict(zip(read.names, read.members, strict=True))
+    grouped = by_class(values, y, classes)
     if grouped is None:
         return dataclasses.replace(read, y=y)
-    return _grouped(dict(zip(read.names, read.members, strict=True)), *grouped, y, read.ids, read.id_name)
+    return _grouped(values, *grouped, y, read.ids, read.id_name)

@@ -11,6 +11,7 @@ from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind
 from kofn.core.lazy import polars as pl
 from kofn.io.frames import FrameTable
+from kofn.io.opening import open_table
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
@@ -72,7 +73,7 @@ def _ranked(run: Callable[..., Any], method: Any, options: Mapping[str, Any], wo
     columns = words.pop("columns", None)
     reading = reading_of(words)
     with checks.reading("rankings", source):
-        table: Table = Table.open(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
+        table: Table = open_table(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
     if isinstance(table, FrameTable):
         table.path = Path("rankings")
     named = _named(table, columns)

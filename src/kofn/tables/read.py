@@ -21,6 +21,7 @@ from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
 from kofn.io.frames import as_series
+from kofn.io.opening import open_table
 from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
 from kofn.io.text_memory import refuse_texts_over
@@ -184,7 +185,7 @@ def read_vectors_together(
                     f"--text COL for texts, or give a file of vectors"
                 )
         pool = read_vectors(table, arguments)
-        return pool, {option: read_vectors(Table.open(file), arguments).X for option, file in files.items()}
+        return pool, {option: read_vectors(open_table(file), arguments).X for option, file in files.items()}
     texts = [table.texts(name), *(_texts_of(file, name, option) for option, file in files.items())]
     every = pl.concat([part.cast(pl.String) for part in texts])
     model = model_for(every, arguments.embedder)
@@ -248,7 +249,7 @@ def _texts_of(file: Any, column: str, option: str) -> pl.Series:
             raise InputError(f"--{option} {file}: no such file")
         return pl.Series([file], dtype=pl.String)
     if suffix not in _TEXTS:
-        return Table.open(file).texts(column)
+        return open_table(file).texts(column)
     lines = lines_of(file, option)
     if not lines:
         raise InputError(f"--{option} {file} holds no text; write one text a line")
@@ -316,7 +317,7 @@ def read_scores(
     """
     if isinstance(table, Npy):
         # Scores may hold -inf (a bin to avoid), which vectors may not; what else is wrong, `checks.scores` says.
-        return table.array(), (), ()
+        return _numbers_of(table), (), ()
     if arguments.vectors:
         return table.vectors(arguments.vectors, finite=not some_unlisted), (), ()
     names, gaps = arguments.columns, some_unlisted and arguments.empty == "refuse"
@@ -343,6 +344,14 @@ def is_blank(table: Table, name: str) -> bool:
     """Whether a column of another kind than numbers has no value at all, which is why its kind is not known."""
     column = table.column(name)
     return 0 < column.len() == column.null_count()
+
+
+def _numbers_of(table: Npy) -> NDArray[Any]:
+    """The array of a file, of numbers or booleans."""
+    array = table.array()
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{table.path} holds an array of {array.dtype}; scores are numbers: save an array of them")
+    return array
 
 
 def score_column(table: Table, name: str, empty: float, meaning: str) -> NDArray[Any]:
@@ -374,7 +383,7 @@ def read_judges(
     """The judges' names and their scores (rows, judges), NaN where a cell is empty: every numeric column, or those
     named."""
     if isinstance(table, Npy):
-        scores = table.array()
+        scores = _numbers_of(table)
         scores = scores[:, None] if scores.ndim == 1 else scores
         return tuple(str(i) for i in range(scores.shape[1])), scores
     if id_column:
@@ -434,7 +443,7 @@ def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
 
     A header that is itself a pair of ids is a pair: the file was written without one.
     """
-    table = Table.open(file, header_alone=True)
+    table = open_table(file, header_alone=True)
     if len(table.columns) < 2:
         raise InputError(f"--{option} {file} has one column; give two, the ids of each pair")
     row_of = {str(key): row for row, key in enumerate(keys.tolist())}

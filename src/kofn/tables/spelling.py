@@ -37,8 +37,17 @@ _VALUE = (
 _FLAG = re.compile(rf"(?<![\w-])(--(?P<flag>[a-z]+(-[a-z]+)*)|-(?P<short>[km]))(?![\w-])( ({_VALUE}))?")
 
 
+# A flag whose value is a list in Python.
+_NAMED = re.compile(r"(?<![\w-])--(?P<flag>classes) (?P<names>'[^']*'|[\w.+-]+(,[\w.+-]+)+)")
+
+
+def _names(match: re.Match[str]) -> str:
+    return f"{match['flag']}={match['names'].strip(chr(39)).split(',')}"
+
+
 def in_python(text: str) -> str:
     """A message with arguments of Python in place of flags, and arrays in place of their files."""
+    text = _NAMED.sub(_names, text)
     return _ARRAY.sub("an array", _FLAG.sub(_argument, text))
 
 

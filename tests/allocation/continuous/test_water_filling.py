@@ -140,3 +140,17 @@ def test_the_budget_is_never_exceeded(n: int) -> None:
 def test_bad_input_is_named(words: dict[str, Any], error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         water_filling(**{"curves": [[1.0, 1.0], [2.0, 1.0]], "budget": 2, "family": "log", **words})
+
+
+@pytest.mark.parametrize("family", ["root", "saturating", "log"])
+def test_threads_change_nothing(family: Any) -> None:
+    rng = np.random.default_rng(9)
+    curves = np.stack([rng.random(40_000), rng.uniform(0.1, 0.9, 40_000)], axis=1)
+    bounds = np.stack([0.3 * rng.random(40_000), rng.uniform(0.5, 2.0, 40_000)], axis=1)
+    plans = [
+        kofn.allocate(curves, budget=22_000.0, bounds=bounds, method="water_filling", family=family, n_threads=threads)
+        for threads in (1, 3)
+    ]
+    assert plans[0].amounts.tolist() == plans[1].amounts.tolist()
+    assert (plans[0].value, plans[0].price) == (plans[1].value, plans[1].price)
+    assert plans[0].info["uniform"]["value"] == plans[1].info["uniform"]["value"]

@@ -294,6 +294,12 @@ def test_the_verb_and_its_default_are_the_exact_method() -> None:
     assert plan.to_frame()["id"].to_list() == ["a", "b"]
 
 
+def test_one_number_an_item_is_no_curve() -> None:
+    for votes in ([100, 50, 20], np.array([100.0, 50.0])):
+        with pytest.raises(InputError, match=r"one number an item, .* scores=... and method='sainte_lague'"):
+            kofn.allocate(votes, budget=10)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -301,6 +307,7 @@ def test_the_verb_and_its_default_are_the_exact_method() -> None:
         ({"mean_budget": 0.5, "levels": [1, 2, 3]}, r"budget=1 is below 2"),
         ({"budget": 0.5, "levels": [0.5, 2, 3]}, r"budget=0.5 is below 1, .*raise it by 0.5"),
         ({}, "give budget .* or mean_budget .*, not neither"),
+        ({"mean_budget": 0.5, "levels": [1, 2, 3]}, r"raise mean_budget=0.5 to 1 at least"),
         ({"budget": 1, "mean_budget": 1}, "not both"),
         ({"budget": 1, "sizes": [1]}, "sizes has 1 values, curves has 2 rows"),
         ({"budget": 1, "sizes": [1, -1]}, "sizes at row 1 is -1"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_values import OddMapping
 from refusals import refused
 from scipy.optimize import minimize
 
@@ -156,6 +157,7 @@ def test_refusals() -> None:
         (lambda: OnlineDataMixing(2, scale=0), "scale=0: give a number above 0"),
         (lambda: OnlineDataMixing(2).tell(1.0), "no group is waiting"),
         (lambda: OnlineDataMixing(2).tell({}), "losses has no loss"),
+        (lambda: OnlineDataMixing(2).tell(OddMapping({0: 1.0})), "a OddMapping that cannot be read (RuntimeError"),
         (lambda: OnlineDataMixing(2).tell({2: 1.0}), "losses has a group 2; groups are 0 to 1"),
         (lambda: OnlineDataMixing(2).tell({0: -1.0}), "losses[0]=-1.0: it must be >= 0"),
         (lambda: OnlineDataMixing(2, scale=1e-9).tell({1: 1e300}), "losses[1]=1e+300: too large for scale=1e-09"),

@@ -48,6 +48,19 @@ def test_duals_are_the_differences_of_the_optimum() -> None:
             )
 
 
+def test_rows_that_are_kept_from_call_to_call_follow_changes_and_horizons() -> None:
+    flow = np.random.default_rng(2).uniform(0, 4, (6, 2))
+    program = store()
+    for stages in (6, 3, 6):
+        for targets in (None, np.full((stages, 2), 2.0)):
+            assert program.solve(flow[:stages], targets).total == store().solve(flow[:stages], targets).total
+    program.effect[1, 0] = 0.5
+    changed = store(effect=program.effect)
+    assert program.solve(flow).total == changed.solve(flow).total != store().solve(flow).total
+    program.high = np.array([np.inf])
+    assert program.solve(flow).total == store(effect=program.effect, high=[np.inf]).solve(flow).total
+
+
 def in_units(of_costs: float, of_water: float, penalty: float = 50) -> StagedProgram:
     """The same stores, measured otherwise."""
     given = store()

@@ -110,6 +110,8 @@ def test_refusals() -> None:
             lambda: fit_hyperparameter_law(N, D, values, np.full(len(N), 2.5)),
             "losses are all 2.5: no value of rate, batch",
         ),
+        (lambda: fit_hyperparameter_law(N, D, values, ["low"] * len(N)), "losses has dtype"),
+        (lambda: law.best("all", [1e9]), "parameters has dtype"),
         (lambda: law.best([], []), "parameters is empty"),
         (lambda: law.best([1e9], []), "tokens is empty"),
         (lambda: law.interval([1e9] * 2, [1e9] * 3), "shapes differ: parameters (2,), tokens (3,)"),

@@ -1,4 +1,4 @@
-"""`constrained_kmeans` whose distances are computed by tasks: the groups of one process, whatever the engine."""
+"""Constrained k-means and k-medoids whose distances are computed by tasks: the groups of one process."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kofn.assignment import constrained_kmeans
-from kofn.assignment.means import _scores
+from kofn.assignment import _groups_in_parts, constrained_kmeans, constrained_kmedoids
+from kofn.assignment.means import _constrained_kmedoids, _scores
 from kofn.engines.local import Local
 from kofn.laws.engines import Shuffled
 
@@ -34,4 +34,20 @@ def test_groups_are_those_of_one_process(links: dict[str, Any], block: int, monk
         there = constrained_kmeans(X, engine=engine, **words)
         assert there.equals(here)
         assert there.info["engine"]["tasks"] == there.info["rounds"] * -(-there.info["units"] // block)
+    assert "engine" not in here.info
+
+
+@pytest.mark.parametrize("source", ["matrix", "rows", "distances"])
+@pytest.mark.parametrize("pairs", [500, 1 << 18])
+def test_medoids_are_those_of_one_process(source: str, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_groups_in_parts, "_PAIRS_AT_ONCE", pairs)
+    monkeypatch.setattr(_constrained_kmedoids, "_MATRIX_BYTES", 0 if source == "rows" else 1 << 20)
+    given = {"distances": np.sqrt(((X[:, None] - X) ** 2).sum(axis=2))} if source == "distances" else {"X": X}
+    words: dict[str, Any] = {**given, "k": 5, "capacity": 110, "weights": np.arange(1.0, 501.0), "seed": 3}
+    here = constrained_kmedoids(**words)
+    for engine in (Local(2), Shuffled(0)):
+        there = constrained_kmedoids(engine=engine, **words)
+        assert there.equals(here)
+        assert there.info["distance_evals"] == here.info["distance_evals"]
+        assert there.info["engine"]["tasks"] >= 5 * (there.info["rounds"] - 1)
     assert "engine" not in here.info

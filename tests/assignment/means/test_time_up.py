@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kofn.assignment import constrained_kmedoids
+from kofn.assignment import _groups_in_parts, constrained_kmedoids
 from kofn.assignment.means import _constrained_kmedoids
 from kofn.assignment.medoids import _sources
 from kofn.core import runtime
@@ -32,7 +32,7 @@ def test_once_the_time_is_up_no_group_is_measured(monkeypatch: pytest.MonkeyPatc
 def test_parts_of_a_group_are_measured_as_the_whole_is(monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.random.default_rng(1).normal(size=(400, 3))
     whole = constrained_kmedoids(X, k=4, capacity=110, seed=0)
-    monkeypatch.setattr(_constrained_kmedoids, "_PAIRS_AT_ONCE", 700)
+    monkeypatch.setattr(_groups_in_parts, "_PAIRS_AT_ONCE", 700)
     parts = constrained_kmedoids(X, k=4, capacity=110, seed=0)
     assert parts.medoids.tolist() == whole.medoids.tolist()
     assert parts.value == whole.value

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 
 import kofn
-from kofn.assignment import fastclara, fastclarans, fasterpam
+from kofn.assignment import _medoids_in_parts, fastclara, fastclarans, fasterpam
 from kofn.assignment.medoids import _inits, _sources, _swaps
 from kofn.core.checks import InputError
 from kofn.objectives.similarity import pairwise_distances
@@ -78,6 +79,20 @@ def test_samples_hold_the_best_medoids_and_losses_are_of_all_items() -> None:
     # A sample that is little but the best medoids finds them again.
     small = fastclara(X, k=6, seed=0, start=best, sample_size=6, n_samples=1)
     assert small.info["sample_losses"][0] == pytest.approx(best.value, rel=1e-5)
+
+
+def test_distances_of_one_sample_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, made = _medoids_in_parts.pairwise_distances, []
+
+    def recorded(*arguments: Any, **words: Any) -> Any:
+        assert all(table() is None for table in made)
+        table = make(*arguments, **words)
+        made.append(weakref.ref(table))
+        return table
+
+    monkeypatch.setattr(_medoids_in_parts, "pairwise_distances", recorded)
+    fastclara(np.random.default_rng(0).normal(size=(200, 2)), k=3, sample_size=20, seed=0)
+    assert len(made) == 5
 
 
 def test_clara_looks_at_few_distances() -> None:

@@ -180,5 +180,5 @@ def test_a_time_limit_keeps_a_placement_and_a_bound_or_says_that_there_was_none(
     assert plan.status == "stopped"
     with pytest.raises(FailureError, match="no placement was found within time_limit"):
         generalized_assignment(
-            scores, sizes=sizes, limits=limits, min_size=[60] + [0] * 7, reserve=0.0, time_limit=1e-9
+            scores, sizes=sizes, limits=limits, min_size=[10] + [0] * 7, reserve=0.0, time_limit=1e-9
         )

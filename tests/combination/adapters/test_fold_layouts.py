@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,25 @@ def test_a_language_model_is_found_wherever_it_lies(stored: str, saved: str) -> 
     head = {**tensors, f"{P}lm_head.weight": np.full(5, 7.0)}
     base["language_model.lm_head.weight"] = np.zeros(5)
     assert fold_adapter(base, head)["language_model.lm_head.weight"].tolist() == [7] * 5
+
+
+@pytest.mark.parametrize(
+    "lead",
+    [
+        (f"_orig_mod.{P}", ""),
+        (f"module.{P}", ""),
+        (f"{P}_fsdp_wrapped_module.", "_fsdp_wrapped_module."),
+        (P, "_checkpoint_wrapped_module._orig_mod."),
+    ],
+)
+def test_what_torch_wraps_around_modules_is_not_of_their_names(lead: tuple[str, str]) -> None:
+    tensors = pair_of("model.layers.0.q", 3, 4)
+    first, layer = lead
+    saved = {f"{first}{n.removeprefix(P)}".replace("layers.0.", f"layers.0.{layer}"): a for n, a in tensors.items()}
+    assert all(name not in saved for name in tensors)
+    folded = fold_adapter({"model.layers.0.q.weight": np.ones((3, 4))}, saved)
+    np.testing.assert_allclose(folded["model.layers.0.q.weight"], 1 + product(tensors, "model.layers.0.q"))
+    refused(lambda: fold_adapter({"model.layers.0.q.weight": np.ones((3, 4))}, saved | tensors), "holds a module twice")
 
 
 def test_a_module_of_two_language_models_is_refused() -> None:
@@ -256,3 +276,48 @@ def test_layers_that_were_renamed_are_found(turned: bool) -> None:
 def test_layers_that_an_adapter_stacks_are_refused() -> None:
     adapter = Adapter(pair_of("layers.0.q", 3, 4), {"layer_replication": [[0, 1], [0, 1]]})
     refused(lambda: fold_adapter({"layers.0.q.weight": np.ones((3, 4))}, adapter), "layer_replication stacks layers")
+
+
+def layered(folder: Path, model_type: str | None, tensors: dict[str, np.ndarray]) -> Path:
+    folder.mkdir()
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+    if model_type is not None:
+        (folder / "config.json").write_text(json.dumps({"decoder": {"model_type": model_type}}))
+    return folder
+
+
+@pytest.mark.parametrize("setting", [False, True])
+def test_the_architecture_decides_whether_a_square_layer_is_transposed(setting: bool, tmp_path: Path) -> None:
+    square, head, wide = "h.0.attn.c_proj", "lm_head", "h.0.attn.c_attn"
+    tensors = pair_of(square, 4, 4) | pair_of(head, 4, 4)
+    adapter = Adapter(tensors, {"fan_in_fan_out": setting})
+    zeros = {f"{square}.weight": np.zeros((4, 4)), f"{head}.weight": np.zeros((4, 4))}
+    for dtype in (None, "float32"):
+        folded = fold_adapter(layered(tmp_path / f"of {dtype}", "gpt2", zeros), adapter, dtype=dtype)
+        np.testing.assert_allclose(folded[f"{square}.weight"], product(tensors, square).T, rtol=1e-6)
+        np.testing.assert_allclose(folded[f"{head}.weight"], product(tensors, head), rtol=1e-6)
+    # Without a configuration, or one that is not known, the layers beside it tell, and gpt_bigcode's are the other way.
+    for shape, update in (((4, 12), product(tensors, square).T), ((12, 4), product(tensors, square))):
+        base = {f"{square}.weight": np.zeros((4, 4)), f"{wide}.weight": np.zeros(shape)}
+        only = Adapter(pair_of(square, 4, 4), {"fan_in_fan_out": setting})
+        folder = layered(tmp_path / f"shape {shape}", "other", base)
+        for given in (base, folder):
+            np.testing.assert_allclose(fold_adapter(given, only)[f"{square}.weight"], update)
+
+
+def test_a_setting_that_contradicts_the_layers_is_refused(tmp_path: Path) -> None:
+    tensors = pair_of("q", 4, 4) | pair_of("up", 6, 4)
+    base = {"q.weight": np.zeros((4, 4)), "up.weight": np.zeros((6, 4))}
+    transposed = Adapter(tensors, {"fan_in_fan_out": True})
+    refused(lambda: fold_adapter(base, transposed), "'q.weight' is square and fan_in_fan_out is true")
+    refused(lambda: fold_adapter(base, transposed), "set it to false in adapter_config.json")
+    turned = {"q.weight": np.zeros((4, 4)), "up.weight": np.zeros((4, 6))}
+    refused(lambda: fold_adapter(turned, Adapter(tensors, {})), "set it to true in adapter_config.json")
+    np.testing.assert_allclose(fold_adapter(turned, transposed)["q.weight"], product(tensors, "q").T)
+    # PEFT goes by the kind of the layer: of square ones alone, config.json says it.
+    alone = Adapter(pair_of("q", 4, 4), {"fan_in_fan_out": True})
+    del base["up.weight"]
+    llama = layered(tmp_path / "llama", "llama", base)
+    refused(lambda: fold_adapter(llama, alone), "the model_type 'llama'")
+    unknown = fold_adapter(layered(tmp_path / "plain", None, base), alone)
+    np.testing.assert_allclose(unknown["q.weight"], product(tensors, "q").T)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
-from lora import SHAPES, P, kind, mixed, network, refused, updates
+from lora import SHAPES, P, kind, mixed, network, refused, save, updates
 
 from kofn.combination import fold_adapter, fold_adapters, stack_adapters, weighted_mean
 from kofn.combination.adapters._fold_rows import Scratch, rounded
@@ -112,6 +112,11 @@ def test_folding_on_disk(tmp_path: Path) -> None:
             assert other.tobytes() == value.tobytes()
     refused(lambda: fold_adapter(tmp_path / "base", adapter, out=tmp_path / "base"), "is where the base lies")
     refused(lambda: fold_adapter(base, adapter, out=tmp_path / "x"), "the base is in memory")
+    saved = save(tmp_path / "adapter", *mixed()[0])
+    refused(
+        lambda: fold_adapter(tmp_path / "base", saved, out=saved), "is where the adapter", "lies; name another path"
+    )
+    refused(lambda: fold_adapter(tmp_path / "base", saved, out=saved / "x.safetensors"), "files are read together")
     tensors, config = kind("head")
     refused(
         lambda: fold_adapter(tmp_path / "base", Adapter(tensors, {**config, "modules_to_save": None})),

@@ -123,6 +123,45 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         _named("GPT2LMHeadModel", "GPT2Config", vocab_size=64, n_positions=32, n_embd=16, n_layer=2, n_head=2),
         {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True},
     ),
+    "mistral": (_named("MistralForCausalLM", "MistralConfig", **TEXT), {"target_modules": "all-linear"}),
+    "qwen2, tied": (
+        _named("Qwen2ForCausalLM", "Qwen2Config", **TEXT, tie_word_embeddings=True),
+        {"target_modules": "all-linear", "use_dora": True},
+    ),
+    "bert": (
+        _named("BertForMaskedLM", "BertConfig", **{k: v for k, v in TEXT.items() if "key_value" not in k}),
+        {"target_modules": ["query", "value", "dense"]},
+    ),
+    "t5": (
+        _named(
+            "T5ForConditionalGeneration",
+            "T5Config",
+            vocab_size=64,
+            d_model=16,
+            d_kv=8,
+            d_ff=24,
+            num_layers=2,
+            num_heads=2,
+        ),
+        {"target_modules": ["q", "v", "wi", "wo"]},
+    ),
+    "whisper": (
+        _named(
+            "WhisperForConditionalGeneration",
+            "WhisperConfig",
+            vocab_size=64,
+            d_model=16,
+            num_mel_bins=8,
+            max_source_positions=16,
+            pad_token_id=0,
+            **{f"{side}_{key}": 2 for side in ("encoder", "decoder") for key in ("layers", "attention_heads")},
+            max_target_positions=16,
+            encoder_ffn_dim=24,
+            decoder_ffn_dim=24,
+            decoder_start_token_id=1,
+        ),
+        {"target_modules": ["q_proj", "out_proj", "fc1"]},
+    ),
     "llava": (_llava, {}),
     "llava, all linear": (_llava, {"target_modules": "all-linear"}),
     "qwen2-vl": (_qwen_vl, {"target_modules": ["q_proj", "qkv"]}),
@@ -178,6 +217,16 @@ def test_what_is_folded_is_what_peft_merges(name: str, tmp_path: Path) -> None:
         model.resize_token_embeddings(66)
     wrapped = trained(model, tmp_path / "adapter", **settings)
     merged = wrapped.merge_and_unload()
+    fold_adapter(tmp_path / "base", tmp_path / "adapter", out=tmp_path / "out")
+    same(type(merged).from_pretrained(tmp_path / "out"), merged)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_wrong_setting_does_not_turn_square_layers_round(dora: bool, tmp_path: Path) -> None:
+    make, settings = CASES["gpt2, Conv1D"]
+    merged = trained(made(make, tmp_path / "base"), tmp_path / "adapter", **settings, use_dora=dora).merge_and_unload()
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fan_in_fan_out": False}))
     fold_adapter(tmp_path / "base", tmp_path / "adapter", out=tmp_path / "out")
     same(type(merged).from_pretrained(tmp_path / "out"), merged)
 

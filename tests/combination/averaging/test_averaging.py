@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kofn
-from kofn.combination import fisher_merging, merge_means, weighted_mean
+from kofn.combination import fisher_merging, merge_means, variance_corrected_mean, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.core.checks import FailureError, InputError
 from kofn.core.plans import Plan
@@ -531,6 +531,8 @@ def test_weights_that_cannot_be() -> None:
     x = [np.zeros(2), np.ones(2)]
     refused(x, "weights sum to 0; relative weights need a positive sum", weights=[1, -1])
     refused(x, "weights sum to 0", weights=[0, 0])
+    with pytest.raises(InputError, match=r"need a positive sum$"):  # which has no option normalize
+        variance_corrected_mean(x, weights=[1, -1])
     refused(x, "weights sum to -1", weights=[1, -2])
     refused(x, "weights has 3 values", weights=[1, 2, 3])
     refused(x, "NaN", weights=[1, np.nan])

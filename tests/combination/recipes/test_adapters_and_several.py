@@ -117,6 +117,31 @@ def test_dora_along_columns(models: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.read(7, 100), flat[7:100])
 
 
+def test_what_a_fold_warns_of_is_told_of_the_recipe(models: Path, tmp_path: Path) -> None:
+    adapter = shutil.copytree(models / "lora", tmp_path / "lora")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": "org/other"}))
+    recipe = read_recipe(listed(f"{models / 'a'}+{adapter}", str(models / "b")))
+    warnings = merge_recipe(recipe, out=tmp_path / "out").info["warnings"]
+    told = [line for line in warnings if "was trained on 'org/other'" in line]
+    assert told == [f"{adapter} was trained on 'org/other' by its configuration, and is folded into {models / 'a'}"]
+    for out, where in ((adapter / "x.safetensors", "read together"), (adapter, "is where"), (models / "b", "is where")):
+        with pytest.raises(InputError, match=where):
+            merge_recipe(recipe, out=out)
+
+
+def test_an_adapter_that_adds_tokens_is_folded_before(models: Path, tmp_path: Path) -> None:
+    adapter = shutil.copytree(models / "lora", tmp_path / "lora")
+    tensors = {name: tensor.array() for name, tensor in Checkpoint.open(adapter).items()}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        tensors[f"base_model.model.{name}"] = np.ones((66, 32), np.float32)
+    write_arrays(adapter / "adapter_model.safetensors", tensors)
+    with pytest.raises(InputError, match=r"66 rows for 64, .* fold it first \(kofn combine .* -o folded/\)"):
+        merge_recipe(listed(f"{models / 'a'}+{adapter}"))
+    folded = fold_adapter(models / "a", adapter, out=tmp_path / "folded")
+    same(merge_recipe(listed(str(tmp_path / "folded"))).result, dict(folded))
+
+
 CHAIN = [
     listed("a", "b", name="first", dtype="bfloat16"),
     {"merge_method": "slerp", "name": "second", "base_model": "first", "models": [{"model": "c"}]}

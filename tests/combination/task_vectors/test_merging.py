@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.combination import layer_changes, measures_by_layer, merge_means, task_arithmetic, weighted_mean
+from kofn.combination import layer_changes, measures_by_layer, merge_means, task_arithmetic, ties, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.combination._sweep import quantiles
 from kofn.core.checks import InputError
@@ -117,6 +119,28 @@ def test_ties_trims_a_whole_model_where_asked() -> None:
     assert (np.count_nonzero(got["a"]), np.count_nonzero(got["b"])) == (1, 49)
     kept = kofn.combine([member], base=base, method="ties", options={"density": 0.5}).result
     assert (np.count_nonzero(kept["a"]), np.count_nonzero(kept["b"])) == (25, 25)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+@pytest.mark.parametrize("size", [40, 1 << 15])  # below and above what is worth a compiled loop
+@pytest.mark.parametrize("dtype", [np.dtype(np.float64), np.dtype(ml_dtypes.bfloat16)], ids=str)
+def test_the_elected_sign_does_not_depend_on_the_order(dtype: np.dtype[Any], size: int, device: str | None) -> None:
+    if device is not None:
+        pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    # The large changes cancel, and the small one, which is below their rounding, decides.
+    scale = float(ml_dtypes.finfo(dtype).eps) if dtype.itemsize == 2 else 1e-17
+    large = rng.normal(size=size).astype(dtype)
+    small = (large.astype(np.float64) * scale * rng.normal(size=size) * 1e-3).astype(dtype)
+    members = [large, small, -large]
+    base = np.zeros(size, dtype)
+    want = np.sign([math.fsum(column) for column in np.array(members, np.float64).T.tolist()])
+    ways = [
+        ties([members[i] for i in order], base=base, density=1.0, device=device).result.astype(np.float64)
+        for order in itertools.permutations(range(3))
+    ]
+    for got in ways:
+        np.testing.assert_array_equal(np.sign(got), want)
 
 
 @pytest.mark.parametrize("count", [1, 5, 40_000])

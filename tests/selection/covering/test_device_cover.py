@@ -15,7 +15,7 @@ from kofn.selection import farthest_first
 
 torch = pytest.importorskip("torch")
 
-from kofn.selection.covering import _device_cover  # noqa: E402
+from kofn.objectives import _device_cover  # noqa: E402
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 N, D = 36, 4

@@ -106,3 +106,20 @@ def test_a_binding_budget_is_at_least_as_good_as_any_run_alone() -> None:
 def test_nothing_but_free_items_under_a_budget_of_nothing() -> None:
     plan = kofn.select(scores=[3.0, 2.0, 1.0], costs=[1, 0, 0], budget=0, k=2, method="lazy_greedy")
     assert plan.indices.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("cost", [0.0, 5e-324])
+@pytest.mark.parametrize(
+    "method", ["lazy_greedy", "naive_greedy", "stochastic_greedy", "threshold_greedy", "order_threshold"]
+)
+def test_costs_of_nothing_fill_no_budget(method: str, cost: float) -> None:
+    X = np.random.default_rng(0).normal(size=(12, 2))
+    plan = kofn.select(X, costs=np.full(12, cost), budget=1e10, method=method, objective="facility_location")
+    assert len(plan.indices) == 12
+
+
+def test_the_bound_holds_where_gains_over_costs_overflow() -> None:
+    # Equal infinite quotients put the first item before the two that are worth more.
+    plan = kofn.select(scores=[3.0, 2.0, 2.0], costs=[2e-320, 1e-320, 1e-320], budget=2e-320, method="lazy_greedy")
+    assert plan.bound >= 4
+    assert plan.value == 4 or plan.status != "optimal"

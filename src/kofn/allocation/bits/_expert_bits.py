@@ -17,7 +17,7 @@ from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError, shown
 from kofn.core.draws import Draw
-from kofn.core.integer_programs import milp
+from kofn.core.highs import milp
 from kofn.core.plans import Allocation
 from kofn.core.registry import method
 

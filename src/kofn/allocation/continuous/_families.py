@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,17 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
+F = TypeVar("F", bound="Family", contravariant=True)
+T = TypeVar("T")
+
 # Steps of Newton's method, which doubles the digits in each.
 _STEPS = 100
+
+
+class Each(Protocol[F]):
+    """`[work(curves, free) ...]` for blocks of items: their curves, and 1 for each item that counts, 0 for others."""
+
+    def __call__(self, work: Callable[[F, Floats], T]) -> list[T]: ...
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,12 @@ class Family(ABC):
 
     def price(self, budget: float) -> float:
         """The price at which the items, without bounds, take this budget."""
-        return self.price_of(lambda: [(self, np.ones(len(self.scale)))], budget)
+        return self.price_of(lambda work: [work(self, np.ones(len(self.scale)))], budget)
 
     @classmethod
     @abstractmethod
-    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
-        """The same of those items of blocks that have the weight 1, not 0; blocks may be gone through several times."""
+    def price_of(cls, each: Each[Self], budget: float) -> float:
+        """The same of those items of blocks that have the weight 1, not 0."""
 
     @abstractmethod
     def amounts(self, price: float) -> Floats:
@@ -78,8 +87,8 @@ class Logarithm(Family):
     """Values `scale * log(1 + x / shape)`."""
 
     @classmethod
-    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
-        sums = [(float(block.scale @ free), float(block.weighed(block.shape) @ free)) for block, free in blocks()]
+    def price_of(cls, each: Each[Self], budget: float) -> float:
+        sums = each(lambda block, free: (float(block.scale @ free), float(block.weighed(block.shape) @ free)))
         return math.fsum(scale for scale, _ in sums) / (budget + math.fsum(shape for _, shape in sums))
 
     def amounts(self, price: float) -> Floats:
@@ -103,13 +112,14 @@ class Saturating(Family):
             return np.log(self.scale / self.weighed(self.shape))
 
     @classmethod
-    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
-        starts, total = [], []
-        for block, free in blocks():
+    def price_of(cls, each: Each[Self], budget: float) -> float:
+        def sums(block: Self, free: Floats) -> tuple[float, float]:
             costs = block.weighed(block.shape) * free
-            starts.append(float(costs @ np.where(free > 0, block._starts(), 0.0)))
-            total.append(float(costs.sum()))
-        return math.exp(max(min((math.fsum(starts) - budget) / math.fsum(total), 700.0), -745.0))
+            return float(costs @ np.where(free > 0, block._starts(), 0.0)), float(costs.sum())
+
+        per_block = each(sums)
+        total = math.fsum(cost for _, cost in per_block)
+        return math.exp(max(min((math.fsum(start for start, _ in per_block) - budget) / total, 700.0), -745.0))
 
     def amounts(self, price: float) -> Floats:
         with np.errstate(invalid="ignore"):
@@ -141,13 +151,13 @@ class _Powers(Family):
         raise NotImplementedError
 
     @classmethod
-    def price_of(cls, blocks: Callable[[], Iterable[tuple[Self, Floats]]], budget: float) -> float:
-        ends = [(float(block.shape.min()), float(block.shape.max())) for block, _ in blocks()]
+    def price_of(cls, each: Each[Self], budget: float) -> float:
+        ends = each(lambda block, _: (float(block.shape.min()), float(block.shape.max())))
         alike = min(low for low, _ in ends) == max(high for _, high in ends)
         # The logarithm of the cost is convex in that of the price: from below Newton's steps never pass the root.
         price = 0.0
         for _ in range(_STEPS):
-            total, power = cls._costs(blocks(), price)
+            total, power = cls._costs(each, price)
             step = (total - math.log(budget)) / power
             price += step
             if alike or abs(step) <= 1e-15 * max(abs(price), 1.0):
@@ -155,19 +165,23 @@ class _Powers(Family):
         return math.exp(price)
 
     @classmethod
-    def _costs(cls, blocks: Iterable[tuple[Self, Floats]], price: float) -> tuple[float, float]:
+    def _costs(cls, each: Each[Self], price: float) -> tuple[float, float]:
         """At the logarithm of a price, that of what all cost, and the mean elasticity, by cost."""
-        top, sums, powers = -math.inf, 0.0, 0.0
-        for block, free in blocks:
+
+        def sums(block: Self, free: Floats) -> tuple[float, float, float]:
             power = block._elasticity()
             costs = np.where(free > 0, block._costs_at_1(power) - power * price, -np.inf)
-            highest = max(top, float(costs.max()))
-            shares = np.exp(costs - highest)
-            kept = math.exp(top - highest) if top > -math.inf else 0.0
-            sums = sums * kept + float(shares.sum())
-            powers = powers * kept + float(shares @ power)
-            top = highest
-        return top + math.log(sums), powers / sums
+            top = float(costs.max())
+            # A block in which no item costs anything has no top to be measured from.
+            shares = np.exp(costs - top) if top > -math.inf else np.zeros(len(costs))
+            return top, float(shares.sum()), float(shares @ power)
+
+        per_block = each(sums)
+        highest = max(top for top, _, _ in per_block)
+        kept = [math.exp(top - highest) for top, _, _ in per_block]
+        cost = math.fsum(share * part for share, (_, part, _) in zip(kept, per_block, strict=True))
+        powers = math.fsum(share * part for share, (_, _, part) in zip(kept, per_block, strict=True))
+        return highest + math.log(cost), powers / cost
 
     def _costs_at_1(self, power: Floats) -> Floats:
         """(n,) logarithms of what each item costs at the price 1."""

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
-from kofn.allocation._blocks import blocks_of
+from kofn.allocation._blocks import blocks_of, of_each
 from kofn.allocation.continuous._families import Family
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, item_name
 
+T = TypeVar("T")
+
 # Sums of so few terms are rounded once, and of so few are compared with the budget as fractions.
-_EXACT, _FRACTIONS = 2**17, 2_000
+EXACT, _FRACTIONS = 2**17, 2_000
 # An item that is free, and one that is fixed at its least or at its most.
 _FREE, _UNDER, _OVER = 0, 1, 2
 
 
 def total(terms: Floats) -> float:
     """The sum, correctly rounded where there are few terms."""
-    return math.fsum(terms.tolist()) if len(terms) <= _EXACT else float(terms.sum())
+    return math.fsum(terms.tolist()) if len(terms) <= EXACT else float(terms.sum())
 
 
 def fill(curves: Family, budget: float, least: Floats, most: Floats) -> tuple[Floats, float]:
@@ -37,7 +40,7 @@ def fill(curves: Family, budget: float, least: Floats, most: Floats) -> tuple[Fl
         if left <= 0:
             turns.close()
             break
-        price = curves.price_of(turns.free_parts, left)
+        price = curves.price_of(turns.of_free_parts, left)
         lack, excess = turns.tried(price, amounts)
         if not lack and not excess:
             break
@@ -54,59 +57,71 @@ class _Turns:
         self.kind = np.zeros(len(least), np.int8)
         self.beyond = np.zeros(len(least), np.int8)
         self.blocks = blocks_of(len(least))
-        costs = []
-        for block in self.blocks:
+
+        def begun(_: int, block: slice) -> float:
             free = (curves.scale[block] > 0) & (most[block] > least[block])
             self.kind[block] = np.where(free, _FREE, _UNDER)
             fixed = curves.part(block).weighed(np.where(free, 0.0, least[block]))
-            costs.append(total(fixed) if len(least) <= _EXACT else float(fixed.sum()))
+            return total(fixed) if len(least) <= EXACT else float(fixed.sum())
+
+        costs = of_each(begun, self.blocks)
         self.fixed_cost = math.fsum(costs)
         self.limited = bool(np.isfinite(most).any())
         self._count()
 
     def _count(self) -> None:
         """How many of each block are free."""
-        self.count = [len(own) - int(np.count_nonzero(own)) for own in map(self.kind.__getitem__, self.blocks)]
+        self.count = of_each(
+            lambda _, block: block.stop - block.start - int(np.count_nonzero(self.kind[block])), self.blocks
+        )
 
     @property
     def open(self) -> bool:
         """Whether any item is free."""
         return any(self.count)
 
-    def _parts(self) -> Iterator[tuple[slice, Family, Floats]]:
-        """The blocks that have free items, their curves, and 1 for each free item, 0 for others."""
-        for block, count in zip(self.blocks, self.count, strict=True):
-            if count:
-                yield block, self.curves.part(block), (self.kind[block] == _FREE).astype(np.float64)
+    def _open_blocks(self) -> list[slice]:
+        """The blocks that have free items."""
+        return [block for block, count in zip(self.blocks, self.count, strict=True) if count]
 
-    def free_parts(self) -> Iterator[tuple[Family, Floats]]:
-        """The curves, and which items are free."""
-        return ((part, free) for _, part, free in self._parts())
+    def _free(self, block: slice) -> Floats:
+        """1 for each free item, 0 for others."""
+        return (self.kind[block] == _FREE).astype(np.float64)
+
+    def of_free_parts(self, work: Callable[[Family, Floats], T]) -> list[T]:
+        """What `work` makes of the curves of each block that has free items, and of which are free."""
+        return of_each(lambda _, block: work(self.curves.part(block), self._free(block)), self._open_blocks())
 
     def tried(self, price: float, amounts: Floats) -> tuple[float, float]:
         """Write what items take at a price: by how much those of the free ones are under their least, and over."""
-        lack, excess = [], []
-        for block, part, free in self._parts():
+
+        def tried_in(_: int, block: slice) -> tuple[float, float]:
+            part, free, excess = self.curves.part(block), self._free(block), 0.0
             low, high, wanted = self.least[block], self.most[block], part.amounts(price)
             amounts[block] = wanted
             weight = part.weighed(free)
             beyond = (wanted < low).astype(np.int8) * np.int8(_UNDER)
-            lack.append(_sum_where(free, np.maximum(low - wanted, 0.0), weight))
+            lack = _sum_where(free, np.maximum(low - wanted, 0.0), weight)
             if self.limited:
                 beyond += (wanted > high).astype(np.int8) * np.int8(_OVER)
-                excess.append(_sum_where(free, np.maximum(wanted - high, 0.0), weight))
+                excess = _sum_where(free, np.maximum(wanted - high, 0.0), weight)
             self.beyond[block] = beyond
-        return math.fsum(lack), math.fsum(excess)
+            return lack, excess
+
+        per_block = of_each(tried_in, self._open_blocks())
+        return math.fsum(lack for lack, _ in per_block), math.fsum(excess for _, excess in per_block)
 
     def fix(self, kind: int) -> float:
         """Send the free items that were beyond this bound to it; what they cost there."""
-        costs, ends = [], self.least if kind == _UNDER else self.most
-        for block, count in zip(self.blocks, self.count, strict=True):
-            if count:
-                own = self.kind[block]
-                sent = (self.beyond[block] == kind) & (own == _FREE)
-                own += sent * np.int8(kind)
-                costs.append(float(self.curves.part(block).weighed(np.where(sent, ends[block], 0.0)).sum()))
+        ends = self.least if kind == _UNDER else self.most
+
+        def fix_in(_: int, block: slice) -> float:
+            own = self.kind[block]
+            sent = (self.beyond[block] == kind) & (own == _FREE)
+            own += sent * np.int8(kind)
+            return float(self.curves.part(block).weighed(np.where(sent, ends[block], 0.0)).sum())
+
+        costs = of_each(fix_in, self._open_blocks())
         self._count()
         return math.fsum(costs)
 
@@ -117,11 +132,14 @@ class _Turns:
 
     def settle(self, amounts: Floats) -> None:
         """Write the amounts of what went to a bound; what is free is within its own."""
-        for block, count in zip(self.blocks, self.count, strict=True):
+
+        def settle_in(number: int, block: slice) -> None:
             own = self.kind[block]
-            if count < len(own):
+            if self.count[number] < len(own):
                 np.copyto(amounts[block], self.least[block], where=own == _UNDER)
                 np.copyto(amounts[block], self.most[block], where=own == _OVER)
+
+        of_each(settle_in, self.blocks)
 
 
 def _sum_where(free: Floats, values: Floats, weight: Floats) -> float:

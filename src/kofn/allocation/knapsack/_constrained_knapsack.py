@@ -131,8 +131,8 @@ def constrained_knapsack(
                 stopped=control.stopped,
                 left=lambda: None if time_limit is None else time_limit - (time.monotonic() - began),
             )
-    if answer.level is None:
-        _refuse(answer, rows, time_limit)
+        if answer.level is None:
+            _refuse(answer, rows, time_limit)
     level = answer.level if group is None else answer.level[group]
     return _plan(problem, level, answer, rows)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from kofn.allocation.knapsack._core_enumeration import OPEN, Deviations, least_gap
 from kofn.allocation.knapsack._core_model import Answer, Model
 from kofn.core.arrays import Floats, Ints
-from kofn.core.integer_programs import milp
+from kofn.core.highs import linprog, milp
 
 # The arguments that are arrays of any kind here have types of their own in SciPy's stubs.
 opt: Any = scipy.optimize
@@ -134,14 +134,14 @@ class Search:
         over, under = own + width[of], np.maximum(own - width[of], 0.0)
         eye = sp.eye_array(len(sides))
         ends = np.where(signs > 0, part.high[of], -part.low[of])
-        done = opt.linprog(
+        done = linprog(
             np.concatenate([part.gain, over / part.spread, -under / part.spread]),
             A_ub=sp.hstack([sp.csr_array(part.sums.toarray()[of] * signs[:, None]), -eye, eye], format="csc"),
             b_ub=ends,
             A_eq=sp.hstack([part.one_each, sp.csr_array((len(part.core), 2 * len(sides)))], format="csc"),
             b_eq=np.ones(len(part.core)),
             bounds=(0, None),
-            method="highs",
+            stoppable=True,
         )
         if done.status != 0:
             return prices
@@ -179,7 +179,9 @@ class Search:
         def solve(**more: Any) -> Any:
             bounds, whole = opt.Bounds(0, 1), np.ones(size)
             asked = {"mip_rel_gap": 0.0, **options, **more}
-            return milp(part.gain * 1e6, integrality=whole, bounds=bounds, constraints=limits, options=asked)
+            return milp(
+                part.gain * 1e6, integrality=whole, bounds=bounds, constraints=limits, options=asked, stoppable=True
+            )
 
         done = solve()
         if done.x is None and done.status == _NO_PLAN:

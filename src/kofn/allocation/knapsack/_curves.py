@@ -18,7 +18,7 @@ from kofn.allocation._levels import sizes_and_levels
 from kofn.allocation._uniform import uniform
 from kofn.allocation.knapsack import _knapsack
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.plans import Allocation
 
@@ -63,7 +63,10 @@ class Problem:
                 f"sizes up to {scale.max():.3g} times levels up to {amounts.max():.3g} is beyond 2**62; "
                 "divide sizes and budget by a common factor"
             )
-        return cls(curves, amounts, scale[:, None] * amounts, budget, sense, forbidden)
+        costs = scale[:, None] * amounts
+        if mean_budget is not None:
+            _refuse_short_mean(costs, scale, mean_budget, budget)
+        return cls(curves, amounts, costs, budget, sense, forbidden)
 
     @property
     def losses(self) -> Floats:
@@ -175,6 +178,16 @@ class Problem:
             best = np.where(nearest, worth, -np.inf).max(axis=1)
             out.append(np.where(side.any(axis=1), toward * (best - now), np.nan))
         return out[0], out[1]
+
+
+def _refuse_short_mean(costs: Array, scale: Array, mean_budget: float, budget: float) -> None:
+    """Refuse a mean that the cheapest levels are above, in the unit in which it was given."""
+    cheapest, size = math.fsum(costs.min(axis=1).tolist()), math.fsum(scale.tolist())
+    if size > 0 and cheapest > budget * (1 + 1e-9):
+        raise InfeasibleError(
+            f"budget={budget:.15g} is below {cheapest:.15g}, what the cheapest level of every item costs in total; "
+            f"raise mean_budget={mean_budget:g} to {cheapest / size:.6g} at least"
+        )
 
 
 def _outside(amounts: NDArray[Any], ends: Floats, forbidden: NDArray[np.bool_]) -> NDArray[np.bool_]:

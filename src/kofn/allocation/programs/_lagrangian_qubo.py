@@ -16,6 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Bits, Floats
 from kofn.core.checks import FailureError, InputError
 from kofn.core.helpers import helper
+from kofn.core.highs import linprog
 from kofn.core.integer_programs import cost_unit
 from kofn.core.plans import Allocation
 from kofn.core.runtime import Control
@@ -329,8 +330,6 @@ def _ascend(prices: _Prices, search: _Search) -> None:
 
 def _bundle(prices: _Prices, search: _Search) -> None:
     """The best prices of a model of the bound, within reach of where it was best."""
-    from scipy import optimize
-
     if search.rose or len(search.bounds) == 1:
         prices.centre = prices.now.copy()
         prices.step *= 1.5
@@ -345,8 +344,8 @@ def _bundle(prices: _Prices, search: _Search) -> None:
         (None, None),
         *((max(centre - reach, 0.0), centre + reach) for centre in prices.centre.tolist()),
     ]
-    solver: Any = optimize.linprog
-    answer = solver(np.r_[-1.0, np.zeros(rows)], A_ub=table, b_ub=[cost for cost, _ in search.cuts], bounds=ends)
+    costs = [cost for cost, _ in search.cuts]
+    answer = linprog(np.r_[-1.0, np.zeros(rows)], A_ub=table, b_ub=costs, bounds=ends, stoppable=True)
     if answer.x is not None:
         prices.now = np.maximum(answer.x[1:], 0)
 

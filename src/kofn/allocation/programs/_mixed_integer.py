@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike
 from kofn.core import checks
 from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InfeasibleError, InputError
-from kofn.core.integer_programs import REFUSED, cost_unit, divided, is_infeasible, milp, row_units
+from kofn.core.highs import milp
+from kofn.core.integer_programs import REFUSED, cost_unit, divided, is_infeasible, row_units
 
 # How far a row may be off, relative to the size of its terms, and a value from a whole number: those of HiGHS.
 _FEASIBLE, _WHOLE = 1e-6, 1e-5
@@ -184,6 +185,7 @@ class Program:
                 if A.shape[0]
             ],
             options=given,
+            stoppable=True,
         )
         self.nodes[0] += int(answer.get("mip_node_count") or 0)
         for name in ("fun", "mip_dual_bound"):

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.core import checks
-from kofn.core.arrays import Floats
+from kofn.core.arrays import Floats, Mask
 from kofn.core.checks import InputError
-from kofn.core.linear_programs import LinearProgram
+from kofn.core.linear_programs import LinearProgram, ScaledRows
 
 __all__ = ["StagedProgram"]
+
+# Tables of so many horizons are kept: those of a rule that plans to the end anew at each of 60 stages.
+_REMEMBERED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,7 @@ class StagedProgram:
     terminal: Any
     penalty: float
     calls: int = field(default=0, init=False)
+    _tables: dict[tuple[Any, ...], tuple[Any, Any, ScaledRows]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("cost", "start", "terminal"):
@@ -133,8 +137,6 @@ class StagedProgram:
             InfeasibleError: no controls keep the limits.
             InputError: the controls have no least cost, shapes that do not fit.
         """
-        from scipy.sparse import block_array, csr_array, eye_array, kron, vstack
-
         flow = self.inflows(inflows)
         stages, k = flow.shape
         m = len(self.cost)
@@ -143,10 +145,6 @@ class StagedProgram:
         if last:
             worth[-1] = self.terminal
         # Columns: controls, states, and how far states are below and above their targets.
-        identity = eye_array(stages * k, format="csr")
-        shift = csr_array(kron(eye_array(stages, k=-1), np.eye(k)))
-        moves: list[Any] = [-csr_array(kron(eye_array(stages), self.effect)), identity - shift]
-        equal = [moves]
         known = [flow + np.vstack([before, np.zeros((stages - 1, k))])]
         costs, ends = [np.tile(self.cost, stages), -worth.ravel()], [self.control_bounds] * stages
         ends = [*ends, *[self.state_bounds] * stages]
@@ -154,26 +152,22 @@ class StagedProgram:
             wanted = checks.matrix(targets, "targets").astype(np.float64)
             if wanted.shape != (stages, k):
                 raise InputError(f"targets has shape {wanted.shape}, inflows {(stages, k)}; give one for each")
-            equal = [[*moves, None, None], [None, identity, identity, -identity]]
             known.append(wanted)
             costs.append(np.full(2 * stages * k, float(self.penalty)))
             ends.append(np.tile([0.0, np.inf], (2 * stages * k, 1)))
         low, high = (self._limits(side, first, stages) for side in (self.low, self.high))
-        table = csr_array(kron(eye_array(stages), self.rows))
-        rest = csr_array((table.shape[0], sum(len(part) for part in costs[1:])))
-        limited = block_array([[table, rest], [-table, -rest]], format="csr")
         most = np.r_[high.ravel(), -low.ravel()]
         finite = np.isfinite(most)
-        table_of_equal = block_array(equal, format="csr")
+        table, equal, scaled = self._table(stages, targets is not None, finite)
         ends_of = np.vstack(ends)
-        ties = table_of_equal.shape[0]
         solution, marginals, calls = LinearProgram(
             c=np.concatenate(costs),
-            A=vstack([table_of_equal, limited[finite]], format="csr"),
+            A=table,
             b=np.concatenate([*(part.ravel() for part in known), most[finite]]),
-            equal=np.arange(ties + int(finite.sum())) < ties,
+            equal=equal,
             least=ends_of[:, 0],
             most=ends_of[:, 1],
+            scaled=scaled,
         ).solved(
             f"no controls keep rows, low, high and bounds over {stages} stages from stage {first} on; give a "
             "control that buys or spills what is missing or too much",
@@ -182,10 +176,39 @@ class StagedProgram:
         self.calls += calls
         controls = solution[: stages * m].reshape(stages, m)
         states = solution[stages * m : stages * (m + k)].reshape(stages, k)
-        duals = np.zeros((stages, k)) if targets is None else marginals[stages * k : ties].reshape(stages, k)
+        duals = np.zeros((stages, k)) if targets is None else marginals[stages * k : 2 * stages * k].reshape(stages, k)
         missed = 0.0 if targets is None else float(np.abs(states - known[1]).sum())
         terminal = -float(self.terminal @ states[-1]) if last else 0.0
         return Staged(controls @ self.cost, terminal, states, controls, duals, missed)
+
+    def _table(self, stages: int, targets: bool, finite: Mask) -> tuple[Any, Mask, ScaledRows]:
+        """The rows of so many stages, which are equalities, and both scaled; training asks for the same."""
+        # Whoever changes `effect` or `rows` gets new tables.
+        key = (stages, targets, finite.tobytes(), self.effect.tobytes(), self.rows.tobytes())
+        if key not in self._tables:
+            table, equal = self._built(stages, targets, finite)
+            while len(self._tables) >= _REMEMBERED:
+                del self._tables[next(iter(self._tables))]
+            self._tables[key] = (table, equal, ScaledRows.of(table, equal))
+        return self._tables[key]
+
+    def _built(self, stages: int, targets: bool, finite: Mask) -> tuple[Any, Mask]:
+        from scipy.sparse import block_array, csr_array, eye_array, kron, vstack
+
+        k = len(self.effect)
+        identity = eye_array(stages * k, format="csr")
+        shift = csr_array(kron(eye_array(stages, k=-1), np.eye(k)))
+        moves: list[Any] = [-csr_array(kron(eye_array(stages), self.effect)), identity - shift]
+        equal = [[*moves, None, None], [None, identity, identity, -identity]] if targets else [moves]
+        table = csr_array(kron(eye_array(stages), self.rows))
+        rest = csr_array((table.shape[0], stages * k * (3 if targets else 1)))
+        limited = block_array([[table, rest], [-table, -rest]], format="csr")
+        table_of_equal = block_array(equal, format="csr")
+        ties = table_of_equal.shape[0]
+        return (
+            vstack([table_of_equal, limited[finite]], format="csr"),
+            np.arange(ties + int(finite.sum())) < ties,
+        )
 
     def _limits(self, side: Floats, first: int, stages: int) -> Floats:
         if side.ndim == 2:

@@ -189,7 +189,7 @@ def points(**columns: ArrayLike) -> dict[str, Floats]:
     """
     read = {}
     for name, column in columns.items():
-        values = np.atleast_1d(np.asarray(column, np.float64))
+        values = np.atleast_1d(checks.as_float(checks.as_array(column, name), name).astype(np.float64))
         bad = ~(np.isfinite(values) & (values > 0))
         if bad.any():
             raise InputError(f"{name} holds {values[bad][0]:g}; give finite numbers above 0")

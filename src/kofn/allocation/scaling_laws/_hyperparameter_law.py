@@ -157,7 +157,7 @@ def _runs(
     """The columns of the runs that did not diverge, and their losses."""
     if clash := {"parameters", "tokens"} & set(hyperparameters):
         raise InputError(f"hyperparameters has {sorted(clash)[0]!r}, which is an argument of its own; leave it out")
-    loss = np.asarray(losses, np.float64)
+    loss = checks.as_float(checks.as_array(losses, "losses"), "losses").astype(np.float64)
     if loss.ndim != 1 or not len(loss):
         raise InputError(f"losses has shape {loss.shape}; give one loss a run, inf where it diverged")
     sound = np.isfinite(loss)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kofn.assignment._groups_in_parts import Groups
 from kofn.assignment.means._constrained import TOLERANCE, binds_nothing, gains, plan, seating_of
 from kofn.assignment.means._links import Seating
 from kofn.assignment.medoids import _sources
@@ -18,13 +19,11 @@ from kofn.core.checks import InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
-from kofn.core.runtime import Control, Stopped
+from kofn.core.runtime import Control
 from kofn.core.words import Metric, Progress
 
 # Distances from X are kept as a matrix up to this size and computed row by row beyond.
 _MATRIX_BYTES = 2**30
-# Distances inside a group between two looks at the clock.
-_PAIRS_AT_ONCE = 2**18
 # Random starts that are tried where equal items are parted: their groups differ little, and so do bad and good ones.
 _STARTS_OF_EQUAL = 20
 
@@ -54,6 +53,7 @@ def constrained_kmedoids(
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
     max_iter: int = 300,
+    engine: Any = None,
 ) -> Assignment:
     """k-medoids with group sizes between `min_size` and `capacity`, and must-link and cannot-link pairs.
 
@@ -77,6 +77,8 @@ def constrained_kmedoids(
             join all their rows.
         cannot_link: (m, 2) pairs likewise that may not share a group.
         max_iter: most rounds.
+        engine: where the distances within groups are summed each round: "local" (threads), "ray", "ray://HOST:PORT", or
+            an engine; by default here. The answer is the same.
 
     Returns:
         An `Assignment`: `labels`, `medoids` (row numbers, medoid j in group j), `value` = the weighted sum of the
@@ -134,14 +136,16 @@ def constrained_kmedoids(
         left = None if control.left() == math.inf else control.left()
         room = 0 if control.stopped() else _sources.room_within(X, _MATRIX_BYTES, left)
         source = _sources.source_of(X, distances, metric, room, None)
-        for medoids in starts:
-            groups = _alternate(source, medoids, counts, seating, max_iter, control)
-            rounds += groups.rounds
-            value = _sources.loss_of(X, distances, metric, groups.medoids, groups.labels[seating.units.of], counts)
-            if best is None or value < best[0]:
-                best = value, groups
-            if control.stopped():
-                break
+        with Groups.opened(engine, source, counts) as within:
+            for medoids in starts:
+                groups = _alternate(within, medoids, seating, max_iter, control)
+                rounds += groups.rounds
+                value = _sources.loss_of(X, distances, metric, groups.medoids, groups.labels[seating.units.of], counts)
+                if best is None or value < best[0]:
+                    best = value, groups
+                if control.stopped():
+                    break
+            facts = within.facts
     assert best is not None
     value, groups = best
     return plan(
@@ -158,6 +162,7 @@ def constrained_kmedoids(
             "rounds": rounds,
             "units": len(seating.units.sizes),
             "distance_evals": source.evals,
+            **facts,
         },
     )
 
@@ -173,9 +178,7 @@ class _Groups:
     done: bool
 
 
-def _alternate(
-    source: _sources.Source, medoids: Ints, counts: Floats, seating: Seating, max_iter: int, control: Control
-) -> _Groups:
+def _alternate(within: Groups, medoids: Ints, seating: Seating, max_iter: int, control: Control) -> _Groups:
     """Alternate the assignment under the size bounds and the choice of each group's medoid."""
     k, units = len(medoids), seating.units
     labels: Labels | None = None
@@ -183,7 +186,7 @@ def _alternate(
     done, rounds = False, 0
     while rounds < max_iter:
         rounds += 1
-        scores = -units.total(counts[:, None] * source.rows(medoids).T)
+        scores = -units.total(within.weights[:, None] * within.source.rows(medoids).T)
         # A medoid stays in its group. Initial medoids may be linked with each other; they then only set the
         # distances.
         own = units.of[medoids]
@@ -196,7 +199,7 @@ def _alternate(
             done = True
             break
         labels = after
-        medoids = _best_medoids(source, labels[units.of], counts, medoids, control)
+        medoids = _best_medoids(within, labels[units.of], medoids, control)
         control.step(rounds)
         if control.stopped():
             break
@@ -216,33 +219,23 @@ def _with_equal(medoids: Ints, labels: Labels, k: int) -> Ints:
     return medoids
 
 
-def _best_medoids(source: _sources.Source, labels: Labels, weights: Floats, medoids: Ints, control: Control) -> Ints:
+def _best_medoids(within: Groups, labels: Labels, medoids: Ints, control: Control) -> Ints:
     """The item of each group with the least summed distance to its members; ties keep the current medoid.
 
     What the time does not reach keeps its medoid, or where that has left the group takes the member nearest to it.
     """
     order = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(medoids)))
+    totals = within.totals(order, ends, control)
     out = medoids.copy()
     for j, group in enumerate(np.split(order, ends[:-1])):
         current = np.flatnonzero(group == medoids[j])
-        try:
-            total = _totals(source, group, weights, control)
-        except Stopped:
+        total = next(totals, None)
+        if total is None:
             if not len(current):
-                out[j] = group[int(source.rows(medoids[j : j + 1])[0][group].argmin())]
+                out[j] = group[int(within.source.rows(medoids[j : j + 1])[0][group].argmin())]
             continue
         best = int(total.argmin())
         if not len(current) or total[current[0]] > total[best] * (1 + TOLERANCE):
             out[j] = group[best]
     return out
-
-
-def _totals(source: _sources.Source, group: Ints, weights: Floats, control: Control) -> Floats:
-    """Summed distance of each member of a group to all of them."""
-    total, step = np.empty(len(group)), max(1, _PAIRS_AT_ONCE // len(group))
-    for low in range(0, len(group), step):
-        control.check_late()
-        part = slice(low, low + step)
-        total[part] = source.among(group, part).astype(np.float64) @ weights[group]
-    return total

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kofn.assignment.routing._flows import transport
 from kofn.core.arrays import Floats, Ints, Labels
 from kofn.core.checks import FailureError, InfeasibleError, InputError, item_key, shown
-from kofn.core.integer_programs import milp
+from kofn.core.highs import milp
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
 _SEARCH_SECONDS = 60.0
@@ -406,6 +406,7 @@ class Seating:
             bounds=Bounds(np.zeros(size), top),
             constraints=LinearConstraint(table, np.array(least, float), np.array(most, float)),
             options={"time_limit": _SEARCH_SECONDS, "mip_rel_gap": 0.05},
+            stoppable=True,
         )
         if done.x is None:
             raise self._refusal(done.status == 2, linked)

@@ -106,8 +106,8 @@ def fastclara(
         best = None if start is None else placing.of(_inits.started(start, k), None)
         for turn in range(n_samples):
             sample = _sample(n, size, best, rng)
-            table = items.table(sample, words["n_threads"])
-            picks = _solve(_sources.Matrix(table), k, counts[sample], rng, control)
+            # No name keeps a sample's distances while those of the next one are made.
+            picks = _solve(_sources.Matrix(items.table(sample, words["n_threads"])), k, counts[sample], rng, control)
             placed = placing.of(sample[picks], None if best is None else control.stopped)
             if placed is not None:
                 losses.append(placed.loss)

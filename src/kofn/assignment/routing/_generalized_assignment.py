@@ -15,7 +15,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InfeasibleError, InputError, bin_name, item_name
 from kofn.core.draws import Draw
-from kofn.core.integer_programs import milp
+from kofn.core.highs import linprog, milp
 from kofn.core.plans import Assignment
 from kofn.core.quotas import exact_total
 from kofn.core.registry import method
@@ -30,8 +30,8 @@ _LARGEST_LIMIT = 1e5
 _LOWERED, _TIMES_LOWERED = 1e-10, 5
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
 _GRACE = 0.5
-# SciPy's status of a programme that was stopped, and of one without a solution.
-_OUT_OF_TIME, _NO_PLACEMENT = 1, 2
+# SciPy's status of a programme that was solved, and of one without a solution; others were stopped.
+_SOLVED, _NO_PLACEMENT = 0, 2
 
 
 @dataclass
@@ -254,9 +254,9 @@ def _programme(table: Floats, sizes: Floats, fits: NDArray[np.bool_], reserve: f
 def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Floats]:
     """The least cost where items may be split, what each entry costs beyond it at least, and the limits' prices.
 
-    Where the time does not suffice, the same at prices of 0, by which every item goes where it costs least.
+    Where HiGHS is stopped before it has an answer, the same at prices of 0, by which every item goes where it costs
+    least.
     """
-    from scipy.optimize import linprog
     from scipy.sparse import vstack
 
     minima = np.flatnonzero(programme.low > 0)
@@ -266,14 +266,14 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         b_ub=np.concatenate([programme.high, -programme.low[minima]]),
         A_eq=programme.items,
         b_eq=np.ones(programme.items.shape[0]),
-        method="highs",
         options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
+        stoppable=True,
     )
-    if solution.status == _OUT_OF_TIME:
+    if solution.status not in (_SOLVED, _NO_PLACEMENT):
         least = np.full(programme.items.shape[0], np.inf)
         np.minimum.at(least, programme.rows, programme.cost)
         return math.fsum(least.tolist()), programme.cost - least[programme.rows], np.zeros(len(programme.high))
-    if solution.x is None:
+    if solution.status == _NO_PLACEMENT:
         raise InfeasibleError(
             "no placement keeps the limits (and capacity and min_size), not even one of parts of items; raise the "
             "limits, or give a reserve, what an item is worth that stays out"
@@ -339,8 +339,9 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
             LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
         options=options,
+        stoppable=True,
     )
-    finished = solution.status == _NO_PLACEMENT or (solution.status == 0 and left > 0)
+    finished = solution.status == _NO_PLACEMENT or (solution.status == _SOLVED and left > 0)
     if solution.x is None:
         return None, -math.inf, finished
     below = -math.inf if solution.mip_dual_bound is None else float(solution.mip_dual_bound)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.half_loops import HalfLoops, half_loops
 from kofn.combination._sweep.measures import Measures, inner
-from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, Tensor, tensor_label
+from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
 from kofn.combination._sweep.rule import Block, Rule, Span
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 
@@ -182,7 +183,7 @@ class Blocks:
             for row in rows[2:]:
                 same &= row == rows[0]
             np.copyto(total, rows[0], where=same)
-        if self.pool.cast is not None:
+        if self.pool.cast is not None and merge_rule.casts:
             np.copyto(total, total.astype(self.pool.cast))
         rounded = buffers.rounded[: count * part.itemsize].view(part)
         loops = self._loops_for(work, part)
@@ -264,7 +265,8 @@ class Blocks:
                 remedy = "leave that member out or repair it" if member_of else "repair it"
                 raise InputError(f"{label}: {tensor_label(span.name)} at {where} is {kind}; {remedy}")
             if member_of:
-                squares[position] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
+                with np.errstate(over="ignore"):  # distances beyond what squares hold are computed apart
+                    squares[position] = np.sum(np.square(np.where(np.isfinite(values), values, blend) - blend))
         bad = np.flatnonzero(~np.isfinite(blend))
         if len(bad):
             where = self._index(span.name, span.start + int(bad[0]) // step)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.blocks import Blocks, Buffers
 from kofn.combination._sweep.measures import Measures
 from kofn.combination._sweep.members import Pool, tensor_label
-from kofn.combination._sweep.quantised import held_bytes
+from kofn.combination._sweep.requantised import held_bytes
 from kofn.combination._sweep.rule import Block, Rule, Span, row_length
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control

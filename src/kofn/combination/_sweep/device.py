@@ -5,6 +5,7 @@ Blocks are read from and written to disk, so the transfer to a device seldom pay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,22 @@ def weighted_sum(
             np.multiply(row, weight, out=total)
 
 
+def doubt(members: int, dtype: np.dtype[Any]) -> float:
+    """The share of the sum of magnitudes up to which a sum of so many numbers may have the wrong sign."""
+    return members * float(np.finfo(dtype).eps)
+
+
+def settle(votes: NDArray[Any], sums: NDArray[Any], sizes: NDArray[Any]) -> None:
+    """Give sums whose sign rounding may have decided the sign of the exact sum.
+
+    Args:
+        votes: (m, n) what is added up.
+        sums, sizes: (n,) the sums as computed, and those of the magnitudes.
+    """
+    for i in np.flatnonzero((np.abs(sums) <= doubt(len(votes), votes.dtype) * sizes) & (sizes > 0)):
+        sums[i] = np.sign(math.fsum(votes[:, i].tolist()))
+
+
 def elect(deltas: NDArray[Any], weights: NDArray[np.float64], total: NDArray[Any], device: Any) -> None:
     """The weighted mean of the entries that have the sign of the weighted sum, on a device."""
     import torch
@@ -49,9 +66,13 @@ def elect(deltas: NDArray[Any], weights: NDArray[np.float64], total: NDArray[Any
     rows = torch.from_numpy(deltas).to(device)
     factors = torch.from_numpy(weights.astype(deltas.dtype)).to(device)
     zero = torch.zeros((), dtype=rows.dtype, device=device)
-    sign, summed, heard = (torch.zeros_like(rows[0]) for _ in range(3))
-    for delta, weight in zip(rows, factors, strict=True):
-        sign = sign + weight * delta
+    summed, heard = torch.zeros_like(rows[0]), torch.zeros_like(rows[0])
+    votes = rows * factors[:, None]
+    sums, sizes = votes.sum(dim=0), votes.abs().sum(dim=0)
+    doubtful = torch.nonzero(sums.abs() <= doubt(len(rows), deltas.dtype) * sizes)[:, 0]
+    signs = sums[doubtful].cpu().numpy()
+    settle(votes[:, doubtful].cpu().numpy(), signs, sizes[doubtful].cpu().numpy())
+    sign = sums.index_copy(0, doubtful, torch.from_numpy(signs).to(device))
     for delta, weight in zip(rows, factors, strict=True):
         agrees = ((sign > 0) & (delta > 0)) | ((sign < 0) & (delta < 0))
         summed = summed + torch.where(agrees, weight * delta, zero)

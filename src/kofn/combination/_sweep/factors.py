@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kofn.core.checks import InputError
 
 if TYPE_CHECKING:
-    from kofn.combination._sweep.members import Tensor
+    from kofn.combination._sweep.tensor import Tensor
 
 # Factors of names that say nothing; their shapes do.
 _PLAIN = re.compile(r"(?P<stem>(.+\.)?)(?P<leaf>[Aa])(?P<end>(\.weight)?)")

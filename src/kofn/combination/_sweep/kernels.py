@@ -111,9 +111,44 @@ def trimmed_changes(row, base, least, changes):
 
 
 @nb.njit(**_INNER)
-def _vote(delta, weight, sign):
+def _vote(delta, weight, sign, size):
     for i in range(len(delta)):
-        sign[i] += weight * delta[i]
+        vote = weight * delta[i]
+        sign[i] += vote
+        size[i] += abs(vote)
+
+
+@nb.njit(**_INNER)
+def _settle(deltas, weights, share, sign, size, parts):
+    """Replace sums of votes that rounding may have turned round, or made of nothing, by what has their exact sign."""
+    for i in range(len(sign)):
+        if abs(sign[i]) <= share * size[i] and size[i] > 0:
+            sign[i] = _leading(deltas[:, i], weights, parts)
+
+
+@nb.njit(**_INNER)
+def _leading(delta, weights, parts):
+    """The largest part of the exact sum of the products, as parts that do not overlap (Shewchuk 1997)."""
+    count = 0
+    for member in range(len(delta)):
+        high = weights[member] * delta[member]
+        kept = 0
+        for k in range(count):
+            low = parts[k]
+            if abs(high) < abs(low):
+                high, low = low, high
+            total = high + low
+            rest = low - (total - high)
+            if rest != 0:
+                parts[kept] = rest
+                kept += 1
+            high = total
+        parts[kept] = high
+        count = kept + 1
+    for k in range(count - 1, -1, -1):
+        if parts[k] != 0:
+            return parts[k]
+    return parts[0]
 
 
 @nb.njit(**_INNER)
@@ -144,14 +179,21 @@ def _divide(total, heard):
 def elect(deltas, weights, total, heard):
     """total = weighted mean of the deltas with the sign of the weighted sum, 0 without any."""
     members, count = deltas.shape
-    signs = np.empty(_SEGMENT, weights.dtype)
+    signs, sizes, parts = (
+        np.empty(_SEGMENT, weights.dtype),
+        np.empty(_SEGMENT, weights.dtype),
+        np.empty(members + 1, weights.dtype),
+    )
+    share = weights.dtype.type(members * (2.0**-23 if weights.itemsize == 4 else 2.0**-52))
     # Segments that stay in the fastest cache. Loops of one member each, without branches, become vectors.
     for start in range(0, count, _SEGMENT):
         stop = min(start + _SEGMENT, count)
-        sign, mean, weight_of = signs[: stop - start], total[start:stop], heard[start:stop]
-        sign[:], mean[:], weight_of[:] = 0, 0, 0
+        sign, size = signs[: stop - start], sizes[: stop - start]
+        mean, weight_of = total[start:stop], heard[start:stop]
+        sign[:], size[:], mean[:], weight_of[:] = 0, 0, 0, 0
         for member in range(members):
-            _vote(deltas[member, start:stop], weights[member], sign)
+            _vote(deltas[member, start:stop], weights[member], sign, size)
+        _settle(deltas[:, start:stop], weights, share, sign, size, parts)
         for member in range(members):
             _hear(deltas[member, start:stop], weights[member], sign, mean, weight_of)
         _divide(mean, weight_of)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.factors import refuse_parts
 from kofn.combination._sweep.quantised import unpacked
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.tied import without_copies
-from kofn.combination._sweep.token_rows import Patched
 from kofn.combination._sweep.tokens_of import TokensOf, aligned
-from kofn.combination._sweep.vocabulary import Gathered, Vocabulary, matched
+from kofn.combination._sweep.vocabulary import Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
-from kofn.io.quantised import FLOAT8, Dequantised, Scheme
+from kofn.io.quantised import FLOAT8, Scheme
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec
 from kofn.io.torch_arrays import from_torch, is_torch
 
@@ -62,9 +62,6 @@ class ArrayTensor:
     def read(self, start: int = 0, stop: int | None = None, _out: NDArray[Any] | None = None) -> NDArray[Any]:
         stop = self.size if stop is None else stop
         return self._array.flat[start:stop] if self._flat is None else self._flat[start:stop]
-
-
-Tensor = LazyTensor | ArrayTensor | Dequantised | Gathered | Patched
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +359,8 @@ def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
         array = array.astype(array.dtype.newbyteorder("="))
     known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
     if not known:
-        raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits")
+        votes = ", or y, the answers, where these are votes for classes" if array.dtype.kind == "U" else ""
+        raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits{votes}")
     return ArrayTensor(array)
 
 

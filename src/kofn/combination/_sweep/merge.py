@@ -17,21 +17,27 @@ from kofn._version import __version__
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.journal import rows_of, take_rows
-from kofn.combination._sweep.measures import blend_length, trained
-from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.measures import blend_length, distance, trained
+from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.on_engine import refuse_memory, run_on
-from kofn.combination._sweep.quantised import Requantiser, configured
+from kofn.combination._sweep.quantised import configured
+from kofn.combination._sweep.requantised import Requantiser
 from kofn.combination._sweep.rule import Rule
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.tied import say_untied
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 from kofn.engines.opening import elsewhere, opened
 from kofn.io.companions import QUANTISATION, companions, first_config, has_tokenizer, retyped, with_chat_template
+from kofn.io.outputs import refuse_read
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, Layout, LazyArrays
 
 _VARIANCE = "running_var"
+# Sums of squares up to this may have lost squares; only differences in double precision have such.
+_SQUARES = 1e-280
+_DOUBLE = (np.dtype(np.float64), np.dtype(np.complex128))
 
 
 def merge(
@@ -90,13 +96,15 @@ def merge(
         done, result = blend_in_memory(pool, sweep, notes)
 
     squares = done.spread()
+    apart = _distances(pool, done, result, options)
+    spread = np.sqrt(squares)
+    for i in np.flatnonzero(~((squares > _SQUARES) & (squares < np.inf))):
+        spread[i] = math.hypot(*(row[i] for row in apart.values()))
     value = float("nan")
     if objective and weights is not None:
         value = math.fsum(w * s for w, s in zip(weights.tolist(), squares.tolist(), strict=True) if w)
     if measure:
-        notes["measures"] = {
-            name: {**row, "distance": np.sqrt(done.squares[name])} for name, row in done.measures.items()
-        }
+        notes["measures"] = {name: {**row, "distance": apart[name]} for name, row in done.measures.items()}
         if pool.base is not None and (rows := trained(done.measures)):
             notes["length"] = blend_length(rows.values())
     if options.skip_nonfinite and done.replaced is not None:
@@ -135,7 +143,7 @@ def merge(
         result=result,
         form=form,
         weights=weights,
-        spread=np.sqrt(squares),
+        spread=spread,
         statistic=None if kept is None else kept(),
         objective="squared_distance" if objective else "",
         info={
@@ -146,6 +154,21 @@ def merge(
             **(info or {}),
         },
     )
+
+
+def _distances(pool: Pool, done: Done, result: Any, options: SweepOptions) -> dict[str, NDArray[np.float64]]:
+    """Name -> (m,) distances of the members to the blend, computed anew where their squares are beyond float64."""
+    apart = {name: np.sqrt(squares) for name, squares in done.squares.items()}
+    if pool.vocabulary is not None or options.skip_nonfinite:
+        return apart
+    blend = result if pool.named else {"": result}
+    for name, squares in done.squares.items():
+        if name in pool.skipped or pool.dtype_of(name) not in _DOUBLE:
+            continue
+        for i in np.flatnonzero(~((squares > _SQUARES) & (squares < np.inf))):
+            own = np.asarray(pool.members[i][name].read()).reshape(pool.first[name].shape)
+            apart[name][i] = distance(own, blend[name])
+    return apart
 
 
 def blend_in_memory(pool: Pool, sweep: Sweep, notes: dict[str, Any] | None = None) -> tuple[Done, Any]:
@@ -344,6 +367,7 @@ def check_out(out: str | os.PathLike[str], pool: Pool) -> Layout:
     for label, member in sources:
         if isinstance(member, Checkpoint) and member.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
+    refuse_read(out, [(label, member.path) for label, member in sources if isinstance(member, Checkpoint)])
     written = pool.written()
     if not isinstance(pool.first, Checkpoint):
         # Aliases are recorded as safetensors' `save_model` records them.

@@ -13,7 +13,7 @@ import numpy as np
 from kofn.combination._sweep.blockwise import Done, Sweep
 from kofn.combination._sweep.journal import Row, rows_of, take_rows
 from kofn.combination._sweep.members import Pool
-from kofn.combination._sweep.quantised import Requantiser
+from kofn.combination._sweep.requantised import Requantiser
 from kofn.combination._sweep.rule import Rule
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control

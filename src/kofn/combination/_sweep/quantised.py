@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import re
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +18,13 @@ from kofn.io.quantised import (
     NARROW,
     Dequantised,
     Scheme,
-    requantise,
     schemes_of,
 )
 from kofn.io.tensors import Checkpoint
 from kofn.io.unread_formats import unread_codes, unread_format
 
 if TYPE_CHECKING:
-    from kofn.combination._sweep.members import Pool, Tensor
+    from kofn.combination._sweep.tensor import Tensor
 
     Tensors = Mapping[str, Tensor]
 _SCALE = re.compile(r"((weight|input)_scales?(_inv)?|scale_(weight|input)|\.scale_inv|\.SCB|\._scale)$")
@@ -190,64 +187,6 @@ def _beside(
         return beside, ()
     more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
     return beside, (f"scales of activations differ between members ({unlike[0]!r}{more}): the largest are written",)
-
-
-class Requantiser:
-    """Passes blended blocks on to `sink`, quantised tensors once they are whole; holds one such tensor a thread.
-
-    `errors` has, for each quantised tensor, the norm of what rounding added over the norm of the blend; it is in
-    `notes`, too, as "requantised", where there are such tensors.
-    """
-
-    def __init__(self, pool: Pool, sink: Callable[[str, int, NDArray[Any]], None], notes: dict[str, Any]) -> None:
-        self.pool, self.sink = pool, sink
-        self.errors: dict[str, float] = notes.setdefault("requantised", {}) if pool.schemes else {}
-        self._whole: dict[str, NDArray[np.float32]] = {}
-        self._missing: dict[str, int] = {}
-        self._lock = threading.Lock()
-
-    def write_beside(self) -> None:
-        """Pass on what is written beside the weights."""
-        for name, array in self.pool.beside.items():
-            self.sink(name, 0, array.reshape(-1))
-
-    def __call__(self, name: str, start: int, values: NDArray[Any]) -> None:
-        scheme = self.pool.schemes.get(name)
-        if scheme is None:
-            self.sink(name, start, values)
-            return
-        with self._lock:
-            if name not in self._whole:
-                size = math.prod(scheme.shape)
-                self._whole[name], self._missing[name] = np.empty(size, np.float32), size
-            whole = self._whole[name]
-        whole[start : start + len(values)] = values
-        with self._lock:
-            self._missing[name] -= len(values)
-            complete = not self._missing[name]
-            if complete:
-                del self._whole[name]
-        if complete:
-            self._finish(name, scheme, whole)
-
-    def _finish(self, name: str, scheme: Scheme, whole: NDArray[np.float32]) -> None:
-        if not np.isfinite(whole).all():
-            raise InputError(f"the blend of tensor {name!r} is infinite somewhere; give dtype, or skip this tensor")
-        tensors = (member[name] for member in self.pool.members)
-        candidates = [
-            tensor.stored_scales()
-            for tensor in tensors
-            if isinstance(tensor, Dequantised) and tensor.scheme.alike(scheme)
-        ]
-        numbers, scales, errors, squares = requantise(whole, scheme, candidates)
-        self.errors[name] = math.sqrt(errors / squares) if squares else 0.0
-        self.sink(name, 0, numbers)
-        self.sink(scheme.scale, 0, scales.reshape(-1))
-
-
-def held_bytes(pool: Pool) -> int:
-    """Bytes that quantising the largest tensor takes."""
-    return max((5 * math.prod(scheme.shape) for scheme in pool.schemes.values()), default=0)
 
 
 def configured(path: Path | None) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.members import Pool, Tensor
+from kofn.combination._sweep.members import Pool
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination._sweep.weights import relative_weights
 from kofn.core.checks import InputError
 from kofn.core.devices import resolve_device
@@ -77,6 +78,7 @@ class Rule(ABC):
     stages: int = 0  # readings of the members before the blend
     per_model: bool = False  # `settle` makes one state of the whole model instead of one for each tensor
     whole_rows: bool = False  # blocks hold whole rows of a matrix, and vectors whole
+    casts: bool = True  # the blend is rounded to what members are read in, before the output's dtype
     in_double: bool = False  # half-precision members, too, are blended in float64
     normalize: bool = True  # weights are divided by their sum; a rule may have it as an option
     negative_weights: str | None = None  # why weights below zero are refused; None where they are taken
@@ -101,7 +103,10 @@ class Rule(ABC):
             raise InputError(f"{name} takes {self.n_members} members; {m} were given")
         if weights is not None and not self.takes_weights:
             raise InputError(f"{name} takes no weights, all members count alike; leave them out")
-        self.weights, self.total_weight, _ = relative_weights(weights, m, self.normalize)
+        own = any(field.name == "normalize" for field in dataclasses.fields(self))
+        normalize = self.normalize if own or not self.normalize else None
+        normalize = self.normalize if own or not self.normalize else None
+        self.weights, self.total_weight, _ = relative_weights(weights, m, normalize)
         if self.negative_weights is not None and (self.weights < 0).any():
             raise InputError(f"weights of member {int(self.weights.argmin())} is below zero; {self.negative_weights}")
         self.device = resolve_device(device)

@@ -17,7 +17,7 @@ from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint
 
 if TYPE_CHECKING:
-    from kofn.combination._sweep.members import Tensor
+    from kofn.combination._sweep.tensor import Tensor
 
     Tensors = Mapping[str, Tensor]
 

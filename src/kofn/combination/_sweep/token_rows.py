@@ -15,7 +15,7 @@ from kofn.core.checks import InputError
 from kofn.io.vocabulary import Tokens
 
 if TYPE_CHECKING:
-    from kofn.combination._sweep.members import Tensor
+    from kofn.combination._sweep.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Patched:
     @property
     def path(self) -> Path:
         """The file that holds the other rows."""
-        path: Path = self._tensor.path  # type: ignore[union-attr]
+        path: Path = self._tensor.path  # type: ignore[attr-defined]
         return path
 
     @property

@@ -31,7 +31,7 @@ from kofn.io.tensors import Checkpoint
 from kofn.io.vocabulary import Tokens, read_tokens, tokenizer_files, with_tokens
 
 if TYPE_CHECKING:
-    from kofn.combination._sweep.members import Tensor
+    from kofn.combination._sweep.tensor import Tensor
 
     Tensors = Mapping[str, Tensor]
 

@@ -18,7 +18,7 @@ from kofn.io.tensors import Checkpoint
 from kofn.io.vocabulary import Tokens, read_tokens, tokenizer_files, with_tokens
 
 if TYPE_CHECKING:
-    from kofn.combination._sweep.members import Tensor
+    from kofn.combination._sweep.tensor import Tensor
 
     Tensors = Mapping[str, Tensor]
 
@@ -47,7 +47,7 @@ class Gathered:
     @property
     def path(self) -> Path:
         """The file that holds the rows."""
-        path: Path = self._tensor.path  # type: ignore[union-attr]
+        path: Path = self._tensor.path  # type: ignore[attr-defined]
         return path
 
     @property

@@ -26,10 +26,13 @@ from kofn.combination.adapters._fold_rows import Change, Scratch, fold_rows, row
 from kofn.combination.adapters._fold_tables import (
     Folding,
     array_of,
+    other_base_text,
     refuse_packed,
     refuse_quantised,
     refuse_whole_numbers,
+    unchanged_text,
     with_templates_of,
+    zero_text,
 )
 from kofn.core import checks
 from kofn.core.arrays import Array
@@ -38,6 +41,7 @@ from kofn.core.helpers import helper
 from kofn.engines.threads import cores
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.companions import companions, first_config, untied
+from kofn.io.outputs import refuse_read
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint, LazyArrays, LazyTensor, TensorSpec
 
@@ -200,14 +204,21 @@ class Fold:
         value = self.tensors[name]
         tensor = value if hasattr(value, "read") else ArrayTensor(array_of(value))
 
+        before: list[Array] = []
+
         def read(start: int, stop: int) -> Array:
             buffer = scratch.array("read", ((stop - start) * tensor.dtype.itemsize,), np.uint8)
             end = max(start, min(stop, tensor.size))
             values: Array = tensor.read(start, end, buffer) if start < end else np.empty(0, tensor.dtype)
-            return values if end == stop else np.concatenate([values, np.zeros(stop - end, tensor.dtype)])
+            before.append(values if end == stop else np.concatenate([values, np.zeros(stop - end, tensor.dtype)]))
+            return before[0]
 
         changes = self.folding.changes.get(name, ())
-        return fold_rows(read, name, self._rows_as(name), rows, changes, scratch, self.specs[name].dtype, loops)
+        folded = fold_rows(read, name, self._rows_as(name), rows, changes, scratch, self.specs[name].dtype, loops)
+        # One entry that differs is enough, so that few blocks are compared.
+        if name not in self.folding.altered and (before[0].astype(folded.dtype, copy=False) != folded).any():
+            self.folding.altered.add(name)
+        return folded
 
     def result(self) -> Mapping[str, Array]:
         """The result as a mapping: of a base in memory an array each, of a checkpoint each computed on access."""
@@ -223,7 +234,7 @@ class Fold:
         """Write the result, whole or not at all.
 
         Raises:
-            InputError: a base in memory, or `out` where it lies.
+            InputError: a base in memory, or `out` where it or an adapter lies, or among their files.
         """
         source = self.source
         if not isinstance(source, Checkpoint):
@@ -232,12 +243,16 @@ class Fold:
             )
         if source.is_at(Path(out)):
             raise InputError(f"out={os.fspath(out)!r} is where the base lies; name another path")
+        refuse_read(out, [("the base", source.path), *((each.label, each.path) for each in self.adapters)])
         stale = "_quantization_metadata" if self.pool is not None and self.pool.quantised else None
         layout = source.layout.retyped(self.specs).restricted(self.specs, without_metadata=stale)
         layout = layout.extended(self.folding.added)
         with CheckpointWriter(out, layout, extras=self._extras(source)) as writer:
             self._write(writer)
             self.folding.notes += say_untied(writer)
+        if len(zero_text(self.adapters)) < len(self.adapters):
+            kept = {name: spec.dtype for name, spec in self.specs.items() if math.prod(spec.shape)}
+            self.folding.notes += unchanged_text(self.folding, kept)
         return Checkpoint.open(out).arrays()
 
     def _extras(self, source: Checkpoint) -> dict[str, Path | bytes]:
@@ -344,12 +359,15 @@ def open_fold(
         raise InputError(f"base: {checks.shown(odd)} is no name of a tensor; give a mapping name -> array")
     refuse_packed(source)
     left_out = left_out_of(members, only, skip)
+    config = first_config([source.path]) if isinstance(source, Checkpoint) else {}
     members, unread = without_unread(members, source)
     source, members, tie, joint = parted(source, given := members, left_out)
     pool = None if dtype is None else open_members([source], dtype=dtype)
     tensors = source if pool is None else pool.first
-    folding = folding_of(tensors, members, used, left_out, tie, joint)
-    folding.notes += unread
+    folding = folding_of(tensors, members, used, left_out, tie, joint, config)
+    folding.notes += [*unread, *zero_text(given)]
+    if isinstance(source, Checkpoint):
+        folding.notes += other_base_text(source.path, given)
     folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
     if tie is not None and len(joint) < len(given):
         folding.untied, folding.settings = True, dict(tie.settings)

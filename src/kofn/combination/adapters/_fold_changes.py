@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from kofn.combination._sweep.files import patterns
 from kofn.combination._sweep.tied_layouts import Tie
-from kofn.combination.adapters._fold_layouts import expert_changes, fused_changes, other_names
+from kofn.combination.adapters._fold_layouts import Transposed, expert_changes, fused_changes, other_names
 from kofn.combination.adapters._fold_rows import Change, LowRank, Replace, Scale, Shift, Trained
 from kofn.combination.adapters._fold_tables import Folding, array_of, may_resize, refuse_tied, resize, tied_heads
 from kofn.core.arrays import Array, Floats
@@ -32,6 +33,7 @@ def folding_of(
     left_out: frozenset[str] = frozenset(),
     tie: Tie | None = None,
     joint: Container[int] = (),
+    config: Mapping[str, Any] | None = None,
 ) -> Folding:
     """What adapters, each by its weight, change in the tensors of a base.
 
@@ -41,6 +43,7 @@ def folding_of(
         left_out: modules and tensors of adapters that are not.
         tie: embedding and head of a base that ties them.
         joint: the adapters that trained both as one, under the embedding's name.
+        config: the base's configuration.
 
     Raises:
         InputError: modules that the base lacks (all of an adapter at once) or that correspond to two of its tensors,
@@ -48,9 +51,10 @@ def folding_of(
     """
     out = Folding()
     names = ModuleNames(dict.fromkeys(stem for name in base if (stem := name.rpartition(".")[0])))
+    transposed = Transposed(base, config or {})
     trained: dict[str, list[tuple[Adapter, Trained]]] = {}
     for i, (adapter, weight) in enumerate(zip(adapters, weights, strict=True)):
-        gathered = _OneAdapter(base, names, adapter, float(weight), left_out, tie)
+        gathered = _OneAdapter(base, names, adapter, float(weight), left_out, tie, transposed)
         gathered.gather()
         if i in joint:
             gathered.follow()
@@ -104,9 +108,11 @@ class _OneAdapter:
         weight: float,
         left_out: frozenset[str],
         tie: Tie | None,
+        transposed: Transposed,
     ) -> None:
         self.base, self.names, self.adapter, self.weight = base, names, adapter, weight
-        self.left_out, self.tie = left_out, tie
+        self.left_out, self.tie, self.transposed = left_out, tie, transposed
+        self.setting = bool(adapter.config.get("fan_in_fan_out"))
         self.changes: dict[str, list[Change]] = {}
         self.trained: dict[str, Trained] = {}
         self.added: dict[str, Array] = {}
@@ -202,7 +208,7 @@ class _OneAdapter:
                 "with skip"
             )
         shape = self._shape(name)
-        turned = is_turned(pair, shape, bool(self.adapter.config.get("fan_in_fan_out")))
+        turned = self._is_turned(name, pair, shape)
         if turned is None:
             wanted = (*pair.into, pair.out) if pair.kind == "embedding" else (pair.out, *pair.into)
             self.unlike.append(f"{name!r} is {shape}, the adapter's {wanted}")
@@ -211,6 +217,23 @@ class _OneAdapter:
         self.changes[name] = [_low_rank(pair, self.weight, turned)]
         if pair.bias is not None:
             self._take_bias(module, pair.bias, self.weight * pair.scale)
+
+    def _is_turned(self, name: str, pair: Pair, shape: tuple[int, ...]) -> bool | None:
+        if pair.kind != "linear" or shape != (pair.out, pair.out) or pair.into != (pair.out,):
+            return is_turned(pair, shape, self.setting)
+        return self.transposed.decide(name, self.setting, self._others_turned, self.adapter.label)
+
+    @functools.cached_property
+    def _others_turned(self) -> list[bool]:
+        """Whether each layer that is not square gets the transpose of its update."""
+        out = []
+        for module, pair in self.adapter.pairs.items():
+            if pair.kind != "linear" or module in self.left_out or pair.into == (pair.out,):
+                continue
+            name = self._tensor(module, "weight")
+            turned = None if name is None else is_turned(pair, self._shape(name), self.setting)
+            out += [] if turned is None else [turned]
+        return out
 
     def _check_magnitude(self, module: str, pair: Pair, shape: tuple[int, ...]) -> None:
         extent = (shape[1] if len(shape) > 2 else math.prod(pair.into)) if pair.on_inputs else pair.out

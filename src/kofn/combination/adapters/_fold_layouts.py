@@ -1,7 +1,8 @@
-"""Layers that one layout keeps in one tensor and another in several: experts, and the joint layers of Flux.
+"""Layers that one layout keeps otherwise than another: transposed, or in several tensors and not in one.
 
-transformers keeps the experts of a layer in one parameter (experts, height, width) in memory and, of many models, in
-files as a layer each; diffusers splits what the files of Flux's authors join, and adapters are of either.
+transformers has transposed layers (`Conv1D`, of GPT-2 and its kin), which PEFT's `fan_in_fan_out` is about. It keeps
+the experts of a layer in one parameter (experts, height, width) in memory and, of many models, in files as a layer
+each; diffusers splits what the files of Flux's authors join, and adapters are of either.
 """
 
 from __future__ import annotations
@@ -48,9 +49,71 @@ _FLUX = (
     (r"single_blocks_(\d+)_linear2", r"single_transformer_blocks_\1_{}", ("proj_out",)),
     (r"single_blocks_(\d+)_modulation_lin", r"single_transformer_blocks_\1_{}", ("norm_linear",)),
 )
+# Models of transformers with layers (in, out), Conv1D, and how these are called; their other layers are (out, in).
+_CONV1D = frozenset({"gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp", "clvp_decoder"})
+_CONV1D_LAYER = re.compile(r"(?:^|\.)(?P<layer>c_attn|q_attn|c_fc|c_proj)\.weight")
+_WIDENING = ("c_attn", "c_fc")  # that have more outputs than inputs
 _LDM = re.compile(r"(input|middle|output)_blocks?[._]\d")
 _TORCHTUNE = re.compile(r"layers\.\d+\.(attn\.(([qkv]|output)_proj)|mlp\.w[123])\.")
 _UNET = re.compile(r"(down|up)_blocks[._]\d|mid_block[._]")
+
+
+class Transposed:
+    """Which layers of a base are (in, out) and not (out, in), as far as their shapes leave it open.
+
+    PEFT's `fan_in_fan_out` is one setting for layers of both kinds, and PEFT itself goes by the kind of each layer. Of
+    a square layer the shape does not tell; the architecture does, or the other layers that the adapter targets.
+    """
+
+    def __init__(self, base: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+        self._types = set(_model_types(config))
+        shapes = [(match["layer"], tuple(base[name].shape)) for name in base if (match := _CONV1D_LAYER.search(name))]
+        wide = [shape[0] < shape[1] for layer, shape in shapes if layer in _WIDENING and len(set(shape)) == 2]
+        self._widening = wide[0] if wide and len(set(wide)) == 1 else None
+
+    def known(self, name: str) -> bool | None:
+        """Whether a layer is (in, out) by the architecture; None where that is not known."""
+        if _CONV1D_LAYER.search(name):
+            return True if self._widening is None and self._types & _CONV1D else self._widening
+        return False if self._types & _CONV1D else None
+
+    def decide(self, name: str, setting: bool, others: Sequence[bool], label: str) -> bool:
+        """Whether the square layer `name` is (in, out).
+
+        Args:
+            name: its weight's name in the base.
+            setting: the adapter's `fan_in_fan_out`.
+            others: whether each layer of the adapter that is not square is (in, out).
+            label: the adapter's, in errors.
+
+        Raises:
+            InputError: a setting that the other layers, or the architecture, contradict.
+        """
+        known = self.known(name)
+        if known is not None:
+            return known
+        if others and setting not in others:
+            raise InputError(
+                f"{label}: {name!r} is square and fan_in_fan_out is {str(setting).lower()}, by which no layer of the "
+                f"adapter that is not square fits the base: set it to {str(not setting).lower()} in "
+                "adapter_config.json, or leave the square ones out with skip"
+            )
+        if setting and not others and self._types:
+            raise InputError(
+                f"{label}: {name!r} is square and fan_in_fan_out is true, which is of layers (in, out), of "
+                f"which the model_type {sorted(self._types)[0]!r} of config.json has none that are known: set it to "
+                "false in adapter_config.json where they are torch.nn.Linear, or merge that adapter with PEFT"
+            )
+        return setting
+
+
+def _model_types(config: Mapping[str, Any]) -> Iterator[str]:
+    """The model_type of a configuration, and those of its parts."""
+    for key, value in config.items():
+        if key == "model_type" and isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            yield from _model_types(value)
 
 
 def fused_changes(

@@ -15,6 +15,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.adapters import Adapter
 from kofn.io.companions import first_config, read_chat_template, read_eos_token, with_chat_template
+from kofn.io.low_rank import Pair
 from kofn.io.module_names import unwrapped
 from kofn.io.quantised import scale_of
 from kofn.io.tensors import Checkpoint
@@ -38,6 +39,7 @@ class Folding:
         tokenizer: the adapter whose tokens the tables then have, None for the base's.
         modules: (m,) the modules of each adapter that are folded.
         notes: warnings.
+        altered: tensors of which an entry was found to differ from the base's; known of what was computed.
         untied: whether the head, tied in the base, becomes a tensor of its own.
         settings: further entries of the configuration that this takes.
     """
@@ -50,8 +52,59 @@ class Folding:
     tokenizer: Adapter | None = None
     modules: list[frozenset[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    altered: set[str] = field(default_factory=set)
     untied: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+def other_base_text(base: Path, adapters: Sequence[Adapter]) -> list[str]:
+    """A warning for every adapter whose configuration names another base than the one it is folded into."""
+    out = []
+    for adapter in adapters:
+        named = adapter.family.trained_on(adapter.saved) if adapter.family.configured else None
+        if named is None:
+            continue
+        name = Path(named).name.lower()
+        # Caches of hubs keep a model as models--owner--name/snapshots/revision.
+        known = {part.lower().rpartition("--")[2] for part in base.resolve().parts}
+        if name not in known and name != base.stem.lower():
+            out.append(
+                f"{adapter.path or adapter.label} was trained on {named!r} by its configuration, and is folded into "
+                f"{base}"
+            )
+    return out
+
+
+def zero_text(adapters: Sequence[Adapter]) -> list[str]:
+    """A warning for every adapter whose factors are those of an adapter that was never trained: B (or A) is zero."""
+    return [
+        f"{adapter.label} changes nothing: B, A or the scale of every module is zero, as before it was trained"
+        for adapter in adapters
+        if adapter.pairs
+        and not (adapter.full or adapter.rows or adapter.differences)
+        and all(_is_zero(pair) for pair in adapter.pairs.values())
+    ]
+
+
+def _is_zero(pair: Pair) -> bool:
+    if pair.magnitude is not None or pair.bias is not None:
+        return False
+    return pair.scale == 0 or not (pair.derived or (pair.A.any() and pair.B.any()))
+
+
+def unchanged_text(folding: Folding, dtypes: Mapping[str, np.dtype[Any]]) -> list[str]:
+    """A warning where tensors that adapters target are as they were in the base."""
+    targeted = [name for name, changes in folding.changes.items() if changes and name in dtypes]
+    same = [name for name in targeted if name not in folding.altered]
+    if not same:
+        return []
+    small = f"zero, or too small for {' and '.join(sorted({dtypes[name].name for name in same}))}"
+    if len(same) == len(targeted):
+        return [f"no tensor differs from the base's: every update is {small}"]
+    return [
+        f"{len(same)} of {len(targeted)} targeted tensors do not differ from the base's, {same[0]!r} first: their "
+        f"updates are {small}"
+    ]
 
 
 def tied_heads(base: Mapping[str, Any], whole: Mapping[str, Array]) -> list[str]:

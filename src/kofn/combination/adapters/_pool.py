@@ -25,6 +25,7 @@ from kofn.io.adapter_families import FOLDED, Family
 from kofn.io.adapters import Adapter, as_adapter
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import unwrapped
+from kofn.io.outputs import refuse_read
 
 _SHOWN = 6  # mismatches spelled out
 # Settings that determine the meaning of the tensors, and so must agree.
@@ -106,7 +107,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
     ]
     opened = [as_adapter(member, f"member {i}") for i, member in enumerate(members)]
     if words["out"] is not None:
-        _refuse_out(words["out"], opened, labels)
+        refuse_read(words["out"], ((label, member.path) for label, member in zip(labels, opened, strict=True)))
     start = None if base is None else open_base(base)
     used, _, form = relative_weights(weights, len(opened), checks.flag(words["normalize"], "normalize"))
     first = _first_equal(opened)
@@ -198,18 +199,6 @@ def _digest(member: Adapter) -> str:
     scales = [(name, member.pairs[name].scale) for name in sorted(member.pairs)]
     state.update(repr((scales, settings, member.nonlinear())).encode())
     return state.hexdigest()
-
-
-def _refuse_out(out: Any, members: list[Adapter], labels: list[str]) -> None:
-    target = Path(out).resolve()
-    for label, member in zip(labels, members, strict=True):
-        # A sum in the folder of a member's file could replace that file.
-        if member.path is not None and target in (member.path.resolve(), *_folder_of(member.path)):
-            raise InputError(f"out={os.fspath(out)!r} is where {label} lies; name another path")
-
-
-def _folder_of(path: Path) -> list[Path]:
-    return [] if path.is_dir() else [path.resolve().parent]
 
 
 def _refuse_mismatch(members: list[Adapter], labels: list[str], other_base: bool, widen: bool) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination._sweep.members import Tensor, open_members, tensor_label
+from kofn.combination._sweep.members import open_members, tensor_label
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination.alignment._architectures import graph_of
 from kofn.combination.alignment._ot_fusion import ot_fusion
 from kofn.combination.alignment._units import floats, named, place_of, shapes_of

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.members import REAL, Pool, Tensor, tensor_label
+from kofn.combination._sweep.members import REAL, Pool, tensor_label
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination.alignment._architectures import Axis, Graph, Group
 from kofn.core import checks
 from kofn.core.arrays import Array, Ints, near_one

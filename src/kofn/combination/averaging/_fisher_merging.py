@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination._sweep.members import HALF, REAL, Pool, Tensor, open_members
+from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
 from kofn.combination._sweep.rule import room_for_sums
+from kofn.combination._sweep.tensor import Tensor
 from kofn.combination.rules import Block, Rule, merge_rule
 from kofn.core import checks
 from kofn.core.checks import InputError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
@@ -85,7 +86,7 @@ def dynamic_ensemble_selection(
             of the second of two classes, or (n, c) of c classes; for a missing one (NaN) counts the mean of the others.
         y: (n,) the class of each row.
         X: (n, d) what the rows are compared by: their features.
-        loss: "log_loss", "brier" or "accuracy"; default log_loss.
+        loss: "log_loss", "brier" or "accuracy"; default log_loss, of votes accuracy.
         classes: the classes in the order of the columns; by default sorted, as scikit-learn's.
         strategy: only this one.
         n_neighbors: how many validation rows are near a row; by default chosen, too.
@@ -136,6 +137,8 @@ def dynamic_ensemble_selection(
     parts = checks.count(folds, "folds", least=0)
     _refuse_numbers(y)
     task = read_task(members, y, loss or "log_loss", None, classes, row_weights=row_weights, blocks=blocks)
+    if loss is None and task.votes:
+        task = dataclasses.replace(task, loss="accuracy")
     rows = checks.matrix(X, "X").astype(np.float64)
     if len(rows) != task.n:
         raise InputError(f"X has {len(rows)} rows, y has {task.n} values; give the features of the rows of y")

@@ -6,7 +6,6 @@ from kofn.core.lazy import attach
 
 # Generated below this line by `make index`.
 HOMES = {
-    "blend_predictions": "_plan",
     "ensemble_selection": "_ensemble_selection",
     "greedy_posterior": "_greedy_posterior",
     "stacking": "_stacking",

@@ -60,12 +60,14 @@ def ensemble_selection(
 
     Args:
         members: m arrays of predictions for the same n rows: (n,) numbers or probabilities of the second of two
-            classes, (n, c) probabilities of c classes or quantiles; NaN where a member has no prediction.
+            classes, (n, c) probabilities of c classes or quantiles; NaN where a member has no prediction. Or (n,) names
+            of classes, as votes: `result` is then (n, c), the weighted share of the votes for each class.
         y: (n,) the answer of each row: its class, or a number.
         k: at most so many different members; all by default.
         loss: "log_loss", "brier" or "accuracy" of classes, "rmse" or "mae" of numbers, "pinball" of quantiles. By
-            default log_loss where the answers are classes and the predictions probabilities, pinball with quantiles,
-            else rmse.
+            default log_loss where the answers are classes and the predictions probabilities, accuracy of votes, pinball
+            with quantiles, else rmse. Of whole numbers that are all answers too it says whether they are votes for
+            classes (accuracy) or amounts (rmse).
         quantiles: (c,) the quantile in (0, 1) that each column predicts.
         classes: the classes in the order of the columns; by default sorted, as scikit-learn's.
         rounds: how many additions; weights are multiples of one over those that are kept.
@@ -93,7 +95,8 @@ def ensemble_selection(
     Raises:
         InputError: members of unlike shapes or classes, other lengths than y's, infinities, what is no probability
             where classes need one, a row without any prediction, classes that the columns do not fit, quantiles
-            outside (0, 1), negative weights of rows or weights that are all zero, one block alone.
+            outside (0, 1), negative weights of rows or weights that are all zero, one block alone; a vote for no class
+            of y, whole numbers that may be classes or amounts without a loss.
 
     Cost: a round looks at every member once, for the log loss n additions and n / 16 logarithms a member. Squared
     losses of complete predictions need one product of (m, n c) with itself in all. Every fold is another search. 8

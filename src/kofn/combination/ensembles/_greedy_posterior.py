@@ -160,7 +160,7 @@ def _compared_by(task: Task, unlabeled: Sequence[Any] | None) -> list[Array]:
         raise InputError(f"unlabeled has {len(unlabeled)} arrays, members has {task.m}; give one for each member")
     if not checks.as_array(unlabeled[0], "unlabeled").size:
         raise InputError("unlabeled has no rows; give predictions of one row or more, or leave it out")
-    arrays, known, _ = read_rows(unlabeled)
+    arrays, known, _ = read_rows(unlabeled, task.classes.tolist() if task.votes and task.classes is not None else None)
     _refuse_missing(known, task.m, "unlabeled")
     return arrays
 

@@ -15,6 +15,7 @@ from kofn.combination.ensembles._losses import OF_CLASSES, log_losses, row_losse
 from kofn.core import checks
 from kofn.core.arrays import Array, Floats, Ints, Mask
 from kofn.core.checks import InputError
+from kofn.core.checks.class_votes import as_shares, votes_again
 
 # How far probabilities may be from the range [0, 1], and those of a row from the sum 1: half precision rounds so.
 _OUTSIDE, _OFF = 1e-3, 2e-2
@@ -35,6 +36,7 @@ class Task:
         flat: the members were (n,) arrays.
         row_weights: (n,) how much each row counts, of mean one; None where all count alike.
         blocks: (n,) the number of the block of rows that each row is in; None where rows are on their own.
+        votes: the members predicted one class a row.
     """
 
     loss: str
@@ -47,6 +49,7 @@ class Task:
     flat: bool
     row_weights: Floats | None = None
     blocks: Ints | None = None
+    votes: bool = False
 
     @property
     def n(self) -> int:
@@ -163,6 +166,11 @@ def read_task(
 def _read_task(
     members: Sequence[Any], answers: Array, loss: str | None, quantiles: Any, classes: Sequence[Any] | None
 ) -> Task:
+    names = [name_of(member) for member in range(len(members))]
+    shares = as_shares(members, names, answers, classes, numbers_vote=None if loss is None else loss in OF_CLASSES)
+    if shares is not None:
+        task = _read_task(shares[0], answers, loss or "accuracy", quantiles, shares[1].tolist())
+        return dataclasses.replace(task, votes=True)
     predictions, flat = _read_members(members, len(answers))
     known = _known(predictions)
     levels = _levels(quantiles, predictions[0].shape[1])
@@ -209,9 +217,11 @@ def mean_of_known(predictions: Sequence[Array], known: Mask | None, weights: Flo
     return np.where(heard > 0, total / np.where(heard > 0, heard, 1), plain / np.maximum(votes, 1))
 
 
-def read_rows(members: Sequence[Any]) -> tuple[list[Array], Mask | None, bool]:
+def read_rows(members: Sequence[Any], classes: Sequence[Any] | None = None) -> tuple[list[Array], Mask | None, bool]:
     """Predictions of rows whose answers are not known: (n, c) arrays, which of them there are, and whether they came
-    as vectors."""
+    as vectors. With `classes` vectors are votes for these."""
+    if classes is not None:
+        members = votes_again(members, [name_of(member) for member in range(len(members))], classes)
     first = checks.as_array(members[0], name_of(0)) if len(members) else np.empty(0)
     n = len(first) if first.ndim else 0
     predictions, flat = _read_members(members, n, of=name_of(0) if len(members) else "")
@@ -237,7 +247,7 @@ def _read_members(members: Sequence[Any], n: int, *, of: str = "y") -> tuple[lis
             raise InputError(
                 f"{name_of(member)} is a path ({checks.shown(value)}); load the predictions, or use kofn combine"
             )
-        array = checks.as_float(checks.as_array(value, name_of(member)), name_of(member))
+        array = checks.as_float(checks.gaps_as_nan(checks.as_array(value, name_of(member))), name_of(member))
         if array.ndim not in (1, 2) or (array.ndim == 2 and not array.shape[1]):
             raise InputError(f"{name_of(member)} has shape {array.shape}; give (n,) predictions, or (n, classes)")
         if len(array) != n:

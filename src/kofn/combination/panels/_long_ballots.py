@@ -116,7 +116,7 @@ def _scores(value: Any) -> Floats:
     array = checks.as_array(value, "score")
     if array.dtype == object and array.ndim == 1:
         with checks.reading("score", value):
-            array = np.array([np.nan if cell is None else cell for cell in array.tolist()])
+            array = np.array(checks.gaps_as_nan(array).tolist())
     scores = checks.as_float(array, "score").astype(np.float64)
     if scores.ndim != 1 or not len(scores):
         raise InputError(f"score has shape {scores.shape}; give one a row, shape (rows,)")

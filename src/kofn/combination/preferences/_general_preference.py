@@ -15,6 +15,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.highs import linprog
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
@@ -103,7 +104,7 @@ def general_preference(
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     pairs = half_wins(ballots, given)
     if not prior:
-        refuse_no_strengths(pairs, range(n))
+        refuse_no_strengths(pairs)
     heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
     inside = np.ix_(heard, heard)
     others = 1 - np.eye(len(heard))
@@ -227,8 +228,6 @@ def _parts(electorate: Electorate, given: Floats, folds: int, rng: np.random.Gen
 
 def _lottery(likely: Floats) -> Floats:
     """(n,) the mixture that none beats in more than half of the cases, by linear programming."""
-    from scipy.optimize import linprog
-
     n = len(likely)
     if n < 2:
         return np.ones(n)
@@ -242,7 +241,6 @@ def _lottery(likely: Floats) -> Floats:
         A_eq=np.append(np.ones(n), 0.0)[None],
         b_eq=[1.0],
         bounds=[(0, 1)] * n + [(None, None)],
-        method="highs",
     )
     assert solution.x is not None
     shares = np.maximum(solution.x[:n], 0.0)

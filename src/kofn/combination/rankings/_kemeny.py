@@ -16,7 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.draws import Draw
-from kofn.core.integer_programs import milp
+from kofn.core.highs import milp
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 from kofn.core.runtime import Control
@@ -277,6 +277,7 @@ def _by_programmes(inner: Floats, order: Ints, least: float, control: Control) -
             bounds=Bounds(0, 1),
             constraints=LinearConstraint(programme.rows(), 0, 1) if programme.used.any() else (),
             options={"mip_rel_gap": 0.0, "time_limit": max(0.05, control.left())},
+            stoppable=True,
         )
         lowest = solution.mip_dual_bound if integral else solution.fun if solution.status == 0 else None
         if lowest is not None and math.isfinite(lowest):

@@ -16,6 +16,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.helpers import helper
+from kofn.core.highs import linprog
 from kofn.core.plans import Blend
 
 __all__ = ["RuleComparison", "compare_rules", "group_ballots", "winning_weights"]
@@ -340,8 +341,6 @@ def winning_weights(
         >>> winning_weights(scores, 2).round(3).tolist(), winning_weights([[2], [1]], 1) is None
         ([0.0, 0.5, 0.5], True)
     """
-    from scipy.optimize import linprog
-
     table = checks.rankings(rankings)
     gaps = np.argwhere(np.isnan(table))
     if len(gaps):

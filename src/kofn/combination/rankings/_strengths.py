@@ -51,8 +51,12 @@ class Fit(NamedTuple):
         return out
 
 
-def refuse_no_strengths(wins: Floats, names: Sequence[object]) -> None:
+def refuse_no_strengths(wins: Floats, names: Sequence[object] | None = None) -> None:
     """Refuse comparisons whose likelihood has no maximum.
+
+    Args:
+        wins: (n, n) the weight of the comparisons that the row won over the column.
+        names: (n,) what the alternatives are called; their ids in the call that runs by default.
 
     Raises:
         InputError: two parts were never compared, or one never lost to the other.
@@ -60,7 +64,8 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object]) -> None:
     from scipy.sparse.csgraph import connected_components
 
     heard = np.flatnonzero((wins + wins.T).any(axis=1))
-    wins, names = wins[np.ix_(heard, heard)], [names[index] for index in heard.tolist()]
+    wins = wins[np.ix_(heard, heard)]
+    names = [checks.item_label(index) if names is None else names[index] for index in heard.tolist()]
     if not names:
         return
     parts, label = connected_components(wins > 0, directed=True, connection="weak")
@@ -337,7 +342,7 @@ def by_strengths(
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     pairs = half_wins(ballots, given)
     if not prior:
-        refuse_no_strengths(pairs, range(n))
+        refuse_no_strengths(pairs)
     heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
     choices = None
     if choosing.any():

@@ -239,7 +239,7 @@ def _tables(wins: Any, ties: ArrayLike | None, ids: Sequence[Any] | None) -> tup
 
 def _counts(value: Any, name: str, order: Sequence[int] | None = None) -> Floats:
     """(n, n) finite counts >= 0, zero on the diagonal and where NaN; the columns in this `order`, if given."""
-    array = checks.as_float(checks.as_array(value, name), name).astype(np.float64)
+    array = checks.as_float(checks.gaps_as_nan(checks.as_array(value, name)), name).astype(np.float64)
     if array.ndim != 2 or array.shape[0] != array.shape[1] or len(array) < 2:
         raise InputError(f"{name} has shape {array.shape}; give (n, n), a row and a column for each of two or more")
     array = array if order is None else array[:, order]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
-from kofn.combination._sweep.members import HALF, REAL, Pool, open_members
+from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import job_digest, merge
 from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
@@ -20,9 +21,14 @@ from kofn.core import checks
 from kofn.core.checks import InputError, nearest
 from kofn.core.helpers import helper
 from kofn.core.plans import Blend
+from kofn.io.outputs import refuse_read
+from kofn.io.quantised import FLOAT8
 from kofn.io.tensor_writer import hidden_folder
+from kofn.io.tensors import Checkpoint
 
 __all__ = ["merge_recipe"]
+
+_KEPT = ("max_memory", "n_threads", "progress", "engine")  # arguments that hold of every recipe of a file
 
 
 @helper
@@ -63,16 +69,29 @@ def merge_recipe(
             raise InputError(f"merge_recipe has no argument {name!r}{nearest(name, known)}")
     options = SweepOptions(**files)
     if recipe.prepare is None:
-        return blend_recipe(recipe, options)
+        return _blend(recipe, options)
     if options.out is None:
         raise InputError("several recipes in one file need out: what they make for each other is written beside it")
     with hidden_folder(options.out, recipe.job) as workspace, names_of_recipes(workspace) as named:
-        blend = blend_recipe(recipe.prepare(workspace, files), options)
+        kept = {key: value for key, value in files.items() if key in _KEPT}
+        last = recipe.prepare(workspace, lambda made, target, finished: _make(made, target, finished, kept))
+        blend = _blend(last, options)
         return dataclasses.replace(blend, info=named(blend.info))
 
 
-def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
+def _make(recipe: Recipe, target: Path, finished: Path, kept: Mapping[str, Any]) -> None:
+    """Make what a later recipe of the file uses, unless the file `finished` says that it is there."""
+    options = SweepOptions(**kept, out=target)
+    job = _job_of(recipe, options)
+    if not (finished.exists() and finished.read_text() == job):
+        _blend(recipe, options)
+        finished.write_text(job)
+
+
+def _blend(recipe: Recipe, options: SweepOptions) -> Blend:
     """The blend of one recipe."""
+    if options.out is not None:
+        refuse_read(options.out, recipe.read_paths())
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     merge_rules, settings = bind_parts(recipe, pool, part_of)
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
@@ -101,16 +120,19 @@ def blend_recipe(recipe: Recipe, options: SweepOptions) -> Blend:
     )
 
 
-def job_of(recipe: Recipe, options: SweepOptions) -> str:
-    """The digest of all that determines what `blend_recipe` writes, from the files' layout."""
+def _job_of(recipe: Recipe, options: SweepOptions) -> str:
+    """The digest of all that determines what `_blend` writes, from the files' layout."""
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     return job_digest(pool, bind_parts(recipe, pool, part_of)[0], dataclasses.replace(options, skip=skip))
 
 
 def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, dict[str, int], list[str] | None]:
     """The recipe with its parts, the members, the index of each tensor's part, the patterns of the copied tensors."""
-    members = [_opened(member) for member in recipe.members]
-    base = _opened(recipe.base)
+    notes: list[str] = []
+    members = [_opened(member, notes) for member in recipe.members]
+    base = _opened(recipe.base, notes)
+    # A model that is named twice is opened twice.
+    recipe = dataclasses.replace(recipe, notes=tuple(dict.fromkeys([*recipe.notes, *notes])))
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
     names = list(open_members([members[0]]).first)
@@ -124,15 +146,27 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
         patterns(options.only, "only"),
         skip or None,
         dtype=dtype,
-        cast=recipe.cast,
+        cast=_read_as(recipe, [*members, *([] if base is None else [base])], dtype),
         widest=recipe.widest,
         vocabulary=tokens_asked(recipe, options.vocabulary),
     )
     return recipe, pool, part_of, skip or None
 
 
-def _opened(member: Any) -> Any:
-    return member.open() if isinstance(member, Relayered | Adapted) else member
+def _read_as(recipe: Recipe, sources: list[Any], dtype: str | None) -> str | None:
+    """What tensors are rounded to as they are read, and the blend before the output's dtype.
+
+    mergekit blends models in the dtype that they are saved in where the recipe names none, and writes that as another.
+    """
+    if recipe.cast is not None or dtype is None or not recipe.widest:
+        return recipe.cast
+    opened = [source if isinstance(source, Checkpoint) else Checkpoint.open(source) for source in sources]
+    dtypes = {tensor.dtype for source in opened for tensor in source.values() if tensor.dtype in FLOATS - FLOAT8}
+    return dtypes.pop().name if len(dtypes) == 1 and dtype not in {each.name for each in dtypes} else None
+
+
+def _opened(member: Any, notes: list[str]) -> Any:
+    return member.open(notes) if isinstance(member, Relayered | Adapted) else member
 
 
 def _literal(name: str) -> str:

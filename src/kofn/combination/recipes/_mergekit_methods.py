@@ -11,13 +11,12 @@ from kofn.combination.recipes import _mergekit_rules as elementwise
 from kofn.combination.recipes import _mergekit_spheres as spheres
 from kofn.combination.recipes._mergekit_settings import REQUIRED, Lookup, Read, amount, flag, number, share, whole
 from kofn.combination.rules import Rule
-from kofn.combination.task_vectors._arcee_fusion import ArceeFusion
 
 # What is said of a recipe of methods that do not give mergekit's figures to the last place.
 DRAWN = "which entries are dropped is drawn with a seed of our own: the figures are mergekit's in the mean"
 ROUNDED = (
-    "which entries are taken is decided by sums in float64; mergekit's are in the dtype that the models are read "
-    "in, whose rounding is as large as what they measure, so that it takes some others (with dtype: float64 the same)"
+    "which entries are taken is decided by sums whose rounding in mergekit, in the dtype that models are read in, is "
+    "as large as what they measure, so that it takes a few others (with dtype: float64 the same)"
 )
 
 
@@ -91,7 +90,7 @@ def _sce(setting: Lookup) -> Rule:
 
 
 def _arcee_fusion(_setting: Lookup) -> Rule:
-    return ArceeFusion()
+    return elementwise.Fusion()
 
 
 def _passthrough(setting: Lookup) -> Rule:

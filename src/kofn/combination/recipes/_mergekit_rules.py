@@ -2,16 +2,18 @@
 
 The methods of kofn by the same names follow their papers and differ in details: how many entries a density keeps, what
 is divided by which weights, where an arc is taken for a line. A recipe must give the numbers that its author saw, so
-these rules follow mergekit 0.1.5, and only recipes use them.
+these rules follow mergekit 0.1.5, and only recipes use them. Of models that are read in half precision it rounds every
+step to that, by which signs and last places turn out otherwise: so do these rules (`Steps`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,11 +21,42 @@ from kofn.combination._sweep import quantiles
 from kofn.combination._sweep.members import Pool
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.combination.rules import Block, Rule
+from kofn.combination.task_vectors._arcee_fusion import ArceeFusion
 from kofn.combination.task_vectors._dare import entry_stream
 from kofn.core.checks import InputError
 
+_HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
 _NO_WEIGHT = 1e-8  # a sum of weights below this in size divides by one instead
 _TINY = 1e-7  # changes whose sum of magnitudes is below this are not rescaled
+
+
+class Steps:
+    """The half precision that each step is rounded to, by tensor; other steps are exact as far as kofn's are.
+
+    Of bfloat16 and float16, torch computes each operation in float32 and rounds the result.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        sources = [*pool.members, *([] if pool.base is None else [pool.base])]
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+        for name in pool.first:
+            dtypes = {source[name].dtype for source in sources} if pool.cast is None else {pool.cast}
+            if len(dtypes) == 1 and dtypes <= _HALF:
+                self._dtypes[name] = dtypes.pop()
+
+    def rounder(self, name: str) -> Callable[[Any], NDArray[Any]]:
+        """What rounds the values of a step of a tensor, which is then computed in float32; else the identity."""
+        dtype = self._dtypes.get(name)
+        if dtype is None:
+            return lambda values: values
+        return lambda values: np.asarray(values, np.float32).astype(dtype).astype(np.float32)
+
+    def of(self, block: Block) -> tuple[Callable[[Any], NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
+        """What rounds the steps of a block, and the rows and the base to compute with."""
+        if block.span.name not in self._dtypes:
+            return self.rounder(block.span.name), block.rows, block.origin
+        rows = [row.astype(np.float32, copy=False) for row in block.rows]
+        return self.rounder(block.span.name), rows, block.origin.astype(np.float32, copy=False)
 
 
 @dataclass
@@ -75,8 +108,9 @@ class TaskVectors(Rule):
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         statistics: list[Any] = []
-        for member, row in enumerate(block.rows):
-            change = row - block.origin
+        step, rows, origin = self.steps.of(block)
+        for member, row in enumerate(rows):
+            change = step(row - origin)
             if stage >= self.ranked:
                 kept = self._kept(change, member, block, block.state)
                 statistics.append(np.array([np.abs(change).sum(dtype=np.float64), np.abs(kept).sum(dtype=np.float64)]))
@@ -153,32 +187,42 @@ class TaskVectors(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         ends, factors = block.state if self.rescaled else (block.state, None)
-        signs, heard = np.zeros_like(total), np.zeros_like(total)
+        step, rows, origin = self.steps.of(block)
+        weights = [float(step(weight)) for weight in self.weights.tolist()]
         changes = []
-        for member, (row, weight) in enumerate(zip(block.rows, self.weights.tolist(), strict=True)):
-            change = self._kept(row - block.origin, member, block, ends)
-            changes.append(change * (weight * (1.0 if factors is None else factors[member])))
-            signs += changes[-1]
-        total.fill(0)
-        for change, weight in zip(changes, self.weights.tolist(), strict=True):
-            if self.by_sign:
+        for member, (row, weight) in enumerate(zip(rows, weights, strict=True)):
+            change = self._kept(step(row - origin), member, block, ends)
+            if factors is not None:
+                change = step(change * float(step(factors[member])))
+            changes.append(step(change * weight))
+        summed, heard = np.zeros_like(origin), np.zeros_like(origin)
+        if self.by_sign:
+            signs = np.zeros_like(origin)
+            for change in changes:
+                signs += change
+            signs = step(signs)
+            for change, weight in zip(changes, weights, strict=True):
                 counts = np.where(signs >= 0, change > 0, change < 0)
-                total += np.where(counts, change, 0)
+                summed += np.where(counts, change, 0)
                 heard += np.where(counts, weight, 0)
-            else:
-                total += change
+            heard = step(heard)
+            heard[heard == 0] = 1
+        else:
+            for change in changes:
+                summed += change
+            whole = float(step(math.fsum(weights)))
+            heard = np.asarray(whole if abs(whole) >= _NO_WEIGHT else 1.0, heard.dtype)
+        summed = step(summed)
         if self.divide:
-            if self.by_sign:
-                total /= np.where(heard == 0, 1, heard)
-            else:
-                weights = math.fsum(self.weights.tolist())
-                total /= weights if abs(weights) >= _NO_WEIGHT else 1.0
-        total *= self.scale
-        total += block.origin
+            summed = step(summed / heard)
+        if self.scale != 1:
+            summed = step(summed * self.scale)
+        np.copyto(total, step(origin + summed), casting="unsafe")
         return False
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         self.weights = np.asarray(weights, np.float64)
+        self.steps = Steps(pool)
         return self
 
 
@@ -238,12 +282,14 @@ class NearSwap(Rule):
         if len(pool.members) != 1:
             raise InputError(f"nearswap takes one model beside the base; {len(pool.members)} were given")
         self.weights = np.ones(1)
+        self.steps = Steps(pool)
         return self
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        gap = block.rows[0] - block.origin
-        share = np.clip(self.t / np.maximum(np.abs(gap), 1e-6), 0, 1)
-        np.add(block.origin, share * gap, out=total)
+        step, (row,), origin = self.steps.of(block)
+        inverse = step(1 / step(np.maximum(step(np.abs(step(origin - row))), 1e-6)))
+        share = np.clip(step(inverse * self.t), 0, 1)
+        np.copyto(total, step(step(share * row) + step(step(1 - share) * origin)), casting="unsafe")
         return False
 
 
@@ -267,14 +313,16 @@ class Sce(Rule):
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         self.weights = np.ones(len(pool.members))
+        self.steps = Steps(pool)
         return self
 
     def _changes(self, block: Block, least: Any) -> NDArray[Any]:
-        changes = np.array([row - block.origin for row in block.rows])
+        step, rows, origin = self.steps.of(block)
+        changes = np.array([step(row - origin) for row in rows])
         if self.select_topk <= 0:
             changes[:] = 0
         elif self.ranked:
-            variance = changes.var(axis=0).astype(np.float32)
+            variance = step(changes.var(axis=0)).astype(np.float32)
             value, share = least
             changes[:, variance < value] = 0
             if share < 1:
@@ -284,9 +332,11 @@ class Sce(Rule):
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         if stage == self.ranked:
             changes = self._changes(block, block.state)
-            statistics: Any = [np.square(change.astype(np.float64)).sum() for change in changes]
+            step = self.steps.rounder(block.span.name)
+            statistics: Any = [step(np.square(change)).astype(np.float64).sum() for change in changes]
         else:
-            variance = np.array([row - block.origin for row in block.rows]).var(axis=0)
+            step, rows, origin = self.steps.of(block)
+            variance = step(np.array([step(row - origin) for row in rows]).var(axis=0))
             codes = quantiles.magnitude_keys(variance)
             if stage == 0:
                 statistics = [quantiles.coarse(codes), np.array([np.count_nonzero(variance), len(variance)])]
@@ -311,19 +361,54 @@ class Sce(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         least, squares = block.state
-        size = math.prod(block.span.shape)
+        step = self.steps.rounder(block.span.name)
         changes = self._changes(block, least)
-        whole = squares.sum()
         # mergekit compares the sum of the means with 1e-6, so small changes all weigh alike.
-        shares = squares / whole if whole / size >= 1e-6 else np.full(len(squares), 1 / len(squares))
-        signs = changes.sum(axis=0)
+        means = step(squares / math.prod(block.span.shape))
+        whole = float(step(means.sum()))
+        shares = step(means / whole if whole >= 1e-6 else np.full(len(squares), 1 / len(squares)))
+        signs = step(changes.sum(axis=0))
         counts = np.where(signs >= 0, changes > 0, changes < 0)
-        heard = (shares[:, None] * counts).sum(axis=0)
-        np.divide(
-            (changes * shares[:, None] * counts).sum(axis=0), np.maximum(heard, 1e-6), out=total, casting="unsafe"
-        )
-        total += block.origin
+        heard = step((shares[:, None] * counts).sum(axis=0))
+        summed = step(step(changes * (shares[:, None] * counts)).sum(axis=0))
+        np.copyto(total, step(block.origin + step(summed / np.maximum(heard, 1e-6))), casting="unsafe")
         return False
+
+
+class Fusion(ArceeFusion):
+    """Arcee Fusion whose importances are rounded as mergekit's are, where models are read in half precision."""
+
+    casts = False
+
+    def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
+        self.steps = Steps(pool)
+        return super().bind(pool, weights, device)
+
+    def importances(self, block: Block) -> NDArray[np.float32]:
+        step, (row,), origin = self.steps.of(block)
+        if row.dtype != np.float32:
+            return super().importances(block)
+        first, second = (values.reshape(-1, max(1, block.span.row)) for values in (row, origin))
+        p, q = (step(step(_softmax(values)) + np.float32(1e-8)) for values in (first, second))
+        divergences = step(step(p * step(np.log(step(p / q)))).sum(axis=1, keepdims=True, dtype=np.float64))
+        return step(step(np.abs(step(first - second))) * divergences).reshape(-1)
+
+    def threshold(self, low: float, median: float, high: float) -> Any:
+        return low, median, high
+
+    def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        step, (row,), origin = self.steps.of(block)
+        low, median, high = block.state
+        counts = self.importances(block) >= np.float32(step(median + step(1.5 * step(high - low))))
+        # The mask is of float32 there, and so is what it is multiplied with and added to.
+        np.copyto(total, np.where(counts, origin + step(row - origin), origin), casting="unsafe")
+        return False
+
+
+def _softmax(rows: NDArray[Any]) -> NDArray[Any]:
+    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
+    softened: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
+    return softened
 
 
 @dataclass
@@ -361,15 +446,18 @@ class Ram(Rule):
 
     def __post_init__(self) -> None:
         self.stages = 0 if self.r is None else 1
+        self.casts = self.r is None  # its factors are of float32 there, and so is what they multiply
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         self.weights = np.ones(len(pool.members))
+        self.steps = Steps(pool)
         return self
 
     def _changes(self, block: Block) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """The changes that count, and how many models have one."""
-        changes = np.array([row - block.origin for row in block.rows])
-        changes[np.abs(changes) <= self.epsilon] = 0
+        step, rows, origin = self.steps.of(block)
+        changes = np.array([step(row - origin) for row in rows])
+        changes[np.abs(changes) <= step(self.epsilon)] = 0
         return changes, np.count_nonzero(changes, axis=0)
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
@@ -383,7 +471,12 @@ class Ram(Rule):
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         changes, models = self._changes(block)
-        factors = np.ones(len(changes)) if block.state is None else block.state
-        changes *= np.where(models == 1, factors[:, None], 1 / np.maximum(models, 1))
-        np.add(block.origin, changes.sum(axis=0), out=total)
+        step = self.steps.rounder(block.span.name)
+        shared = step(changes / np.maximum(models, 1).astype(changes.dtype))
+        if self.r is None:
+            merged = step(np.where(models == 1, changes, shared).sum(axis=0))
+            np.copyto(total, step(block.origin + merged), casting="unsafe")
+            return False
+        own = changes * np.asarray(block.state, changes.dtype)[:, None]
+        np.copyto(total, block.origin + np.where(models == 1, own, shared).sum(axis=0), casting="unsafe")
         return False

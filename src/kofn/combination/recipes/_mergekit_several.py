@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from kofn._version import __version__
-from kofn.combination._sweep.files import SweepOptions
 from kofn.combination.recipes._mergekit import read_mergekit
 from kofn.combination.recipes._recipe import Recipe, Relayered, folder_of
 from kofn.core import checks
@@ -21,7 +20,6 @@ from kofn.io.tensors import CODES, INDEX_SUFFIX, Layout, Shard, TensorSpec, head
 # What recipes make, and of which job each finished one is, in folders of these names.
 _MODELS, _JOBS = "models", "jobs"
 Rows = list[dict[str, Any]]
-_KEPT = ("max_memory", "n_threads", "progress", "engine")  # arguments that hold of every recipe
 
 
 def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
@@ -58,9 +56,7 @@ def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
         raise InputError(f"recipes of one file make one model, and {fault}: {names}; write each to a file of its own")
     order = list(_order(last[0], used, ()))
 
-    def prepare(workspace: Path, files: Mapping[str, Any]) -> Recipe:
-        from kofn.combination.recipes._merge_recipe import blend_recipe, job_of
-
+    def prepare(workspace: Path, make: Callable[[Recipe, Path, Path], None]) -> Recipe:
         models, jobs = workspace / _MODELS, workspace / _JOBS
         for each in (models, jobs):
             each.mkdir(exist_ok=True)
@@ -68,12 +64,7 @@ def read_several(documents: Sequence[Any], folder: Path) -> Recipe:
         for name in order[:-1]:
             assert name is not None
             recipe = read_mergekit(by_name[name], folder, made)
-            kept = {key: files[key] for key in _KEPT if key in files}
-            options = SweepOptions(**kept, out=models / name)
-            job, finished = job_of(recipe, options), jobs / name
-            if not (finished.exists() and finished.read_text() == job):
-                blend_recipe(recipe, options)
-                finished.write_text(job)
+            make(recipe, models / name, jobs / name)
             made[name] = models / name
         return read_mergekit(by_name[order[-1]], folder, made)
 

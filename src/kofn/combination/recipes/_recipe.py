@@ -9,7 +9,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,20 @@ class Adapted:
         """As mergekit writes it."""
         return f"{self.model}+{self.adapter}"
 
-    def open(self) -> Checkpoint:
-        """The model as a checkpoint in which the tensors that the adapter changes are folded as they are read."""
+    def open(self, notes: list[str] | None = None) -> Checkpoint:
+        """The model as a checkpoint in which the tensors that the adapter changes are folded as they are read; what the
+        fold warns of is appended to `notes`."""
         fold = open_fold(self.model, [self.adapter])
+        if notes is not None:
+            notes += fold.folding.notes
         assert isinstance(fold.source, Checkpoint)
+        if fold.folding.rows is not None:
+            before, after = fold.folding.rows
+            raise InputError(
+                f"{self}: the adapter gives the tables of tokens {after} rows for {before}, by which configuration and "
+                f"tokenizer change too: fold it first (kofn combine {self.model} {self.adapter} -o folded/), and name "
+                "that in the recipe"
+            )
         changed = {name for name in fold.specs if name in fold.folding.changes or name in fold.folding.shapes}
         names = [*changed, *fold.folding.added]
         tensors = {name: FoldedTensor(fold, name, Path(self.model)) for name in names}
@@ -147,9 +157,9 @@ class Relayered:
         """How many layers it has."""
         return sum(_extent(layers) for _, layers in self.layers)
 
-    def open(self) -> Checkpoint:
-        """The model as a checkpoint whose tensors lie in the others' files."""
-        opened = {path: path.open() if isinstance(path, Adapted) else Checkpoint.open(path) for path in self.paths}
+    def open(self, notes: list[str] | None = None) -> Checkpoint:
+        """The model as a checkpoint whose tensors lie in the others' files; `notes` is as in `Adapted`."""
+        opened = {path: path.open(notes) if isinstance(path, Adapted) else Checkpoint.open(path) for path in self.paths}
         tensors: dict[str, LazyTensor] = {}
         for path, side in ((self.first, True), (self.last, False)):
             for name, tensor in opened[path].items():
@@ -186,7 +196,8 @@ class Recipe:
     and tokenizer the output gets, by default the first member; `dtype` is the output's, by default the first member's,
     or the `widest` that a tensor has; models are rounded to `cast` as they are read, and the blend before `dtype`. The
     output's tokenizer gets the `chat_template`. Where the file holds several recipes, `prepare` writes what others of
-    them make into a folder and gives the one that is asked for, `preview` gives the rows of all of them, and `job` is a
+    them make into a folder and gives the one that is asked for; the function it is given makes one of them: the recipe,
+    the target, and the file that is there once it is done. `preview` gives the rows of all of them, and `job` is a
     digest of the file; nothing else is set then.
     """
 
@@ -201,9 +212,18 @@ class Recipe:
     widest: bool = False
     tokens: TokensOf | None = None
     chat_template: str | None = None
-    prepare: Callable[[Path, Mapping[str, Any]], Recipe] | None = None
+    prepare: Callable[[Path, Callable[[Recipe, Path, Path], None]], Recipe] | None = None
     preview: Callable[[Path, Callable[[Recipe, bool], list[dict[str, Any]]]], list[dict[str, Any]]] | None = None
     job: str = ""
+
+    def read_paths(self) -> Iterator[tuple[str, Any]]:
+        """Every model, adapter and tokenizer on disk that is read, by its name in errors and its path."""
+        sources = [*self.members, self.base, self.donor, None if self.tokens is None else self.tokens.folder]
+        for source in sources:
+            for model in source.paths if isinstance(source, Relayered) else (source,):
+                for path in (model.model, model.adapter) if isinstance(model, Adapted) else (model,):
+                    if isinstance(path, str | os.PathLike):
+                        yield os.fspath(path), path
 
     def settled(self, names: Sequence[str]) -> Recipe:
         """The recipe with the parts of these tensors."""

@@ -69,11 +69,15 @@ class ArceeFusion(Rule):
         return super().bind(pool, weights, device)
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
-        codes = quantiles.keys(importances(block.rows[0], block.origin, block.span.row))
+        codes = quantiles.keys(self.importances(block))
         if stage == 0:
             return quantiles.coarse(codes, part)
         counts = part or [None] * len(_QUARTILES)
         return [quantiles.fine(codes, upper, own) for (upper, _), own in zip(block.state, counts, strict=True)]
+
+    def importances(self, block: Block) -> NDArray[np.float32]:
+        """The importance of every entry of a block."""
+        return importances(block.rows[0], block.origin, block.span.row)
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         if stage == 0:
@@ -84,10 +88,14 @@ class ArceeFusion(Rule):
             float(quantiles.value_of((upper << 16) | quantiles.locate(counts, rank)[0], magnitudes=False))
             for counts, (upper, rank) in zip(quantiles.add_up(parts), state, strict=True)
         )
+        return self.threshold(low, median, high)
+
+    def threshold(self, low: float, median: float, high: float) -> Any:
+        """The state from which importances count, of their quartiles."""
         return median + _STEP * (high - low)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        counts = importances(block.rows[0], block.origin, block.span.row) >= block.state
+        counts = self.importances(block) >= block.state
         np.copyto(total, np.where(counts, block.rows[0], block.origin))
         return False
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions
-from kofn.combination._sweep.measures import relative_length
+from kofn.combination._sweep.measures import joint_cosine, joint_kept, relative_length, roots
 from kofn.combination._sweep.members import Pool, open_members
 from kofn.combination._sweep.merge import merge
 from kofn.combination.averaging._weighted_mean import WeightedMean
@@ -162,14 +162,10 @@ def measures_by_layer(measures: Mapping[str, Mapping[str, Any]]) -> list[dict[st
 def together(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of several tensors as those of one, as `measures_by_layer` gives them."""
     norms = np.array([row["norms"] for row in measured])
-    gram = np.sum(
-        [np.nan_to_num(row["cosine"]) * np.outer(row["norms"][:-1], row["norms"][:-1]) for row in measured], axis=0
-    )
-    whole = np.sqrt(np.square(norms).sum(axis=0))
-    distance = np.sqrt(np.square([row["distance"] for row in measured]).sum(axis=0))
+    whole = roots(norms)
+    distance = roots(np.array([row["distance"] for row in measured]))
     elements, signed = (np.array([row[key] for row in measured], np.float64) for key in ("elements", "signed"))
-    own, blend = elements @ np.array([row["variance"] for row in measured])
-    scale = np.outer(whole[:-1], whole[:-1])
+    kept = joint_kept(measured)
     agreement = float(signed @ [row["agreement"] for row in measured] / signed.sum()) if signed.sum() else 1.0
     return {
         "tensors": len(measured),
@@ -178,8 +174,8 @@ def together(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "relative": np.divide(distance, whole[:-1], out=np.zeros_like(distance), where=whole[:-1] > 0),
         "length": relative_length(whole),
         "agreement": agreement,
-        "kept": float(blend / own) if own > 0 else 1.0,
-        "cosine": np.divide(gram, scale, out=np.full_like(gram, np.nan), where=scale > 0).clip(-1, 1),
+        "kept": 1.0 if kept is None else kept,
+        "cosine": joint_cosine(measured),
     }
 
 

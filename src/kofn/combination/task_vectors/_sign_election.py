@@ -42,7 +42,10 @@ def elect(
     heard: NDArray[Any],
     device: Any = None,
 ) -> None:
-    """Write to `total` the weighted mean of the entries that have the sign of the weighted sum; `heard` is scratch."""
+    """Write to `total` the weighted mean of the entries that have the sign of the weighted sum; `heard` is scratch.
+
+    Each weighted change is rounded, the sign is that of their exact sum: the order of the members does not decide it.
+    """
     if device is not None:
         _device.elect(deltas, weights, total, device)
         return
@@ -52,11 +55,11 @@ def elect(
 
         _kernels.elect(deltas, used, total, heard)
         return
-    sign = np.empty_like(total)
-    for array in (sign, total, heard):
+    votes = deltas * used[:, None]
+    sign = votes.sum(axis=0)
+    _device.settle(votes, sign, np.abs(votes).sum(axis=0))
+    for array in (total, heard):
         array.fill(0)
-    for delta, weight in zip(deltas, used, strict=True):
-        sign += weight * delta
     for delta, weight in zip(deltas, used, strict=True):
         agrees = ((sign > 0) & (delta > 0)) | ((sign < 0) & (delta < 0))
         total += np.where(agrees, weight * delta, 0)

@@ -46,6 +46,7 @@ class Ties(Rule):
     Time O(m d), each member read three times, five where any is float64; memory a few blocks.
     The threshold is an order statistic found with two histograms of the magnitudes' bits, exact for float32 magnitudes,
     or with four, exact for float64 magnitudes, where any member or the base is float64.
+    The sign is that of the exact sum of the weighted changes, so that the order of the members does not decide it.
     At density 1 and scale 1, copies give the copy bit for bit.
 
     >>> import numpy as np

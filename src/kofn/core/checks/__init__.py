@@ -11,6 +11,7 @@ from kofn.core.checks.arrays import as_array as as_array
 from kofn.core.checks.arrays import as_float as as_float
 from kofn.core.checks.arrays import distances as distances
 from kofn.core.checks.arrays import first_equal as first_equal
+from kofn.core.checks.arrays import gaps_as_nan as gaps_as_nan
 from kofn.core.checks.arrays import is_sparse as is_sparse
 from kofn.core.checks.arrays import matrix as matrix
 from kofn.core.checks.arrays import members as members
@@ -55,6 +56,7 @@ from kofn.core.checks.files import regular as regular
 from kofn.core.checks.files import single_members as single_members
 from kofn.core.checks.naming import bin_name as bin_name
 from kofn.core.checks.naming import item_key as item_key
+from kofn.core.checks.naming import item_label as item_label
 from kofn.core.checks.naming import item_name as item_name
 from kofn.core.checks.naming import names_of_bins as names_of_bins
 from kofn.core.checks.naming import naming as naming
@@ -68,6 +70,7 @@ from kofn.core.checks.numbers import is_finite as is_finite
 from kofn.core.checks.numbers import is_number as is_number
 from kofn.core.checks.numbers import number as number
 from kofn.core.checks.numbers import seconds as seconds
+from kofn.core.checks.numbers import share_of_rows as share_of_rows
 from kofn.core.checks.numbers import shown as shown
 from kofn.core.checks.options import option as option
 from kofn.core.checks.quotas import groups as groups

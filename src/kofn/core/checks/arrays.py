@@ -127,6 +127,18 @@ def as_float(array: Array, name: str) -> Array:
     raise InputError(f"{name} has dtype {array.dtype}; give numbers")
 
 
+def gaps_as_nan(array: Array) -> Array:
+    """An array of objects with NaN in place of None and pandas' NA, for arguments in which a gap has a meaning.
+
+    >>> gaps_as_nan(np.array([2, None], object)).tolist()
+    [2, nan]
+    """
+    if array.dtype != object:
+        return array
+    gaps = np.frompyfunc(lambda cell: cell is None or type(cell).__name__ == "NAType", 1, 1)(array).astype(bool)
+    return np.where(gaps, np.nan, array) if gaps.any() else array
+
+
 def _refuse_no_number(array: Array, name: str) -> NoReturn:
     """Refuse the first value that is no number, saying where it stands and what it is."""
     for position, value in np.ndenumerate(array):
@@ -349,13 +361,15 @@ def rankings(value: Any, name: str = "rankings") -> Array:
     array = as_array(value, name)
     if array.ndim != 2 or 0 in array.shape:
         raise InputError(f"{name} has shape {array.shape}; give (items, judges): one row for each that is ranked")
-    array = as_float(array, name).astype(np.float64)
+    array = as_float(gaps_as_nan(array), name).astype(np.float64)
     if np.isinf(array).any():
         i, j = np.argwhere(np.isinf(array))[0]
         raise InputError(f"{name} at row {i}, column {j} is infinite; use NaN for a missing score")
     silent = np.flatnonzero(np.isnan(array).all(axis=0))
     if len(silent):
-        raise InputError(f"{name}: judge {silent[0]} rated nothing; drop that column")
+        columns = getattr(value, "columns", None)
+        judge = silent[0] if columns is None or callable(columns) else repr(str(list(columns)[int(silent[0])]))
+        raise InputError(f"{name}: judge {judge} rated nothing; drop that column")
     return array
 
 

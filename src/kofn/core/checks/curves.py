@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.core.arrays import Array
 from kofn.core.checks.arrays import matrix
 from kofn.core.checks.errors import InputError
-from kofn.core.checks.numbers import shown
+from kofn.core.checks.numbers import is_number, shown
 
 # Below this, sums are finite.
 _SMALL = 1e300
@@ -56,6 +56,11 @@ def curves(value: Any, name: str = "curves") -> Array:
         made = np.empty(len(value), object)
         made[:] = value
         return made
+    if isinstance(value, list | tuple | np.ndarray) and len(value) and is_number(value[0]):
+        raise InputError(
+            f"{name} has one number an item, and a curve has one for each level; give (n, levels), or to share whole "
+            "units in proportion to them scores=... and method='sainte_lague' (or dhondt, ..)"
+        )
     array = matrix(value, name, finite=False)
     if array.size and np.isfinite(top := float(np.abs(array).max())) and top * len(array) < _SMALL:
         return array  # nothing is missing, infinite or too large

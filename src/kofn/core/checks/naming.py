@@ -42,6 +42,12 @@ def item_key(i: int) -> str:
     return _called(_items.get(), int(i))
 
 
+def item_label(i: int) -> str:
+    """An item's id as plain text for lists of names, or its number where items have no ids."""
+    names = _items.get()
+    return str(names[i]) if names is not None and i < len(names) else str(i)
+
+
 def bin_name(j: int) -> str:
     """`bin 'bob'`, or `bin 1` where bins have no names."""
     return f"bin {_called(_bins.get(), int(j))}"

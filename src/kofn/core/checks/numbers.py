@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -59,6 +60,19 @@ def count(value: Any, name: str = "k", *, least: int = 1) -> int:
     if value < least:
         raise InputError(f"{name}={shown(value)}: ask for at least {least}")
     return int(value)
+
+
+def share_of_rows(text: str, name: str = "k") -> Fraction:
+    """A share of the rows, such as 10%."""
+    try:
+        share = Fraction(text.removesuffix("%")) / 100 if text.endswith("%") else None
+    except (ValueError, ZeroDivisionError):
+        share = None
+    if share is None:
+        raise InputError(f"{name}={shown(text)}: give a whole number, or a share of the rows such as '10%'")
+    if not 0 < share <= 1:
+        raise InputError(f"{name}={shown(text)}: give a share of the rows from above 0% to 100%")
+    return share
 
 
 def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> float:

@@ -6,7 +6,7 @@ import ast
 import functools
 import numbers
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -115,8 +115,14 @@ def _kind(node: ast.expr) -> Kind | None:
         return (lambda value: _is_sequence(value) and all(_fits(item, kinds[0]) for item in value)), _listed(kinds[0])
     if text.startswith("tuple["):
         return (lambda value: _is_row(value, kinds)), f"{len(kinds)} values, {' and '.join(map(_words, kinds))}"
+    if text.startswith("Iterable["):
+        return _is_iterable, _listed(kinds[0])
     if text.startswith("Mapping["):
-        return (lambda value: isinstance(value, Mapping)), "a mapping"
+        keys, values = kinds
+        named = "a mapping" if not keys else f"a mapping of which each key is {_words(keys)}"
+        return (lambda value: _is_mapping(value, keys, values)), named + (
+            f" and each value {_words(values)}" if values else ""
+        )
     return None
 
 
@@ -138,6 +144,20 @@ def _is_row(value: Any, kinds: Sequence[Sequence[Kind]]) -> bool:
         and len(value) == len(kinds)
         and all(_fits(item, kind) for item, kind in zip(value, kinds, strict=True))
     )
+
+
+def _is_iterable(value: Any) -> bool:
+    """Whether it has items; a text is one value here, not its characters."""
+    if isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0:
+        return False
+    return isinstance(value, Iterable)
+
+
+def _is_mapping(value: Any, keys: Sequence[Kind], values: Sequence[Kind]) -> bool:
+    """Whether it is a mapping of such keys; the values of one that reads them from a file are left alone."""
+    if not isinstance(value, Mapping) or not all(_fits(key, keys) for key in value):
+        return False
+    return not isinstance(value, dict) or all(_fits(item, values) for item in value.values())
 
 
 def _one_of(known: tuple[Any, ...]) -> Callable[[Any], bool]:

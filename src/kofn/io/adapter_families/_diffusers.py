@@ -13,8 +13,18 @@ from typing import Any
 
 from kofn.core.arrays import Array
 from kofn.core.checks import FailureError, InputError
-from kofn.io.adapter_families._family import Family, Parts, Saved, alpha_of, differences_of, matching, refuse_stranger
-from kofn.io.adapter_families._peft import DIFFUSERS, check_settings, patterns, scale_of, spelt_by_diffusers, variants
+from kofn.io.adapter_families._family import (
+    DIFFUSERS,
+    Family,
+    Parts,
+    Saved,
+    alpha_of,
+    differences_of,
+    matching,
+    refuse_stranger,
+)
+from kofn.io.adapter_families._peft import check_settings, patterns, spelt_by_diffusers, variants
+from kofn.io.adapter_families._peft_settings import scale_of
 from kofn.io.json_text import parsed
 from kofn.io.low_rank import Pair
 

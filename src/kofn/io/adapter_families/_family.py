@@ -15,6 +15,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError, is_finite, shown
 from kofn.io.low_rank import Pair
 
+DIFFUSERS = "lora_adapter_metadata"  # diffusers' settings, in the metadata of files whose factors are spelt as PEFT's
 CONFIG = "adapter_config.json"
 DORA = "DoRA rescales the rows or columns of base + B @ A, which is not linear in the factors"
 EXPERTS = "factors of bare parameters (target_parameters) hold several experts in one"

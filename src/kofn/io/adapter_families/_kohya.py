@@ -20,6 +20,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError
 from kofn.io.adapter_families._family import (
     DIFFERENCE,
+    DIFFUSERS,
     Family,
     Parts,
     Saved,
@@ -29,7 +30,6 @@ from kofn.io.adapter_families._family import (
     matching,
     one_float_type,
 )
-from kofn.io.adapter_families._peft import DIFFUSERS
 from kofn.io.low_rank import Factors, Pair, block, hadamard, kronecker, plain, tucker
 from kofn.io.module_names import PREFIX
 

@@ -6,7 +6,6 @@ names of their own.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError, is_finite, is_number, shown
-from kofn.io.adapter_families._family import CONFIG, DORA, EXPERTS, Family, Parts, Saved, matching
+from kofn.core.checks import InputError, is_number, shown
+from kofn.io.adapter_families._family import CONFIG, DIFFUSERS, DORA, EXPERTS, Family, Parts, Saved, matching
+from kofn.io.adapter_families._peft_products import read_products
+from kofn.io.adapter_families._peft_settings import by_pattern, scale_of
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import PREFIX, split
 
@@ -32,7 +33,6 @@ _INSIDE = re.compile(
     r"\.(?P<adapter>(?!weight$|bias$)[^.]+)(?P<end>(\.(weight|bias))?|(?(saved)(\..+)?))"
 )
 _ROWS = re.compile(r"(?P<module>.+?)\.token_adapter\.trainable_tokens_(?P<what>delta|original)(\.\w+)?")
-DIFFUSERS = "lora_adapter_metadata"  # diffusers' settings, in the metadata of files whose factors are spelt as PEFT's
 # Starts that leave the base model as it was; the others (PiSSA, OLoRA, CorDA, LoftQ, ...) take part of it away.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 # Settings under which the adapter does more, or something else, than adding `scale * B @ A`.
@@ -80,8 +80,6 @@ class Peft(Family):
     def read(self, saved: Saved) -> Parts:
         kind = saved.config.get("peft_type", "LORA")
         if kind in _PRODUCTS:
-            from kofn.io.adapter_families._peft_products import read_products
-
             products, others = read_products(saved)
             _, full = _halves(replace(saved, tensors=others))
             if not products:
@@ -300,34 +298,13 @@ def _parameters_of(config: Mapping[str, Any], module: str) -> list[str]:
 
 def _one_setting(saved: Saved, parameters: Sequence[str], pattern: str, key: str) -> Any:
     """A setting that all parameters of a module have: names do not say which of them a pair of factors is of."""
-    values = [_by_pattern(saved.config.get(pattern), name, saved.config.get(key)) for name in parameters]
+    values = [by_pattern(saved.config.get(pattern), name, saved.config.get(key)) for name in parameters]
     if any(value != values[0] for value in values):
         raise InputError(
             f"{saved.label}: {pattern} gives {parameters[0]!r} {shown(values[0])} and others of its module other "
             "values, and which factors are whose their names do not say; merge it with PEFT first"
         )
     return values[0]
-
-
-def setting_of(config: Mapping[str, Any], pattern: str, module: str, key: str) -> Any:
-    """A setting of a module: by the pattern, else the one of all."""
-    return _by_pattern(config.get(pattern), module.removeprefix(PREFIX), config.get(key))
-
-
-def scale_of(config: Mapping[str, Any], module: str, rank: int, label: str) -> float:
-    """What PEFT multiplies `B @ A` of a module by; 1 without a `lora_alpha`."""
-    configured = setting_of(config, "rank_pattern", module, "r")
-    if configured is not None and configured != rank:
-        raise InputError(
-            f"{label}: {CONFIG} gives {module!r} the rank {shown(configured)}, its factors have {rank}; "
-            "configuration and tensors are of different adapters"
-        )
-    alpha = setting_of(config, "alpha_pattern", module, "lora_alpha")
-    if alpha is None:
-        return 1.0
-    if not is_finite(alpha):
-        raise InputError(f"{label}: lora_alpha of {module!r} is {shown(alpha)}; give a finite number")
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def patterns(ranks: Mapping[str, int]) -> tuple[int, dict[str, int]]:
@@ -340,7 +317,7 @@ def patterns(ranks: Mapping[str, int]) -> tuple[int, dict[str, int]]:
     pattern = {name: rank for name, rank in sorted(names.items()) if rank != usual}
     # A key also matches the end of a longer name, and its dots match anything; the first key that matches counts, and
     # files are saved with their keys sorted. Where that goes wrong, keys are anchored and spelt out.
-    if all(_by_pattern(pattern, name, usual) == rank for name, rank in names.items()):
+    if all(by_pattern(pattern, name, usual) == rank for name, rank in names.items()):
         return usual, pattern
     return usual, {"^" + re.escape(name): rank for name, rank in pattern.items()}
 
@@ -383,11 +360,3 @@ def _placement(pairs: Sequence[Pair], configs: Sequence[Mapping[str, Any]]) -> d
 def _biases(configs: Sequence[Mapping[str, Any]]) -> str:
     kinds = {config.get("bias") or "none" for config in configs} - {"none"}
     return "none" if not kinds else str(kinds.pop()) if len(kinds) == 1 else "all"
-
-
-def _by_pattern(pattern: Any, name: str, default: Any) -> Any:
-    """The value of the first key that matches the name or its end after a dot, as PEFT looks it up."""
-    for key, value in (pattern or {}).items():
-        if re.match(rf"(.*\.)?({key})$", name):
-            return value
-    return default

@@ -12,7 +12,7 @@ from dataclasses import replace
 from kofn.core.arrays import Array
 from kofn.io.adapter_families._family import Saved
 from kofn.io.adapter_families._kohya import product_pair
-from kofn.io.adapter_families._peft import scale_of, setting_of
+from kofn.io.adapter_families._peft_settings import scale_of, setting_of
 from kofn.io.low_rank import Pair
 
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<part>hada_(w[12]_[ab]|t[12])|lokr_(w[12](_[ab])?|t2))")

@@ -9,7 +9,8 @@ from typing import Any
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, is_number, shown
 from kofn.io.adapter_families._family import CONFIG, Family, Parts, Saved, gather, matching, of_one_rank
-from kofn.io.adapter_families._peft import check_names, module_names, scale_of
+from kofn.io.adapter_families._peft import check_names, module_names
+from kofn.io.adapter_families._peft_settings import scale_of
 from kofn.io.low_rank import Pair
 
 _NAME = re.compile(r"(?P<module>.+)\.(?P<part>lora_a\.weight|lora_b\.weight|magnitude)")

@@ -11,6 +11,7 @@ from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 from kofn.core.helpers import helper
+from kofn.core.highs import linprog
 from kofn.core.plans import Assignment
 from kofn.core.stepper import Event, Example, Stepper, stepper
 
@@ -223,7 +224,6 @@ def matching_bound(chances: Any, weights: Any = None) -> float:
         >>> round(matching_bound([[0.5, 0.5], [0.5, 0.0], [0.5, 0.0]]), 9)
         1.5
     """
-    from scipy.optimize import linprog
     from scipy.sparse import coo_array, vstack
 
     table = checks.matrix(chances, "chances").astype(np.float64)
@@ -242,5 +242,5 @@ def matching_bound(chances: Any, weights: Any = None) -> float:
             coo_array((chance, (columns, entry)), (table.shape[1], len(rows))),
         ]
     )
-    solution = linprog(-chance * worth[columns], A_ub=limits.tocsr(), b_ub=np.ones(sum(table.shape)), method="highs")
+    solution = linprog(-chance * worth[columns], A_ub=limits.tocsr(), b_ub=np.ones(sum(table.shape)))
     return -float(solution.fun or 0.0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from kofn.core.arrays import Floats, Ints
 from kofn.core.constraints import Constraints
+from kofn.core.highs import linprog
 from kofn.core.quotas import best_of_cells, whole_numbers
 
 # Scores are scaled to this, so that what HiGHS takes for equal (1e-7) is equal to 13 digits.
@@ -74,13 +75,12 @@ def _whole(cost: Floats, sums: Any, low: Ints, high: Ints) -> Ints | None:
 
 def _relaxed(cost: Floats, sums: Any, low: Ints, high: Ints) -> tuple[float, Floats, Floats]:
     """The least cost of fractions, each item's reduced cost, and what each group's ends are worth together."""
-    from scipy.optimize import linprog
     from scipy.sparse import vstack
 
     # The last row is the number of picks, which is exact.
     rows = vstack([sums[:-1], -sums[:-1]], format="csc")
     limits = np.concatenate([high[:-1], -low[:-1]])
-    solution = linprog(cost, A_ub=rows, b_ub=limits, A_eq=sums[-1:], b_eq=high[-1:], bounds=(0, 1), method="highs")
+    solution = linprog(cost, A_ub=rows, b_ub=limits, A_eq=sums[-1:], b_eq=high[-1:], bounds=(0, 1))
     assert solution.fun is not None
     duals = -solution.ineqlin.marginals.reshape(2, -1).sum(axis=0)
     return float(solution.fun), solution.lower.marginals + solution.upper.marginals, duals

@@ -99,7 +99,7 @@ def farthest_first(
     elif there is not None:
         if metric != "cosine":
             refuse_extremes(X)
-        from kofn.selection.covering._device_cover import DeviceCover
+        from kofn.objectives._device_cover import DeviceCover
 
         cover = DeviceCover(X, metric, there)
     else:

@@ -167,9 +167,11 @@ class Search:
             return gains / (1 / self.constraints.k + costs / float(self.constraints.limit or 1))
         if self.unit is None and len(gains) and 0 < (most := float(gains.max())) < math.inf:
             self.unit = max(0, math.frexp(most)[1])
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ratio = gains / costs
-        return np.where(costs > 0, ratio, np.where(gains > 0, np.ldexp(gains, _FREE - (self.unit or 0)), gains))
+        # What costs so little that the quotient overflows is as good as free.
+        priced = (costs > 0) & ~np.isposinf(ratio)
+        return np.where(priced, ratio, np.where(gains > 0, np.ldexp(gains, _FREE - (self.unit or 0)), gains))
 
     def _poll(self) -> None:
         if self.control.stopped():
@@ -359,7 +361,10 @@ class StochasticSearch(Search):
         picks = max(1, constraints.k - len(constraints.preselected))
         counted = constraints.k < constraints.n and self.ranks_by == BY_GAIN
         if constraints.budget is not None and constraints.costs is not None and not counted:
-            picks = max(1, min(picks, int(constraints.limit / max(float(constraints.costs.mean()), 1e-300))))
+            mean = float(constraints.costs.mean())
+            # Items that cost nothing, or next to it, are all within the budget: no quotient is of use there.
+            if constraints.limit < picks * mean:
+                picks = max(1, int(constraints.limit / mean))
         self.size = max(1, math.ceil((constraints.n - int(constraints.banned.sum())) / picks * math.log(1 / eps)))
         # Only the sample's gains matter, whatever else the objective could bring up to date.
         self.eager = False

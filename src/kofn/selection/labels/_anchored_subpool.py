@@ -13,6 +13,7 @@ from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.helpers import helper
+from kofn.core.integer_programs import unit_of
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.selection.basics._top_k import one_score_an_item
@@ -262,11 +263,18 @@ class _Exact:
 
     def __init__(self, space: _Space, anchors: Ints, open_rows: NDArray[np.bool_]) -> None:
         self.space, self.rows = space, np.flatnonzero(open_rows)
-        self.points = space.points(anchors)
+        # By a power of 2, which changes no order: squares of rows at 1e25 are beyond float32, and at 1e-25 vanish.
+        largest = max(abs(float(space.X.max())), abs(float(space.X.min())))
+        self.unit = 1.0 if space.metric == "cosine" else unit_of(largest, 0)
+        self.points = self._points(anchors)
         # Points are centred at the anchors' mean: far from the origin the digits of the distances would cancel.
         self.centre = 0.0 if space.metric == "cosine" else self.points.mean(axis=0)
         self.points = self.points - self.centre
         self.compared = 0
+
+    def _points(self, rows: Ints) -> NDArray[Any]:
+        points = self.space.points(rows)
+        return points if self.unit == 1 else points / points.dtype.type(self.unit)
 
     def nearest(self, count: int) -> Ints:
         """(anchors, count) rows."""
@@ -275,7 +283,7 @@ class _Exact:
         step = max(1, _BLOCK // max(len(self.points), self.points.shape[1]))
         for low in range(0, len(self.rows), step):
             batch = self.rows[low : low + step]
-            block = self.space.points(batch) - self.centre
+            block = self._points(batch) - self.centre
             # For one anchor a, |x - a|^2 orders the rows x as |x|^2 - 2 x.a does.
             far = (block * block).sum(axis=1) - 2 * (self.points @ block.T)
             best = np.concatenate([best, far], axis=1)

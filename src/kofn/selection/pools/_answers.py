@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +15,10 @@ from kofn.engines.base import Engine
 from kofn.objectives.similarity import ceiling_within
 from kofn.selection.pools._kept import Kept
 from kofn.selection.pools._parts import Seen
-
-if TYPE_CHECKING:
-    from kofn.selection.pools._rounds import Run
+from kofn.selection.pools._rounds import Outcome, Run
 
 # The bound may fail once in a million samples.
 _DOUBT = 1e-6
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
-
-    picks: Ints
-    stopped: bool
-    candidates: int
-    oracle_calls: int
 
 
 def plan_of(

@@ -24,7 +24,6 @@ from kofn.objectives.kcenter import distances_to
 from kofn.objectives.similarity import geometry
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import PartSearch, Search
-from kofn.selection.pools._answers import Outcome, plan_of
 from kofn.selection.pools._kept import Kept
 from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
 from kofn.selection.pools._sizes import (
@@ -46,6 +45,16 @@ _ROUND_1 = 0.6
 # Picks of so many single parts compete with those of round 2; which, is judged by so many rows, from so many parts.
 # Those that serve the sample worse by so many standard errors are out: by chance that happens once in a billion times.
 _RIVALS, _RIVAL_ROWS, _RIVAL_PARTS, _SURELY = 3, 1_000, 1_000, 6.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What round 2 found: the picks, whether time was short, from how many candidates, with how many evaluations."""
+
+    picks: Ints
+    stopped: bool
+    candidates: int
+    oracle_calls: int
 
 
 @dataclass(kw_only=True)
@@ -146,8 +155,8 @@ class Run:
     def _weights_of(self, rows: Ints) -> Floats:
         return np.ones(len(rows)) if self.weights is None else self.weights[rows]
 
-    def picks(self, engine: Engine, kept: Kept) -> Selection:
-        """The plan, from both rounds and a look at all rows."""
+    def looked(self, engine: Engine, kept: Kept) -> tuple[Outcome, Sequence[Ints], Sequence[Seen]]:
+        """What both rounds found, the sets of picks that are compared, and what a look at all rows says of them."""
         rng = np.random.default_rng([self.seed, 1])
         order = rng.permutation(self.pool.n) if self.deal == "random" else None
         self.rows = Rows(self.pool, order, self.weights, self.constraints.banned)
@@ -167,7 +176,7 @@ class Run:
             outcome = self._round_2(handed, complete, control)
             sets = [outcome.picks, *(() if outcome.stopped else self._rivals(handed, outcome.picks))]
             looked = [] if control.interrupted else self._look(engine, kept, control, sets, handed)
-        return plan_of(self, outcome, sets, looked, engine, kept)
+        return outcome, sets, looked
 
     def _round_1(self, engine: Engine, kept: Kept, control: Control) -> list[Handed]:
         columns, offset = self.constraints.columns, 0

@@ -16,6 +16,7 @@ from kofn.core.registry import method
 from kofn.core.words import Grouped, Metric
 from kofn.engines.opening import opened
 from kofn.objectives.similarity import ceiling
+from kofn.selection.pools._answers import plan_of
 from kofn.selection.pools._kept import Kept, seed_begun
 from kofn.selection.pools._rounds import Run
 from kofn.selection.pools._sizes import BOUND_ROWS, PART_ROWS
@@ -134,4 +135,5 @@ def two_round_greedy(
         return run.at_once(where)
     run.refuse_memory()
     with opened(engine, n_threads) as ran:
-        return run.picks(ran, Kept(work, {} if work is None else run.settings()))
+        kept = Kept(work, {} if work is None else run.settings())
+        return plan_of(run, *run.looked(ran, kept), ran, kept)

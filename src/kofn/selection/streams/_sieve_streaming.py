@@ -504,10 +504,10 @@ def stream_file(
         [0, 10]
     """
     from kofn.io.batches import row_batches
-    from kofn.io.tables import Table
+    from kofn.io.opening import open_table
 
     if options.get("objective", "facility_location") == "facility_location" and reference is None:
-        n = Table.open(path).n
+        n = open_table(path).n
         size = min(checks.count(n_reference, "n_reference"), n)
         chosen = np.sort(np.random.default_rng(checks.entropy(seed)).choice(n, size, replace=False))
         parts, start = [], 0

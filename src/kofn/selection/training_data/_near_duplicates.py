@@ -114,7 +114,8 @@ class _Rows(NamedTuple):
             values = checks.matrix(values)
             return cls(kind, values, len(values))
         if kind == "texts":
-            texts = values.to_list() if hasattr(values, "to_list") else list(values)
+            with checks.reading("texts", values):
+                texts = values.to_list() if hasattr(values, "to_list") else list(values)
             for row, text in enumerate(texts):
                 if not isinstance(text, str):
                     raise InputError(f"texts at row {row} is {checks.shown(text)}; give a text, or drop the row first")
