@@ -3292,3 +3292,7 @@ LEAD: Mapping[str, str]
 def run_verb(
     verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]
 ) -> Any: ...
+
+def settled(
+    verb: str, method: Method, options: Mapping[str, Any] | None, arguments: Mapping[str, Any]
+) -> tuple[Method, dict[str, Any], dict[str, Any]]: ...

@@ -300,12 +300,12 @@ def _of_rounds_of_labels(options: Mapping[str, Any], call: Mapping[str, Any], n:
     """Seconds of the next round of labels: of its search, which takes nearly all of them; no classifier is loaded."""
     search = {word: value for word, value in call.items() if word != "y"} | {"metric": "rbf"}
     try:
-        told = by_pairs(_searches("select", "lazy_greedy", {}, search, n, seen), options, call, n)
+        seconds = by_pairs(_searches("select", "lazy_greedy", {}, search, n, seen), options, call, n)
     except InfeasibleError as error:
         return f"not known: a sample of the pool cannot meet the constraints ({error})"
     except NotCompiledError as missing:
         return not_measured(missing)
-    return f"{told}; fitting the classifier to the labelled rows comes on top"
+    return f"{seconds}; fitting the classifier to the labelled rows comes on top"
 
 
 def _seconds_of(run: Callable[[], Plan]) -> float:

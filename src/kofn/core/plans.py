@@ -330,10 +330,10 @@ class Selection(Plan, _Listed):
 
     def facts(self) -> list[tuple[str, str]]:
         facts = super(Selection, self).facts()
-        found = self.info.get("found_in_time", len(self.indices))
-        if found < len(self.indices):
+        picks_in_time = self.info.get("found_in_time", len(self.indices))
+        if picks_in_time < len(self.indices):
             others = self.info.get("filled_by", "at random")
-            facts.insert(2, ("found in time", f"{found} of {len(self.indices)} picks, the others {others}"))
+            facts.insert(2, ("found in time", f"{picks_in_time} of {len(self.indices)} picks, the others {others}"))
         return facts
 
 

@@ -69,6 +69,10 @@ def stub_text(index: Mapping[str, Mapping[str, Entry]]) -> str:
         "    verb: str, method: Method, options: Mapping[str, Any] | None, arguments: dict[str, Any]",
         ") -> Any: ...",
         "",
+        "def settled(",
+        "    verb: str, method: Method, options: Mapping[str, Any] | None, arguments: Mapping[str, Any]",
+        ") -> tuple[Method, dict[str, Any], dict[str, Any]]: ...",
+        "",
     ]
     return "\n".join(lines)
 

@@ -238,7 +238,8 @@ class FacilityLocation(Objective):
         """
         # A bandwidth that is given need not be found.
         metric = self.metric if self.bandwidth is None else "sqeuclidean"
-        refuse_memory(*given.shape, given.itemsize, metric, max_memory, n_threads)
+        n, d = given.shape
+        refuse_memory(n, d, given.itemsize, metric, max_memory, n_threads)
         return math.inf if max_memory is None else max_memory
 
     def _space(self, given: NDArray[Any]) -> Geometry:
