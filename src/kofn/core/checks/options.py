@@ -89,13 +89,13 @@ def _parts(annotation: str) -> tuple[Kind, ...]:
     while isinstance(node, ast.BinOp):
         nodes.append(node.right)
         node = node.left
-    found = []
+    kinds = []
     for alternative in [node, *reversed(nodes)]:
         kind = _kind(alternative)
         if kind is None:
             return ()
-        found.append(kind)
-    return tuple(found)
+        kinds.append(kind)
+    return tuple(kinds)
 
 
 def _kind(node: ast.expr) -> Kind | None:
