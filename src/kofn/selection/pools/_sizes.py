@@ -57,16 +57,16 @@ def bytes_of_rounds(
     bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
     fragment = min(n, rows_of_a_fragment(width, size, part))
     tasks = min(cores(n_threads), -(-n // fragment))
-    held = fragment * (vector + _IN_A_FRAGMENT)
+    fragment_bytes = fragment * (vector + _IN_A_FRAGMENT)
     in_part = -(-n // parts)
     table = (in_part + width) * (judges if all_judge else min(in_part, judges)) * size
     brought = _BROUGHT * (judges + bound) * (vector + 8)
     searched = _SEARCHED * vector
     candidates = candidates_of(n, k, part, all_judge) + k
     most = max(
-        tasks * (table + _READ * held),
+        tasks * (table + _READ * fragment_bytes),
         judges * (searched + _OF_A_JUDGE) + candidates * (searched + _OF_A_CANDIDATE),
-        tasks * (_LOOKED_AT * held + min(_AT_ONCE, fragment) * vector + bound * searched),
+        tasks * (_LOOKED_AT * fragment_bytes + min(_AT_ONCE, fragment) * vector + bound * searched),
     )
     return _OF_A_ROW * n + brought + most
 
