@@ -194,10 +194,11 @@ def _resampled(
     elif electorate.of_votes:
         blocks = iter([by_curvature(fit)])
     else:
-        moves = np.linalg.solve(fit.curvature, _slopes(electorate, heard, choices, fit.strength).T).T
+        slopes = _slopes(electorate, heard, choices, fit.strength)
         if electorate.m > _MANY:
-            blocks = iter([_by_covariance(fit.strength, moves * weights[:, None])])
+            blocks = iter([_by_covariance(fit, slopes * weights[:, None])])
         else:
+            moves = np.linalg.solve(fit.curvature, slopes.T).T
             blocks = (fit.strength + (panel - weights) @ moves for panel in electorate.panels(weights, n))
     yield from at_their_index(blocks, heard, n)
 
@@ -253,12 +254,19 @@ def by_curvature(fit: Fit) -> Floats:
     return out
 
 
-def _by_covariance(strength: Floats, moves: Floats) -> Floats:
-    """(1000, n) strengths as sums of moves, a row for each judge, scatter where judges are drawn with replacement."""
-    off = moves - moves.mean(axis=0)
-    size, axes = np.linalg.eigh(off.T @ off)
-    normal = np.random.default_rng(0).normal(size=(RESAMPLES, len(strength)))
-    out: Floats = strength + normal @ (axes * np.sqrt(np.maximum(size, 0.0))).T
+def _by_covariance(fit: Fit, slopes: Floats) -> Floats:
+    """(1000, n) strengths as sums of one step a judge scatter where judges are drawn with replacement.
+
+    Args:
+        fit: the most likely strengths of all.
+        slopes: (m, n) of the judges' own log-likelihoods, by their weights.
+    """
+    off = slopes - slopes.mean(axis=0)
+    # A step is the slope by the inverse of the curvature, so the steps need not be made one by one.
+    half = np.linalg.solve(fit.curvature, off.T @ off)
+    size, axes = np.linalg.eigh(np.linalg.solve(fit.curvature, half.T))
+    normal = np.random.default_rng(0).normal(size=(RESAMPLES, len(fit.strength)))
+    out: Floats = fit.strength + normal @ (axes * np.sqrt(np.maximum(size, 0.0))).T
     return out
 
 
