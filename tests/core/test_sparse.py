@@ -84,9 +84,34 @@ def test_sparse_rows_are_never_made_dense() -> None:
 
 def test_other_methods_and_objectives_refuse_sparse_rows() -> None:
     X = sp.random_array((20, 5), density=0.5, rng=np.random.default_rng(0))
-    for words in ({}, {"method": "farthest_first"}, {"objective": "graph_cut"}):
+    for words in ({}, {"method": "gist"}, {"objective": "graph_cut"}):
         with pytest.raises(kofn.InputError, match="sparse matrix"):
             kofn.select(X, k=2, **words)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("unit", [1.0, 1e100])
+def test_distances_of_sparse_rows_give_what_dense_rows_give(metric: str, unit: float) -> None:
+    X = _signed_rows(150, 40, 0.1)
+    X.data *= unit
+    # Copies, one of them with a zero that is stored, and rows of zeros.
+    X = sp.vstack([X, X[:9], sp.csr_array((2, 40))], format="csr")
+    X.data[:1] = 0.0
+    words: Any = {"k": 12, "metric": metric, "method": "farthest_first", "exclude": [3]}
+    sparse, dense = kofn.select(X, **words), kofn.select(X.toarray(), **words)
+    np.testing.assert_array_equal(sparse.indices, dense.indices)
+    np.testing.assert_allclose(sparse.gains, dense.gains, rtol=1e-12)
+    assert (sparse.value, sparse.bound) == pytest.approx((dense.value, dense.bound), rel=1e-12)
+    distinct = len(np.unique(X.toarray(), axis=0))
+    every = kofn.select(X, k=distinct, metric=metric, method="farthest_first")
+    assert every.value == 0.0  # copies are no further from their row than it is from itself
+    assert every.status == "optimal"
+
+
+def test_squares_that_overflow_are_refused() -> None:
+    for unit in (1e200, 1e-200):
+        with pytest.raises(kofn.InputError, match="metric='sqeuclidean'; multiply X by"):
+            kofn.select(sp.csr_array([[unit], [0.0]]), k=1, metric="sqeuclidean", method="farthest_first")
 
 
 def _signed_rows(n: int, d: int, density: float) -> Any:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,15 +78,15 @@ def build(
     *,
     at_most_k: bool = False,
     secret: Sequence[str] = (),
-    sparse: bool = False,
+    sparse: bool | Literal["any metric"] = False,
     pooled: bool = False,
     cosine: bool = False,
 ) -> Problem:
     """Check every argument under its vocabulary name, then the arguments against each other.
 
     The words in `secret` are left out of the digest, from which a reader could otherwise guess them. `sparse`: the
-    method compares SciPy-sparse rows by their cosines; `pooled`: it reads a `Pool` in fragments; `cosine`: it has no
-    other measure.
+    method compares SciPy-sparse rows by their cosines, or by "any metric"; `pooled`: it reads a `Pool` in fragments;
+    `cosine`: it has no other measure.
     """
     given, ids = with_frame_ids(given, ids)
     if is_pool(given.get("X")) and not pooled:
@@ -97,7 +97,8 @@ def build(
         if name == "weights" and verb == "combine":
             checked[name] = vocabulary.readable(name, value, checks.signed_weights, value)
         elif name == "X" and verb in ("select", "assign") and checks.is_sparse(value):
-            if not (_reads_entries(given.get("objective")) or (sparse and (cosine or _by_cosine(given)))):
+            compared = sparse == "any metric" or (sparse and (cosine or _by_cosine(given)))
+            if not (compared or _reads_entries(given.get("objective"))):
                 of_objective = f" (of {', '.join(_OF_COSINES)})" if verb == "select" else ""
                 as_is = f", or metric='cosine'{of_objective}, which takes sparse rows as they are"
                 raise InputError(f"X is a sparse matrix; give a dense array (X.toarray()){as_is if sparse else ''}")

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from kofn.core.bibliography import cite, keys_of
 from kofn.core.checks import InputError, explained
@@ -154,7 +154,7 @@ class Spec:
     extra: str | None = None
     secret: tuple[str, ...] = ()
     at_most_k: bool = False
-    sparse: bool = False
+    sparse: bool | Literal["any metric"] = False
     pooled: bool = False
     draws: Draw = field(default_factory=Draw)
     begun: Callable[[Mapping[str, Any]], int | None] | None = None
@@ -212,7 +212,7 @@ def method(
     extra: str | None = None,
     secret: tuple[str, ...] = (),
     at_most_k: bool = False,
-    sparse: bool = False,
+    sparse: bool | Literal["any metric"] = False,
     pooled: bool = False,
     draws: Draw | None = None,
     begun: Callable[[Mapping[str, Any]], int | None] | None = None,
@@ -232,7 +232,7 @@ def method(
         extra: the optional dependency group it needs.
         secret: options (or "seed") to redact from the plan, because its reader must not learn them.
         at_most_k: the method may pick fewer than `k`; the audit refuses that of all others.
-        sparse: it takes SciPy-sparse rows where they are compared by their cosines.
+        sparse: it takes SciPy-sparse rows where they are compared by their cosines, or by "any metric".
         pooled: it takes a `Pool` (`kofn.core.pools`) as `X`, which it never holds as a whole; others get its rows.
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         begun: the seed of the run that these arguments go on with, None where they begin one; asked where no seed is

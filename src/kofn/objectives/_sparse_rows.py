@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -56,6 +57,60 @@ def chords(unit: Any, row: int) -> Floats:
     own = slice(*unit.indptr[row : row + 2])
     point[unit.indices[own]] = unit.data[own]
     return squared_chords(unit @ point)
+
+
+class SparseDistances:
+    """Distances of sparse rows to a point, as differences of coordinates: copies are exactly 0 apart.
+
+    Rows are held in a power of 2 near their largest entry, so that no square overflows or vanishes.
+    """
+
+    def __init__(self, X: Any) -> None:
+        from scipy.sparse import csr_array
+
+        data = X.data.astype(np.float64)
+        largest = float(np.abs(data).max(initial=0.0))
+        self.exponent = math.frexp(largest)[1] if largest else 0
+        self.rows = csr_array((np.ldexp(data, -self.exponent), X.indices, X.indptr), shape=X.shape)
+        self._starts = X.indptr[:-1]
+        self._filled = np.flatnonzero(np.diff(X.indptr))
+
+    def row(self, item: int) -> Floats:
+        """(d,) one of the rows."""
+        point = np.zeros(self.rows.shape[1])
+        own = slice(*self.rows.indptr[item : item + 2])
+        point[self.rows.indices[own]] = self.rows.data[own]
+        return point
+
+    def squares(self, point: Floats) -> Floats:
+        """(n,) squared distances of all rows to a point (d,), both in the unit of `rows`. O(entries)."""
+        there = point[self.rows.indices]
+        total = float(point @ point)
+        out = np.full(self.rows.shape[0], total)
+        if not len(self._filled):
+            return out
+        starts = self._starts[self._filled]
+        shared = np.add.reduceat(there * there, starts)
+        # What a row shares with all that the point has leaves nothing, whatever the order of the sums.
+        complete = np.add.reduceat((there != 0).astype(np.int64), starts) == np.count_nonzero(point)
+        rest = np.where(complete, 0.0, np.maximum(total - shared, 0.0))
+        out[self._filled] = np.add.reduceat((self.rows.data - there) ** 2, starts) + rest
+        return out
+
+    def in_units(self, distances: Floats, metric: str) -> Floats:
+        """Distances in the unit of the data.
+
+        Raises:
+            InputError: squares that float64 does not hold.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            out = np.ldexp(distances, self.exponent * (2 if metric == "sqeuclidean" else 1))
+        if not np.isfinite(out).all() or ((out == 0) & (distances > 0)).any():
+            raise InputError(
+                f"X has distances beyond what float64 holds under metric={metric!r}; multiply X by "
+                f"{2.0**-self.exponent:g}, or compare by metric='euclidean'"
+            )
+        return out
 
 
 def distances_from(X: Any, metric: str) -> Callable[[int], Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from kofn.allocation import group_sparse
+from kofn.allocation import GroupSparse, group_sparse
 
 
 def drawn(out: int = 12, width: int = 16) -> tuple[Any, Any]:
@@ -20,6 +20,7 @@ def drawn(out: int = 12, width: int = 16) -> tuple[Any, Any]:
 def test_without_moments_the_largest_groups_are_kept() -> None:
     weight, _ = drawn()
     layer = group_sparse(weight, group=4, keep=0.25, bits=16)
+    assert isinstance(layer, GroupSparse)
     sums = (weight.reshape(12, 4, 4) ** 2).sum(axis=2)
     kept = layer.kept.reshape(12, 4, 4)
     assert (kept.all(axis=2) == (sums >= np.sort(sums.ravel())[-12])).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from kofn.allocation import balans, drawn_program
+from kofn.allocation import DrawnProgram, balans, drawn_program
 
 KINDS: Any = ("set_cover", "independent_set", "combinatorial_auction", "facility_location")
 HARDNESSES: Any = ("easy", "medium", "hard")
@@ -20,6 +20,7 @@ def test_a_known_point_keeps_each_program(kind: Any) -> None:
     for hardness in HARDNESSES:
         program = drawn_program(kind, hardness, seed=5)
         again = drawn_program(kind, hardness, seed=5)
+        assert isinstance(again, DrawnProgram)
         assert (program.A != again.A).nnz == 0
         assert (program.c == again.c).all()
         other = drawn_program(kind, hardness, seed=6).A

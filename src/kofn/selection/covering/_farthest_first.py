@@ -19,7 +19,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores, spread
-from kofn.objectives._sparse_rows import chords, unit_rows
+from kofn.objectives._sparse_rows import SparseDistances, chords, unit_rows
 from kofn.objectives.kcenter import distances_to, lengths
 from kofn.objectives.similarity import refuse_extremes
 
@@ -39,7 +39,7 @@ _PAIRED = 4096
     cost="O(n d k) time at worst, often a few passes over X; O(n + k^2) memory beside X",
     exact="covering radius at most twice the optimum where only k binds",
     paper="gonzalez1985",
-    sparse=True,
+    sparse="any metric",
 )
 def farthest_first(
     X: Any,
@@ -54,7 +54,7 @@ def farthest_first(
     """Pick items so that none of the pool is far from a pick: each time the one farthest from the picks so far.
 
     Args:
-        X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
+        X: vectors (n, d); SciPy-sparse rows too, which are never made dense.
         k: how many; with a `budget` and `costs`, at most how many (the farthest that can be afforded).
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
         device: what compares the rows: "cpu" (default), "cuda", "cuda:1", "auto" (a GPU where torch sees one). The
@@ -95,7 +95,7 @@ def farthest_first(
     if checks.is_sparse(X):
         if there is not None:
             raise InputError("X is a sparse matrix, and a device compares dense rows; leave device out, or give those")
-        cover = _Sparse(X)
+        cover = _SparseAngles(X) if metric == "cosine" else _SparsePoints(X, metric)
     elif there is not None:
         if metric != "cosine":
             refuse_extremes(X)
@@ -226,7 +226,31 @@ class _Plain:
             np.minimum(self.nearest, distances_to(self.X, point, self.metric), out=self.nearest)
 
 
-class _Sparse(_Plain):
+class _SparsePoints(_Plain):
+    """The same for SciPy-sparse rows under "euclidean" and "sqeuclidean"; O(entries) a pick."""
+
+    def __init__(self, X: Any, metric: str) -> None:
+        self.points, self.metric, self.evals = SparseDistances(X), metric, 0
+        self.nearest = np.full(X.shape[0], np.inf)
+        self.mean = np.asarray(self.points.rows.mean(axis=0), np.float64).ravel()
+        self.picked = False
+
+    def _distances(self, point: Floats) -> Floats:
+        self.evals += len(self.nearest)
+        squares = self.points.squares(point)
+        return self.points.in_units(squares if self.metric == "sqeuclidean" else np.sqrt(squares), self.metric)
+
+    def central(self, open_items: Mask) -> int:
+        return int(np.argmin(np.where(open_items, self._distances(self.mean), np.inf)))
+
+    def add(self, item: int) -> float:
+        gain = float(self.nearest[item]) if self.picked else np.nan
+        self.picked = True
+        np.minimum(self.nearest, self._distances(self.points.row(item)), out=self.nearest)
+        return gain
+
+
+class _SparseAngles(_Plain):
     """The same for SciPy-sparse rows under "cosine"; O(entries) a pick."""
 
     def __init__(self, X: Any) -> None:
