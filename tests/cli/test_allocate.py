@@ -21,7 +21,7 @@ def test_allocate_spends_the_budget(folder: Path, capsys: pytest.CaptureFixture[
     assert answer["status"] == "optimal"
     assert answer["used"] <= answer["budget"] == 22_000
     assert pl.read_csv("bits.csv")["id"].to_list() == ["emb", "mlp", "out"]
-    assert "raise it by" in refused(capsys, *shared, "--mean-budget", 1)
+    assert "raise mean_budget=1 to 2 at least" in refused(capsys, *shared, "--mean-budget", 1)
 
 
 def test_columns_named_by_numbers_are_the_levels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

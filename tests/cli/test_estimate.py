@@ -15,7 +15,7 @@ from command_line import run
 import kofn
 from kofn.cli import estimate
 from kofn.cli.estimate_rounds import round_of_many, rounds_ahead
-from kofn.io.tables import Table
+from kofn.io import opening
 from kofn.selection.pools._sizes import handed_by_a_part, pairs_of_rounds
 
 
@@ -58,13 +58,13 @@ def test_a_large_file_is_read_at_its_beginning_only(
     np.save("pool.npy", rng.random((50_000, 12)).astype(np.float32))
     pl.DataFrame({"v": rng.random((50_001, 8))}).write_parquet("pool.parquet")
     opened: list[int] = []
-    whole = Table.open
+    check = opening.refuse_other_kind
 
-    def counting(path: Path, *rest: object) -> Table:
-        opened.append(Path(path).stat().st_size)
-        return whole(path, *rest)  # type: ignore[arg-type]
+    def counting(path: Path, suffix: str) -> None:
+        opened.append(path.stat().st_size)
+        check(path, suffix)
 
-    monkeypatch.setattr(Table, "open", counting)
+    monkeypatch.setattr(opening, "refuse_other_kind", counting)
     calls: dict[int, list[object]] = {
         1_000_000: ["select", "pool.csv", "--columns", "a", "-k", 900_000, "--quota", "g=g1:5-10", "--include", 99_999],
         50_000: ["select", "pool.npy", "-k", 20],
