@@ -122,3 +122,50 @@ def test_what_several_people_say_of_one_thing_is_no_vote(
     Path("labels.csv").write_text("\n".join(frame))
     told = json.loads(spoken(capsys, "labels.csv", "--id", "thing", "--columns", "score", "--json"))
     assert told["judges"] == ["score"]
+
+
+def test_kemeny_says_between_which_ranks_each_stands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("kt.csv").write_text("model_a,model_b,winner\na,b,model_a\na,b,model_a\na,c,tie\nb,c,tie\n")
+    text = spoken(capsys, "kt.csv", "--report", "kt.html", "-o", "kt-out.csv")
+    assert "; a, c by minimax, baldwin, kemeny\n" in text
+    assert "  1. a  ranks 1 to 2\n    2. c  ranks 1 to 3\n    3. b  ranks 2 to 3\n" in text
+    assert "orders that overturn as little as this one\n" in text
+    assert Path("kt-out.csv").read_text().splitlines() == [
+        "rank,id,index,best_rank,worst_rank",
+        "1,a,0,1,2",
+        "2,c,2,1,3",
+        "3,b,1,2,3",
+    ]
+    assert '<li value="3">b, ranks 2 to 3</li>' in Path("kt.html").read_text()
+    told = json.loads(spoken(capsys, "kt.csv", "--json"))
+    assert (told["winners"]["kemeny"], told["standings"][1]["worst_rank"]) == (["a", "c"], 3)
+
+
+def test_what_no_vote_compares_is_said_by_every_rule(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("w.csv").write_text("id,a,b,c,never\na,0,3,2,0\nb,1,0,4,0\nc,2,1,0,0\nnever,0,0,0,0\n")
+    for method in ("kemeny", "schulze", "bradley_terry", "borda"):
+        text = spoken(capsys, "w.csv", "--id", "id", "--wins", "-m", method)
+        assert text.startswith(f"{method}: 3 of 4 alternatives ranked by 13 votes"), method
+        assert "  4. never  never compared with another\n" in text
+        assert "nan" not in text
+        told = json.loads(spoken(capsys, "w.csv", "--id", "id", "--wins", "-m", method, "--json"))
+        assert (told["never_compared"], told["ranking"]) == (["never"], ["a", "b", "c", "never"])
+    Path("e.csv").write_text("model,t1,t2\nA,80,70\nB,,\nC,79,75\n")
+    text = spoken(capsys, "e.csv", "--id", "model", "-m", "kemeny")
+    assert "2 of 3 alternatives ranked" in text
+    assert "  3. B  never compared with another\n" in text
+
+
+def test_a_method_that_kofn_lacks_is_answered_with_one_that_fits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("b.csv").write_text("m,x,y\na,9,8\nb,1,2\n")
+    for method, ours in (
+        ("mean", "'borda' (it averages ranks"),
+        ("ranked_pairs", "'schulze' (the nearest here"),
+        ("tideman", "'schulze' (the nearest here"),
+        ("kemeny_young", "'kemeny'?"),
+        ("elo", "'bradley_terry'?"),
+    ):
+        told = refused(capsys, "combine", "b.csv", "--id", "m", "-m", method)
+        assert f"method={method!r}: no such combine method; did you mean {ours}" in told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,15 @@ from kofn.cli.combine_long import FALLING, in_long_form, widened
 from kofn.cli.combine_rules import (
     answer_cycles,
     answer_rules,
+    as_good_line,
     cycle_lines,
     groups_of,
+    how_many,
     missing_line,
     refuse_as_the_run,
     rule_lines,
     silent_line,
+    standing,
     with_rules,
 )
 from kofn.cli.combine_votes import parts_apart, rank_votes
@@ -205,28 +207,17 @@ def _may_be_predictions(table: Table, arguments: CombineArguments) -> bool:
     return not named and table.n > _MANY
 
 
-def _standing(row: Mapping[str, Any], n_judges: int) -> str:
-    """What is known of one alternative beside its rank."""
-    if math.isnan(row.get("points", 0.0)):
-        return "  never compared with another"
-    parts = [f"{row['points']:.4g} points"] if "points" in row else []
-    if "rank_low" in row:
-        parts.append(f"ranks {row['rank_low']} to {row['rank_high']}")
-    if row.get("rated", n_judges) < n_judges:
-        parts.append(f"{row['rated']} of {n_judges} scores")
-    return "  " + ", ".join(parts) if parts else ""
-
-
 def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments, unsaid: str | None = None) -> str:
     """The ranking for people: the first ten. `unsaid`: a column that could name them."""
     ranking = plan.to_frame()
-    lines = [f"{plan.method}: {len(ranking)} alternatives ranked by {len(judges)} judges: {listed(judges)}"]
+    lines = [f"{plan.method}: {how_many(plan)} alternatives ranked by {len(judges)} judges: {listed(judges)}"]
     lines += [
-        f"  {row['rank']:3}. {row['id']}{_standing(row, len(judges))}" for row in ranking.head(10).iter_rows(named=True)
+        f"  {row['rank']:3}. {row['id']}{standing(plan, row, len(judges))}"
+        for row in ranking.head(10).iter_rows(named=True)
     ]
     if "rank_low" in ranking.columns:
         lines.append(f"ranks: where each stands in 95% of {RESAMPLES:,} panels of as many judges, drawn from these")
-    lines += [*rule_lines(plan, judges), *cycle_lines(plan), *missing_line(plan, judges)]
+    lines += [*as_good_line(plan), *rule_lines(plan, judges), *cycle_lines(plan), *missing_line(plan, judges)]
     falling = [judge for judge in judges if FALLING.search(judge) and judge not in (arguments.lower or ())]
     if falling:
         lines.append(f"higher is taken as better in every column; where lower is: --lower {as_typed(*falling)}")

@@ -58,9 +58,38 @@ def with_rules(plan: Blend, call: Mapping[str, Any], options: Mapping[str, Any],
     return dataclasses.replace(plan, info={**plan.info, "rules": comparison})
 
 
+def standing(plan: Blend, row: Mapping[str, Any], n_judges: int = 0) -> str:
+    """What is known of one alternative beside its rank, which is a row of the plan's frame; 0 judges are votes."""
+    if row["index"] in plan.info.get("never_compared", ()):
+        return "  never compared with another"
+    parts = [f"{row['points']:.4g} points"] if "points" in row else []
+    if "rank_low" in row:
+        parts.append(f"ranks {row['rank_low']} to {row['rank_high']}")
+    if row.get("best_rank") != row.get("worst_rank"):
+        parts.append(f"ranks {row['best_rank']} to {row['worst_rank']}")
+    if row.get("rated", n_judges) < n_judges:
+        parts.append(f"{row['rated']} of {n_judges} scores")
+    return "  " + ", ".join(parts) if parts else ""
+
+
+def as_good_line(plan: Blend) -> list[str]:
+    """A line on what ranks beside an alternative mean where several orders are as good."""
+    if "best_rank" not in plan.info or (plan.info["best_rank"] == plan.info["worst_rank"]).all():
+        return []
+    return ["ranks: where each stands in the orders that overturn as little as this one"]
+
+
+def how_many(plan: Blend) -> str:
+    """How many alternatives are ranked, of how many where some were never compared."""
+    never = len(plan.info.get("never_compared", ()))
+    return f"{plan.n - never} of {plan.n}" if never else str(plan.n)
+
+
 def answer_rules(plan: Blend, judges: Sequence[str]) -> dict[str, Any]:
     """The same for machines, by id."""
     facts: dict[str, Any] = {"tied": [plan.keys(np.array(group)).tolist() for group in _tied(plan)]}
+    if "never_compared" in plan.info:
+        facts["never_compared"] = plan.keys(np.array(plan.info["never_compared"], int)).tolist()
     if "exchangeable" in plan.info:
         facts["exchangeable"] = [plan.keys(np.array(run)).tolist() for run in plan.info["exchangeable"]]
     comparison = plan.info.get("rules")

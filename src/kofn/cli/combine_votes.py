@@ -13,9 +13,12 @@ from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_rules import (
     answer_cycles,
     answer_rules,
+    as_good_line,
     cycle_lines,
+    how_many,
     refuse_as_the_run,
     rule_lines,
+    standing,
     with_rules,
 )
 from kofn.cli.printing import drawn_lines, facts, first_of, say
@@ -113,15 +116,13 @@ def render(plan: Blend, size: Mapping[str, Any], arguments: CombineArguments) ->
     notes += [f"{itself:,} {_rows(itself)} of an alternative against itself left out"] if itself else []
     more = f" ({'; '.join(notes)})" if notes else ""
     lines = [
-        f"{plan.method}: {len(ranking)} alternatives ranked by {size['votes']:,.10g} votes in {size['source']}{more}"
+        f"{plan.method}: {how_many(plan)} alternatives ranked by {size['votes']:,.10g} votes in {size['source']}{more}"
     ]
     for row in ranking.head(10).iter_rows(named=True):
-        points = f"  {row['points']:.4g} points" if "points" in row else ""
-        ranks = f", ranks {row['rank_low']} to {row['rank_high']}" if "rank_low" in row else ""
-        lines.append(f"  {row['rank']:3}. {row['id']}{points}{ranks}")
+        lines.append(f"  {row['rank']:3}. {row['id']}{standing(plan, row)}")
     if "rank_low" in ranking.columns:
         lines.append("ranks: where each stands in 95% of draws of as many votes, from these with replacement")
-    lines += [*rule_lines(plan, ()), *cycle_lines(plan)]
+    lines += [*as_good_line(plan), *rule_lines(plan, ()), *cycle_lines(plan)]
     if plan.objective == "overturned_preferences":
         lines.append(f"votes against this order: {plan.value:,.10g} ({plan.status})")
     lines += parts_apart(plan)

@@ -54,7 +54,7 @@ def dispatch(
     name = choose(verb, given, options) if method_name == "auto" else method_name
     if not isinstance(name, str) or name not in index:
         raise InputError(
-            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), index)}; "
+            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), given, index)}; "
             f"`kofn methods {verb}` lists them"
         )
     entry = index[name]
@@ -140,14 +140,25 @@ def _elsewhere(name: Any) -> str:
     return f"; it is {kind}: from {entry.path.partition(':')[0].rpartition('.')[0]} import {name}"
 
 
-def _meant(name: str, index: Mapping[str, Entry]) -> str:
-    """Which method an unknown name may mean: one that contains it or is known by it, else the nearest."""
+def _meant(name: str, given: Mapping[str, Any], index: Mapping[str, Entry]) -> str:
+    """Which method an unknown name may mean: one that contains it or is known by it, else the nearest.
+
+    Those that fit the call go before others, which are offered only where the name is theirs but for its spelling.
+    """
     words = _underscored(name)
-    ours, options = METHODS_ELSEWHERE.get(words, ("", ""))
-    if ours in index:
-        return f"; did you mean {ours!r}{options}?"
-    close = [entry.name for entry in index.values() if words in entry.name or words in map(_underscored, entry.aliases)]
-    return f"; did you mean {' or '.join(map(repr, close[:3]))}?" if close else nearest(name, index)
+    fitting = {entry.name: entry for entry in _fitting(given, (), index)}
+    ours = [(known, more) for known, more in METHODS_ELSEWHERE.get(words, ()) if known in index]
+    ours = [pair for pair in ours if pair[0] in fitting] or ours
+    if ours:
+        known, more = ours[0]
+        return f"; did you mean {known!r}{more}?"
+    for among in (fitting, index) if fitting else (index,):
+        close = [each.name for each in among.values() if words in each.name or words in map(_underscored, each.aliases)]
+        if close:
+            return f"; did you mean {' or '.join(map(repr, close[:3]))}?"
+        if near := nearest(name, among):
+            return near
+    return ""
 
 
 def _underscored(text: str) -> str:

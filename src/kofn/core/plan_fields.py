@@ -71,7 +71,7 @@ def _blend(plan: Any) -> None:
         order = np.asarray(plan.result)
         if order.ndim != 1 or order.dtype.kind not in "iu" or sorted(order.tolist()) != list(range(plan.n)):
             raise ValueError(f"result ranks {order.size} of {plan.n}")
-        for name in ("points", "rated", "rank_low", "rank_high"):
+        for name in ("points", "rated", "rank_low", "rank_high", "best_rank", "worst_rank"):
             if name in plan.info and np.shape(plan.info[name]) != (plan.n,):
                 raise ValueError(f"info[{name!r}] has shape {np.shape(plan.info[name])}, n is {plan.n}")
     elif isinstance(plan.weights, np.ndarray) and plan.weights.shape != (plan.n,):

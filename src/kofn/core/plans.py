@@ -496,12 +496,17 @@ class Blend(Plan):
         return self.form == "order" and "votes" in self.info and not self.info.get("judges")
 
     def ranks(self) -> Array:
-        """(n,) of a ranking, the rank of each alternative, best 1; those of equal points share a rank."""
+        """(n,) of a ranking, the rank of each alternative, best 1; those of equal points share a rank.
+
+        So do those that were never compared, which are last.
+        """
         index = np.asarray(self.result)
         ranks = np.empty(len(index), np.int64)
         points = self.info.get("points")
         if points is None:
             ranks[index] = np.arange(1, len(index) + 1)
+            lost = list(self.info.get("never_compared", ()))
+            ranks[lost] = len(index) - len(lost) + 1
             return ranks
         # Sums of fractions differ in their last bits.
         worth = np.nan_to_num(np.asarray(points, np.float64)[index].round(12), nan=-np.inf)
@@ -514,7 +519,7 @@ class Blend(Plan):
         if self.form == "order":
             index = np.asarray(self.result)
             out = {"rank": self.ranks()[index], "id": self.keys(index), "index": index}
-            for name in ("points", "rated", "rank_low", "rank_high"):
+            for name in ("points", "rated", "rank_low", "rank_high", "best_rank", "worst_rank"):
                 if name in self.info and not (name == "rated" and self.of_votes):
                     out[name] = np.asarray(self.info[name])[index]
             return out
@@ -527,10 +532,12 @@ class Blend(Plan):
         return out
 
     def headline(self) -> str:
-        if self.of_votes:
-            return f"{len(self.result)} ranked by {self.info['votes']:,.10g} votes"
         if self.form == "order":
-            return f"{len(self.result)} ranked by {0 if self.spread is None else len(self.spread)} judges"
+            never = len(self.info.get("never_compared", ()))
+            count = f"{self.n - never} of {self.n}" if never else str(self.n)
+            if self.of_votes:
+                return f"{count} ranked by {self.info['votes']:,.10g} votes"
+            return f"{count} ranked by {0 if self.spread is None else len(self.spread)} judges"
         if isinstance(self.result, Mapping):
             return f"{self.n} members into {len(self.result)} tensors"
         shape = self.result.shape if hasattr(self.result, "shape") else np.shape(self.result)

@@ -101,11 +101,15 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
         ]
         chart = charts.bars(ranked, label="points of each alternative, best first")
     else:
-        chart = E("ol", [E("li", context.name(i)) for i in order[:SHOWN].tolist()], class_="order")
+        ranks = plan.ranks()
+        listed = [E("li", context.name(i), _beside(plan, i), value=str(ranks[i])) for i in order[:SHOWN].tolist()]
+        chart = E("ol", listed, class_="order")
     caption = "Best first." + (f" The first {SHOWN} of {plan.n:,}." if plan.n > SHOWN else "")
     if "rank_low" in plan.info:
         drawn = "200 draws of as many votes" if plan.of_votes else "1,000 panels of as many judges"
         caption += f" Ranks: where each stands in 95% of {drawn}, drawn from these with replacement."
+    if "best_rank" in plan.info and (plan.info["best_rank"] != plan.info["worst_rank"]).any():
+        caption += " Ranks: where each stands in the orders that overturn as little as this one."
     count = plan.n if plan.spread is None else len(plan.spread)
     named = plan.info.get("judges")
     if named:
@@ -137,6 +141,14 @@ def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element
                 stat(number(float(spread[worst])), "largest spread", f"{_judge(plan, worst)}, {_part(spread, worst)}")
             )
     return stats, figures
+
+
+def _beside(plan: Blend, i: int) -> str:
+    """What stands beside an alternative without points: the ranks that it has in orders that are as good."""
+    if i in plan.info.get("never_compared", ()):
+        return ", never compared"
+    best, worst = (int(plan.info[name][i]) if name in plan.info else 0 for name in ("best_rank", "worst_rank"))
+    return f", ranks {best} to {worst}" if best != worst else ""
 
 
 def _standing(plan: Blend, i: int) -> str:

@@ -52,6 +52,8 @@ def _ranks(plan: Blend, comparison: Mapping[str, Any], name_of: Callable[[int], 
         cells = [_rank(comparison["ranks"][name][item], plan.n) for name in names]
         rows.append(E("tr", E("th", user(name_of(item)), scope="row"), cells))
     caption = f"The rank under every rule, darker is better, in the order of {plan.method}."
+    if "kemeny" in names:
+        caption += " By kemeny it is the best rank in any order that overturns the least."
     if plan.n > SHOWN:
         caption += f" The first {SHOWN} of {plan.n:,}."
     for name, reason in comparison["left_out"].items():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kofn
-from kofn.combination import kemeny
+from kofn.combination import compare_rules, kemeny
 from kofn.combination.rankings import _kemeny
 from kofn.core.checks import InputError
 
@@ -51,7 +51,8 @@ def test_no_order_overturns_less(seed: int) -> None:
 def test_runs_that_may_be_exchanged_are_all_and_cost_nothing(seed: int) -> None:
     table, weights = drawn(seed)
     plan = kemeny(table, weights=weights)
-    order, runs = plan.result.tolist(), plan.info["exchangeable"]
+    never = plan.info["never_compared"]  # last, and in no run
+    order, runs = plan.result.tolist()[: plan.n - len(never)], plan.info["exchangeable"]
     for run in runs:
         begin = order.index(run[0])
         assert order[begin : begin + len(run)] == run
@@ -146,3 +147,93 @@ def test_a_judge_of_no_weight_compares_nobody() -> None:
     plan = kemeny([[4, 0, 0, nan], [1, 6, nan, 6], [7, 2, 2, nan]], weights=[0, 0, 3, 2])
     assert plan.info["never_compared"] == [1]
     assert kemeny([[4, 0, 0, nan], [1, 6, nan, 6], [7, 2, 2, nan]]).info["never_compared"] == []
+
+
+def ranks_in_best_orders(table: np.ndarray, weights: np.ndarray) -> tuple[list[int], list[int]]:
+    """The best and the worst rank in all orders of what is compared that overturn the least, 0 for the others."""
+    heard = [
+        item
+        for item in range(len(table))
+        if any(
+            weight and not np.isnan(judge[item]) and (~np.isnan(judge)).sum() > 1
+            for judge, weight in zip(table.T, weights, strict=True)
+        )
+    ]
+    against = {(a, b): overturned(table[[a, b]], weights, (0, 1)) for a, b in itertools.permutations(heard, 2)}
+    costs = {
+        order: math.fsum(against[pair] for pair in itertools.combinations(order, 2))
+        for order in itertools.permutations(heard)
+    }
+    least = min(costs.values())
+    ranks = np.array([np.argsort(order) + 1 for order, cost in costs.items() if cost <= least + 1e-9])
+    best, worst = [0] * len(table), [0] * len(table)
+    for position, item in enumerate(heard):
+        best[item], worst[item] = ranks[:, position].min(), ranks[:, position].max()
+    return best, worst
+
+
+def as_judges(wins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A table of wins as judges of two alternatives each, with their weights."""
+    pairs = [(a, b) for a, b in itertools.permutations(range(len(wins)), 2) if wins[a, b]]
+    table = np.full((len(wins), len(pairs)), np.nan)
+    for judge, (a, b) in enumerate(pairs):
+        table[a, judge], table[b, judge] = 1.0, 0.0
+    return table, np.array([float(wins[pair]) for pair in pairs])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_ranks_as_good_are_those_of_all_best_orders(seed: int) -> None:
+    table, weights = drawn(seed, 6)
+    if seed % 2:
+        rng = np.random.default_rng(seed)
+        table, weights = as_judges(rng.integers(0, 3, (6, 6)) * (rng.random((6, 6)) < 0.4) + np.eye(6)[::-1])
+    if seed % 3 == 0:
+        weights = weights / 10  # 0.1 + 0.2 is a draw with 0.3
+    plan = kemeny(table, weights=weights)
+    best, worst = ranks_in_best_orders(table, weights)
+    assert plan.info["best_rank"].tolist() == best
+    assert plan.info["worst_rank"].tolist() == worst
+    never = plan.info["never_compared"]
+    assert never == [item for item, rank in enumerate(best) if not rank]
+    assert plan.result.tolist()[plan.n - len(never) :] == never
+    assert (plan.ranks()[never] == plan.n - len(never) + 1).all()
+
+
+def test_who_is_first_is_first_in_a_best_order_and_not_by_a_chain_of_draws() -> None:
+    wins = np.zeros((3, 3))
+    wins[0, 1] = 2
+    table, weights = as_judges(wins)
+    draws = np.array([[1.0, np.nan], [np.nan, 1], [1, 1]])
+    plan = kemeny(np.hstack([table, draws]), weights=[*weights, 1, 1])
+    assert (plan.info["best_rank"].tolist(), plan.info["worst_rank"].tolist()) == ([1, 2, 1], [2, 3, 3])
+    apart = np.zeros((4, 4))
+    apart[0, 1], apart[1, 0], apart[2, 3], apart[3, 2] = 2, 1, 1, 2
+    table, weights = as_judges(apart)
+    assert compare_rules(table, weights=weights).winners["kemeny"] == [0, 3]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ranks_beyond_the_subsets_are_those_of_best_orders(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(seed)
+    table, weights = as_judges(rng.integers(0, 3, (6, 6)) * (rng.random((6, 6)) < 0.35) + np.eye(6)[::-1])
+    best, worst = ranks_in_best_orders(table, weights)
+    monkeypatch.setattr(_kemeny, "_SUBSETS", 4)
+    plan = kemeny(table, weights=weights)
+    sizes = plan.info["components"]
+    low, high = plan.info["best_rank"], plan.info["worst_rank"]
+    assert ((np.array(best) <= low) & (low <= high) & (high <= np.array(worst))).all()
+    if max(sizes) <= 4:
+        assert np.flatnonzero(low == 1).tolist() == [item for item, rank in enumerate(best) if rank == 1]
+        assert np.flatnonzero(high == max(worst)).tolist() == [i for i, rank in enumerate(worst) if rank == max(worst)]
+    if max(sizes) == 1:
+        assert (low.tolist(), high.tolist()) == (best, worst)
+
+
+def test_what_no_vote_compares_is_last_and_in_no_run() -> None:
+    nan = math.nan
+    plan = kemeny([[80.0, 70], [nan, nan], [79, 75]])
+    assert (plan.result.tolist(), plan.ranks().tolist()) == ([0, 2, 1], [1, 3, 2])
+    assert (plan.info["exchangeable"], plan.info["never_compared"]) == ([[0, 2]], [1])
+    assert plan.to_frame()["worst_rank"].to_list() == [2, 2, 0]
+    alone = kemeny([[1.0, nan], [nan, 2.0]])
+    assert (alone.result.tolist(), alone.ranks().tolist(), alone.info["components"]) == ([0, 1], [1, 1], [])

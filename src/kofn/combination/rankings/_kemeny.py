@@ -28,6 +28,7 @@ _SUBSETS = 20
 _PROGRAMMES = 100
 # Violated inequalities that are added to a linear programme at once, and how far apart two values are.
 _CUTS, _TOLERANCE = 4000, 1e-7
+_ROUNDING = 1e-12  # of all weight, by which sums of weights that are not whole differ
 _WHOLE = 1e6  # weights up to which sums of whole ones are told apart by a linear programme
 
 
@@ -66,9 +67,10 @@ def kemeny(
         each judge sees overturned, `info["rated"]` (n,) by how many judges each was rated, `weights` the judges'
         weights divided by their sum, `info["components"]` the sizes of the components, best first,
         `info["exchangeable"]` the runs of neighbours in the order between whom no majority decides, which may stand in
-        any order among themselves at the same value, `info["never_compared"]` the alternatives that no judge of any
-        weight rated beside another, and `info["parts"]` the others, in parts that no judge compares with one another:
-        how such parts stand to each other is arbitrary.
+        any order among themselves at the same value; `info["best_rank"]` and `info["worst_rank"]` (n,) the ranks
+        between which each stands in the rankings of this value. `info["never_compared"]` has the alternatives that no
+        judge of any weight rated beside another, which come last and have such ranks of 0, and `info["parts"]` the
+        others, in parts that no judge compares with one another: how such parts stand to each other is arbitrary.
 
     Raises:
         InputError: an infinite score, a judge who rated nothing, a negative weight, weights that are all zero, a judge
@@ -82,8 +84,10 @@ def kemeny(
     Exact: with status "optimal" no ranking overturns less (by more than 1e-7 of the whole, where weights are not whole
     and a component has more than 20 alternatives). Beyond 100 alternatives in one component the order is one that no
     move of a single alternative improves, with status "local", and the bound that of each pair by itself. The problem
-    is NP-hard. Of equally good rankings one is returned; `info["exchangeable"]` has those that differ by neighbours
-    without a majority; orders that differ by more may be as good.
+    is NP-hard. Of equally good rankings one is returned. `best_rank` and `worst_rank` are those of all best rankings
+    where majorities form no cycle, and where those that do are among at most 20 alternatives that hang together by
+    majorities and draws. Elsewhere they are those of the rankings that turn pairs without a majority round, which are
+    as good; who is first in some best ranking is exact then too if no component has more than 20 alternatives.
 
     References:
         Kemeny 1959, Mathematics without numbers (Daedalus 88).
@@ -106,9 +110,16 @@ def kemeny(
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
     prefers = preferences(ballots, given)
     with Control(title="kemeny", **limits) as control:
-        parts = [_solved(prefers, part, control) for part in components(prefers)]
+        silent = _silent(ballots[given > 0])
+        heard = np.flatnonzero(~silent)
+        among = prefers[np.ix_(heard, heard)] if silent.any() else prefers
+        parts = [_solved(among, part, control) for part in components(among)] if len(heard) else []
+        parts = [(heard[part], bound, exact) for part, bound, exact in parts]
         stopped = control.stopped()
-    order = np.concatenate([part for part, _, _ in parts])
+    ranked = np.concatenate([np.zeros(0, np.int64), *(part for part, _, _ in parts)])
+    order = np.append(ranked, np.flatnonzero(silent))
+    level = _levelled(prefers, given)
+    best, worst = _ranks_as_good(level, ranked, [part for part, _, _ in parts], quick=stopped)
     value = kernels.overturned_by(prefers, order)
     # What stands between two components costs the weight of those against the majority, in every ranking.
     inside = math.fsum(kernels.least_overturned(prefers, part) for part, _, _ in parts)
@@ -129,8 +140,10 @@ def kemeny(
         info={
             **comparisons(ballots, given),
             "components": [len(part) for part, _, _ in parts],
-            "exchangeable": exchangeable(prefers, order),
-            "never_compared": np.flatnonzero(_silent(ballots[given > 0])).tolist(),
+            "exchangeable": exchangeable(level, ranked),
+            "best_rank": best,
+            "worst_rank": worst,
+            "never_compared": np.flatnonzero(silent).tolist(),
         },
     )
 
@@ -139,6 +152,67 @@ def _silent(ballots: Floats) -> NDArray[np.bool_]:
     """(n,) the alternatives that no judge rated beside another."""
     rated = ~np.isnan(ballots)
     return ~(rated & (rated.sum(axis=1) > 1)[:, None]).any(axis=0)
+
+
+def _levelled(prefers: Floats, weights: Floats) -> Floats:
+    """The preferences, those of a pair made equal where they differ by the rounding of sums of weights alone."""
+    if (weights == np.rint(weights)).all():
+        return prefers
+    even = np.abs(prefers - prefers.T) <= _ROUNDING * weights.sum()
+    return np.where(even, (prefers + prefers.T) / 2, prefers)
+
+
+def _ranks_as_good(prefers: Floats, order: Ints, parts: Sequence[Ints], *, quick: bool) -> tuple[Ints, Ints]:
+    """(n,) the best and the worst rank of each alternative in the orders that overturn as little, 0 if not in `order`.
+
+    Args:
+        prefers: (n, n) the preferences, equal where no majority decides.
+        order: the alternatives that are ranked, in the order of `parts`.
+        parts: the components.
+        quick: whether no subsets are looked at.
+    """
+    from kofn.combination.rankings import _kernels as kernels
+
+    best, worst = np.zeros(len(prefers), np.int64), np.zeros(len(prefers), np.int64)
+    cyclic = np.zeros(len(prefers), bool)
+    for part in parts:
+        cyclic[part] = len(part) > 1
+    for begin, end in _blocks(prefers, order):
+        items = order[begin:end]
+        inner = np.ascontiguousarray(prefers[np.ix_(items, items)])
+        if len(items) <= _SUBSETS and cyclic[items].any() and not quick:
+            first, last = kernels.positions_in_best_orders(inner, _ROUNDING * inner.sum())
+        else:
+            first, last = kernels.positions_by_ties(inner)
+        best[items], worst[items] = begin + 1 + first, begin + 1 + last
+        if len(items) <= _SUBSETS or quick:
+            continue
+        # What no other component puts behind it can be first if it is first in a best order of its own.
+        beats = inner > inner.T
+        position = np.full(len(prefers), -1)
+        position[items] = np.arange(len(items))
+        for part in parts:
+            at = position[part]
+            if at[0] < 0 or not 1 < len(part) <= _SUBSETS:
+                continue
+            own = np.ascontiguousarray(inner[np.ix_(at, at)])
+            first, last = kernels.positions_in_best_orders(own, _ROUNDING * own.sum())
+            others = np.delete(np.arange(len(items)), at)
+            best[part[(first == 0) & ~beats[np.ix_(others, at)].any(axis=0)]] = begin + 1
+            worst[part[(last == len(part) - 1) & ~beats[np.ix_(at, others)].any(axis=1)]] = end
+    return best, worst
+
+
+def _blocks(prefers: Floats, order: Ints) -> list[tuple[int, int]]:
+    """Where the shortest stretches of the order begin and end of which all are preferred to all that follow."""
+    if not len(order):
+        return []
+    ahead = prefers[order[:, None], order]
+    beats = ahead > ahead.T
+    # The last position that each does not beat, itself at least.
+    reach = len(order) - 1 - np.argmin(beats[:, ::-1], axis=1)
+    ends = np.flatnonzero(np.maximum.accumulate(reach) == np.arange(len(order))) + 1
+    return list(itertools.pairwise([0, *ends.tolist()]))
 
 
 def exchangeable(prefers: Floats, order: Ints) -> list[list[int]]:

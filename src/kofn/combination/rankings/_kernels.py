@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from kofn.core.compiled import INNER, OUTER
 
 
-@nb.njit("int64[:](float64[:,::1])", **OUTER)
-def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no cover
-    """An order of n <= 24 alternatives that overturns the least weight of preferences, the first of the best ones.
+@nb.njit(**INNER)
+def _of_subsets(prefers: Any) -> tuple[Any, Any, Any]:  # pragma: no cover
+    """The least that any order of each set of alternatives overturns, `lowest`.
 
-    `lowest[S]` is the least that any order of the set S overturns; the last of S costs what prefers it to the others.
+    The last of a set costs what prefers it to the others: `near` of those in the lower half, `far` of those above.
     """
     n = len(prefers)
     half = n // 2
@@ -44,6 +44,16 @@ def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no
                 cost = lowest[others] + near[item, others & low_bits] + far[item, others >> half]
                 best = min(best, cost)
         lowest[chosen] = best
+    return near, far, lowest
+
+
+@nb.njit("int64[:](float64[:,::1])", **OUTER)
+def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no cover
+    """An order of n <= 24 alternatives that overturns the least weight of preferences, the first of the best ones."""
+    n = len(prefers)
+    half = n // 2
+    low_bits = (1 << half) - 1
+    near, far, lowest = _of_subsets(prefers)
     order = np.empty(n, np.int64)
     chosen = (1 << n) - 1
     for position in range(n - 1, -1, -1):
@@ -58,6 +68,61 @@ def best_order(prefers: NDArray[np.float64]) -> NDArray[np.int64]:  # pragma: no
         order[position] = last
         chosen ^= 1 << last
     return order
+
+
+@nb.njit("UniTuple(int64[::1], 2)(float64[:,::1], float64)", **OUTER)
+def positions_in_best_orders(
+    prefers: NDArray[np.float64], tolerance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # pragma: no cover
+    """(n,) the first and the last position of each of n <= 24 alternatives in all orders that overturn the least."""
+    n = len(prefers)
+    half = n // 2
+    low_bits = (1 << half) - 1
+    near, far, lowest = _of_subsets(prefers)
+    first, last = np.full(n, n), np.full(n, -1)
+    # The sets that a best order begins with: all of it, and what is left without the last one of such a set.
+    begins = np.zeros(1 << n, np.bool_)
+    begins[-1] = True
+    for chosen in range((1 << n) - 1, 0, -1):
+        if not begins[chosen]:
+            continue
+        size = 0
+        for item in range(n):
+            size += (chosen >> item) & 1
+        for item in range(n):
+            if (chosen >> item) & 1:
+                others = chosen ^ (1 << item)
+                cost = lowest[others] + near[item, others & low_bits] + far[item, others >> half]
+                if cost <= lowest[chosen] + tolerance:
+                    begins[others] = True
+                    first[item] = min(first[item], size - 1)
+                    last[item] = max(last[item], size - 1)
+    return first, last
+
+
+@nb.njit("UniTuple(int64[::1], 2)(float64[:,::1])", **OUTER)
+def positions_by_ties(ahead: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # pragma: no cover
+    """(n,) the first and the last position of each of an order's alternatives where only even pairs are turned round.
+
+    Args:
+        ahead: (n, n) the weight that prefers the alternative at the row's position to the one at the column's.
+    """
+    n = len(ahead)
+    before = np.zeros((n, n), np.bool_)  # whether the column's stands before the row's whatever even pairs are turned
+    for later in range(n):
+        for earlier in range(later - 1, -1, -1):
+            if before[later, earlier] or ahead[earlier, later] == ahead[later, earlier]:
+                continue
+            before[later, earlier] = True
+            for other in range(earlier):
+                before[later, other] |= before[earlier, other]
+    first, last = np.zeros(n, np.int64), np.full(n, n - 1)
+    for later in range(n):
+        for earlier in range(later):
+            if before[later, earlier]:
+                first[later] += 1
+                last[earlier] -= 1
+    return first, last
 
 
 @nb.njit("int64(float64[:,::1], int64[::1], float64, int64)", **OUTER)

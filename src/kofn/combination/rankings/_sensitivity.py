@@ -55,7 +55,8 @@ class RuleComparison(NamedTuple):
     """One table of scores under every rule, and under one of them without each judge.
 
     Attributes:
-        ranks: rule to (n,) ranks, best 1, equal ones alike, 0 for what nobody compared.
+        ranks: rule to (n,) ranks, best 1, equal ones alike, 0 for what nobody compared; by kemeny, of which many orders
+            may be as good, the best rank that each has in any of them.
         winners: rule to the alternatives at rank 1.
         pairs: (n, n) the share of the judges who rate both, by weight, that put the row above the column, ties half;
             NaN where none rates both.
@@ -158,11 +159,10 @@ def ranks_of(points: Floats) -> Ints:
 
 
 def _ranks(plan: Blend) -> Ints:
+    if "best_rank" in plan.info:
+        # Many orders may be as good: at rank 1 is what any of them begins with.
+        return np.asarray(plan.info["best_rank"])
     ranks = plan.ranks().copy()
-    for run in plan.info.get("exchangeable", ()):
-        # Who may change places shares a rank, as equal points do; of runs that overlap, with those before it.
-        if len(np.unique(ranks[run])) == len(run):
-            ranks[run] = ranks[run].min()
     ranks[plan.info["never_compared"]] = 0
     return ranks
 
