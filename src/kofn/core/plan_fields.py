@@ -74,6 +74,10 @@ def _blend(plan: Any) -> None:
         for name in ("points", "rated", "rank_low", "rank_high", "best_rank", "worst_rank"):
             if name in plan.info and np.shape(plan.info[name]) != (plan.n,):
                 raise ValueError(f"info[{name!r}] has shape {np.shape(plan.info[name])}, n is {plan.n}")
+        never = plan.info.get("never_compared", [])
+        numbers = isinstance(never, list) and all(type(item) is int and 0 <= item < plan.n for item in never)
+        if not numbers or len(set(never)) < len(never):
+            raise ValueError("info['never_compared'] is no list of alternatives")
     elif isinstance(plan.weights, np.ndarray) and plan.weights.shape != (plan.n,):
         raise ValueError(f"weights have shape {plan.weights.shape}, n is {plan.n}")
     if not isinstance(plan.result, Mapping) and not hasattr(plan.result, "shape"):

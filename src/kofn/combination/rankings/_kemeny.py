@@ -192,14 +192,14 @@ def _ranks_as_good(prefers: Floats, order: Ints, parts: Sequence[Ints], *, quick
         position = np.full(len(prefers), -1)
         position[items] = np.arange(len(items))
         for part in parts:
-            at = position[part]
-            if at[0] < 0 or not 1 < len(part) <= _SUBSETS:
+            rows = position[part]
+            if rows[0] < 0 or not 1 < len(part) <= _SUBSETS:
                 continue
-            own = np.ascontiguousarray(inner[np.ix_(at, at)])
+            own = np.ascontiguousarray(inner[np.ix_(rows, rows)])
             first, last = kernels.positions_in_best_orders(own, _ROUNDING * own.sum())
-            others = np.delete(np.arange(len(items)), at)
-            best[part[(first == 0) & ~beats[np.ix_(others, at)].any(axis=0)]] = begin + 1
-            worst[part[(last == len(part) - 1) & ~beats[np.ix_(at, others)].any(axis=1)]] = end
+            others = np.delete(np.arange(len(items)), rows)
+            best[part[(first == 0) & ~beats[np.ix_(others, rows)].any(axis=0)]] = begin + 1
+            worst[part[(last == len(part) - 1) & ~beats[np.ix_(rows, others)].any(axis=1)]] = end
     return best, worst
 
 
