@@ -159,6 +159,7 @@ HOSTILE: dict[str, Bad] = {
     "X": ROWS,
     "curves": {
         **{name: bad for name, bad in ROWS.items() if name not in ("infinite", "several")},
+        "flat": (lambda v: np.arange(6.0), "@ has shape (6,), one number an item, and a curve has one for each level"),
         "of no loss": (lambda v: put(v, (1, 1), -np.inf), "@ at row 1, column 1 is infinite"),
         "several of no loss": (
             lambda v: put(v, (slice(1, 3), 0), -np.inf),

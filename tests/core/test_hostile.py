@@ -65,7 +65,8 @@ def hostile_of(entry: Entry, word: str) -> Bad:
     if word == "weights" and "rankings" in entry.accepted:
         bad["negative"] = (lambda v: put(v, 1, -2.0), "@ at row 1 is -2; weights must be >= 0")
     by_cosine = "metric" not in entry.accepted or entry.draws.plain.get("metric") == "cosine"
-    if word == "X" and by_cosine and entry.load().__kofn__.sparse:  # type: ignore[attr-defined]
+    takes = entry.load().__kofn__.sparse  # type: ignore[attr-defined]
+    if word == "X" and (takes == "any metric" or (takes and by_cosine)):
         del bad["sparse"]  # such rows are taken
     if word == "y" and "unlabelled" in entry.options:
         del bad["missing"]  # such rows have no label

@@ -58,8 +58,9 @@ def curves(value: Any, name: str = "curves") -> Array:
         return made
     if isinstance(value, list | tuple | np.ndarray) and len(value) and is_number(value[0]):
         raise InputError(
-            f"{name} has one number an item, and a curve has one for each level; give (n, levels), or to share whole "
-            "units in proportion to them scores=... and method='sainte_lague' (or dhondt, ..)"
+            f"{name} has shape ({len(value)},), one number an item, and a curve has one for each level; give "
+            "(n, levels), or to share whole units in proportion to them scores=... and method='sainte_lague' (or "
+            "dhondt, ..)"
         )
     array = matrix(value, name, finite=False)
     if array.size and np.isfinite(top := float(np.abs(array).max())) and top * len(array) < _SMALL:
