@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kofn
-from kofn.combination import fisher_merging, merge_means, variance_corrected_mean, weighted_mean
+from kofn.combination import fisher_merging, merge_means, slerp, variance_corrected_mean, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.core.checks import FailureError, InputError
 from kofn.core.plans import Plan
@@ -576,3 +576,36 @@ def test_an_output_named_as_a_file_of_another_kind_is_refused(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"name a \.safetensors file or a folder"):
         weighted_mean([{"w": np.ones(2)}], out=tmp_path / "blend.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_opposite_tensors_are_counted_where_slerp_has_no_arc(tmp_path: Path) -> None:
+    w, other = np.array([1.0, -2.0, 3.0]), np.array([2.0, 1.0, 0.5])
+    one = {"a": w, "b": 2 * w, "c": w, "same": w, "scalar": np.array([2.0]), "zero": np.zeros(3)}
+    two = {"a": -w, "b": -w, "c": other, "same": 3 * w, "scalar": np.array([-2.0]), "zero": w}
+    for members in ([one, two], on_disk(tmp_path, [one, two])):
+        blend = slerp(members)
+        (line,) = blend.info["warnings"]
+        assert line.startswith("2 tensors are opposite in the two members (cosine -1)")
+        np.testing.assert_array_equal(blend.result["a"], np.zeros(3))
+    assert slerp([w, -w]).info["warnings"][0].startswith("1 tensor is opposite")
+    assert (
+        "warnings"
+        not in slerp([{"c": w, "same": w, "scalar": np.ones(1)}, {"c": other, "same": w, "scalar": -np.ones(1)}]).info
+    )
+
+
+def test_overflow_names_the_dtype_that_holds_the_blend() -> None:
+    for name, large, wider in (
+        ("float16", 6e4, "float32"),
+        ("bfloat16", 3e38, "float64"),
+        ("float32", 3e38, "float64"),
+    ):
+        big = np.array([1.0, large], dtype_of(name))
+        more = {"weights": [1, 1], "normalize": False}
+        refused([big, big], rf"beyond the range of {name}; .*, or give dtype='{wider}'", **more)
+        sums = weighted_mean([big, big], dtype=wider, **more).result
+        assert sums.dtype == wider
+        assert np.isfinite(sums).all()
+    with pytest.raises(InputError) as refusal:
+        weighted_mean([np.array([1e308]), np.array([1e308])], weights=[1, 1], normalize=False)
+    assert str(refusal.value).endswith("use weights that sum to one")

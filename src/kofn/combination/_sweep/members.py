@@ -21,6 +21,7 @@ from kofn.combination._sweep.tied import without_copies
 from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
+from kofn.io.companions import UNTYING
 from kofn.io.quantised import FLOAT8, Scheme
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec
 from kofn.io.torch_arrays import from_torch, is_torch
@@ -402,10 +403,7 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         if any("another vocabulary?" in difference for difference in differences):
             remedy = "match rows by token with vocabulary='union' (--vocabulary), or leave these tensors out with skip"
         if any(_LACKS_HEAD.search(difference) for difference in differences):
-            remedy = (
-                "a model without a head ties it to its embedding: save it with both (the head a copy of the embedding, "
-                "tie_word_embeddings false in its config.json), then blend"
-            )
+            remedy = f"a model without a head ties it to its embedding: {UNTYING}"
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")
