@@ -609,3 +609,25 @@ def test_overflow_names_the_dtype_that_holds_the_blend() -> None:
     with pytest.raises(InputError) as refusal:
         weighted_mean([np.array([1e308]), np.array([1e308])], weights=[1, 1], normalize=False)
     assert str(refusal.value).endswith("use weights that sum to one")
+
+
+def test_lists_of_layers_are_told_to_be_named() -> None:
+    """Lists of arrays, a layer each, are what Flower passes: neither one ragged array nor silently one stack."""
+    layers = [[np.full(3, i), np.full((2, 2), i)] for i in (1.0, 0.0)]
+    says = r"member 0 is a list of 2 arrays of unlike shapes \(0 is \(3,\), 1 is \(2, 2\)\); .* enumerate\(layers\)"
+    for members in (layers, [tuple(each) for each in layers]):
+        with pytest.raises(InputError, match=says):
+            kofn.combine(members, weights=[1, 3])
+    named = kofn.combine([{str(i): layer for i, layer in enumerate(each)} for each in layers], weights=[1, 3])
+    np.testing.assert_allclose(named.result["1"], np.full((2, 2), 0.25))
+    alike = kofn.combine([[np.ones(2), np.ones(2)], [np.zeros(2), np.zeros(2)]])
+    assert alike.result.shape == (2, 2)
+    assert any("lists of 2 arrays of shape (2,), each read as one array" in line for line in alike.info["warnings"])
+    for plain in ([[1.0, 2.0], [3.0, 6.0]], [np.ones((2, 2)), np.zeros((2, 2))], [[np.float64(1)], [np.float64(2)]]):
+        assert "warnings" not in kofn.combine(plain).info
+
+
+def test_lists_of_tensors_of_torch_are_layers_too() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="unlike shapes"):
+        kofn.combine([[torch.ones(3), torch.zeros(2, 2)], [torch.zeros(3), torch.ones(2, 2)]])
