@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kofn.core.checks import InputError, count, flag, shown
@@ -40,8 +40,10 @@ def with_equal_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
     words = {name: value for name, value in given.items() if name != "equal"}
     if not flag(given["equal"], "equal"):
         return words
-    items = next((words[name] for name in ("X", "distances", "scores") if name in words), ())
-    shape = getattr(items, "shape", None) or (len(items), len(items[0]) if len(items) and "scores" in words else 0)
+    items: Any = next((words[name] for name in ("X", "distances", "scores") if name in words), ())
+    shape: Sequence[int] = getattr(items, "shape", ())
+    if not shape:
+        shape = [len(items), *([len(items[0])] if len(items) and "scores" in words else [])]
     k = words.get("k")
     if "scores" in words and len(shape) > 1:
         k = bins_of_equal(words.pop("k", None), shape[1])
