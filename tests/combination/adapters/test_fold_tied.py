@@ -128,10 +128,10 @@ def test_what_was_trained_apart_gets_tensors_of_its_own(case: str, stored: bool,
     np.testing.assert_array_equal(arrays[HEAD], head)
     assert config == {**TIED, "tie_word_embeddings": False}
     notes = open_fold(base, [adapter]).folding.notes
-    what = "trained embedding and head apart"
+    phrase = "trained embedding and head apart"
     if case in ALONE:
-        what = f"trained the {ALONE[case]}, which are one tensor in the base"
-    assert any(what in note and "tie_word_embeddings is false" in note for note in notes)
+        phrase = f"trained the {ALONE[case]}, which are one tensor in the base"
+    assert any(phrase in note and "tie_word_embeddings is false" in note for note in notes)
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -71,14 +71,14 @@ def without_unread(adapters: Sequence[Adapter], base: Any) -> tuple[list[Adapter
 
 def untying_text(tie: Tie, adapters: Sequence[Adapter], left_out: frozenset[str]) -> str:
     """That a head becomes a tensor of its own, and by whose training of which of the two."""
-    by_what: dict[str, list[str]] = {}
+    by_tables: dict[str, list[str]] = {}
     for adapter in adapters:
         embeddings, heads = _trained(_without(adapter, left_out))
-        what = "embedding and head apart"
+        tables = "embedding and head apart"
         if not (embeddings and heads):
-            what = "the embedding and not the head" if embeddings else "the head and not the embedding"
-        by_what.setdefault(what, []).append(adapter.label)
-    who = ", ".join(f"{' and '.join(labels)} trained {what}" for what, labels in by_what.items())
+            tables = "the embedding and not the head" if embeddings else "the head and not the embedding"
+        by_tables.setdefault(tables, []).append(adapter.label)
+    who = ", ".join(f"{' and '.join(labels)} trained {tables}" for tables, labels in by_tables.items())
     return (
         f"{who}, which are one tensor in the base: "
         f"{tie.embedding!r} and {tie.head!r} are both written, and tie_word_embeddings is false in config.json"
