@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from unittest import SkipTest
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 from imblearn.pipeline import make_pipeline
 from imblearn.utils import estimator_checks as imbalanced
+from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
@@ -157,3 +160,34 @@ def test_scikit_learns_pipeline_takes_it_last_alone() -> None:
     assert alone[-1].sample_indices_.tolist() == expected.tolist()
     with pytest.raises(TypeError, match="implement fit and transform"):
         Pipeline([("select", Selector(k=12)), ("model", KNeighborsClassifier())]).fit(X, y)
+
+
+def test_options_are_given_flat_too() -> None:
+    X = np.random.default_rng(0).random((60, 2))
+    flat = Assigner(k=4, capacity=20, random_state=0, min_size=14)
+    assert flat.get_params()["options"] == {"min_size": 14}
+    assert clone(flat).get_params() == flat.get_params()
+    assert np.bincount(flat.fit(X).labels_).min() >= 14
+    nested = Assigner(k=4, capacity=20, random_state=0, options={"min_size": 14}).fit(X)
+    assert nested.labels_.tolist() == flat.labels_.tolist()
+    assert set(np.bincount(Assigner(k=4, equal=True).fit(X).labels_)) == {15}
+    assert clone(flat).set_params(k=3, min_size=18).options == {"min_size": 18}
+    assert flat.options == {"min_size": 14}
+    assert Selector(k=5, objective="log_determinant").fit(X).plan_.objective.startswith("log_determinant")
+
+
+@pytest.mark.parametrize(
+    ("made", "fault"),
+    [
+        (lambda: Assigner(n_clusters=4), "assign has no argument 'n_clusters'; did you mean 'k'?"),
+        (lambda: Assigner(k=4, min_sise=4), "did you mean 'min_size'?"),
+        (lambda: Selector(k=4, size=4), "select has no argument 'size'"),
+        (lambda: Assigner(k=4, seed=3, random_state=1), "options names 'seed', which the estimator has of its own"),
+        (lambda: Assigner(k=4, min_size=3, options={"min_size": 2}), "min_size is given twice: flat and in options"),
+        (lambda: Assigner(k=4, options=[3]), "options=[3]: give a mapping"),
+    ],
+)
+def test_what_is_no_option_is_refused_in_words(made: Callable[[], Any], fault: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        made().fit(np.random.default_rng(0).random((20, 2)))
+    assert fault in str(refusal.value)

@@ -46,7 +46,22 @@ def _as_kind(kind: type, tags: Any, **more: Any) -> Any:
     return kind(**{part.name: getattr(tags, part.name) for part in fields(tags)} | more)
 
 
-class Selector(OneToOneFeatureMixin, BaseEstimator):
+class _FlatOptions(BaseEstimator):
+    """An estimator whose options may be given by their own names, to the constructor and to `set_params`."""
+
+    options: Any
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, and options by their own names, as a search over a grid does (`min_size`)."""
+        own = self.get_params(deep=False)
+        flat = {name: value for name, value in params.items() if name.partition("__")[0] not in own}
+        super().set_params(**{name: value for name, value in params.items() if name not in flat})
+        if flat and (self.options is None or isinstance(self.options, Mapping)):
+            self.options = {**(self.options or {}), **flat}
+        return self
+
+
+class Selector(OneToOneFeatureMixin, _FlatOptions):
     """Keep k rows of a training set: `fit_resample` as imbalanced-learn's samplers, so it stands in their pipelines.
 
     In `imblearn.pipeline.Pipeline` it is a step like any other: rows are dropped with their labels while fitting, none
@@ -59,8 +74,9 @@ class Selector(OneToOneFeatureMixin, BaseEstimator):
         method: a select method's name, "auto", or your own callable.
         metric: "euclidean", "sqeuclidean" or "cosine", default the method's own.
         per_class: keep k in proportion to the classes of y, each at least one row.
-        options: the method's own options.
+        options: the method's own options, and other words of the verb.
         random_state: None, a whole number or a RandomState.
+        **flat: the same by name (`min_size=60`); they become entries of `options`.
 
     Attributes:
         plan_: the `Selection`.
@@ -88,12 +104,13 @@ class Selector(OneToOneFeatureMixin, BaseEstimator):
         per_class: bool = False,
         options: Mapping[str, Any] | None = None,
         random_state: Any = None,
+        **flat: Any,
     ) -> None:
         self.k = k
         self.method = method
         self.metric = metric
         self.per_class = per_class
-        self.options = options
+        self.options = _with_flat(options, flat)
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Tags:
@@ -116,7 +133,7 @@ class Selector(OneToOneFeatureMixin, BaseEstimator):
         if self.metric is not None:
             arguments["metric"] = self.metric
         self.plan_: Selection = select(
-            checked, method=self.method, options=self.options, seed=_seed(self.random_state), **arguments
+            checked, method=self.method, **_all_words({**arguments, "seed": _seed(self.random_state)}, self.options)
         )
         self.sample_indices_: NDArray[np.int64] = self.plan_.indices
         return self
@@ -132,7 +149,7 @@ class Selector(OneToOneFeatureMixin, BaseEstimator):
         return self.plan_.mask
 
 
-class Assigner(ClusterMixin, BaseEstimator):
+class Assigner(ClusterMixin, _FlatOptions):
     """Group rows around k of them (or around k means), as scikit-learn's clusterers do.
 
     Args:
@@ -141,8 +158,9 @@ class Assigner(ClusterMixin, BaseEstimator):
         metric: "euclidean", "sqeuclidean" or "cosine", default the method's own; "precomputed": X holds distances,
             (n, n) to fit and (m, n) to the fitted rows to predict.
         capacity: items that a group can hold, for the methods that hold one.
-        options: the method's own options.
+        options: the method's own options, and other words of the verb.
         random_state: None, a whole number or a RandomState.
+        **flat: the same by name (`min_size=60`); they become entries of `options`.
 
     Attributes:
         plan_: the `Assignment`.
@@ -167,12 +185,13 @@ class Assigner(ClusterMixin, BaseEstimator):
         capacity: Any = None,
         options: Mapping[str, Any] | None = None,
         random_state: Any = None,
+        **flat: Any,
     ) -> None:
         self.k = k
         self.method = method
         self.metric = metric
         self.capacity = capacity
-        self.options = options
+        self.options = _with_flat(options, flat)
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, weights: Any = None, **named: Any) -> Self:  # noqa: ARG002 (y is passed)
@@ -189,14 +208,9 @@ class Assigner(ClusterMixin, BaseEstimator):
         pool = {"X": checked}
         if self.metric == "precomputed":
             pool, given["metric"] = {"distances": checked}, None
-        self.plan_: Assignment = assign(
-            **pool,
-            k=min(self.k, len(checked)) if isinstance(self.k, int) else self.k,
-            method=self.method,
-            options=self.options,
-            seed=_seed(self.random_state),
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        given["k"] = min(self.k, len(checked)) if isinstance(self.k, int) else self.k
+        given["seed"] = _seed(self.random_state)
+        self.plan_: Assignment = assign(**pool, method=self.method, **_all_words(given, self.options))
         self.labels_: NDArray[np.int32] = self.plan_.labels
         centers = self.plan_.centers
         if self.plan_.medoids is not None:
@@ -226,6 +240,30 @@ class Assigner(ClusterMixin, BaseEstimator):
         near = pairwise_distances_argmin(checked, self._examples, metric=self.metric or "euclidean")
         groups: NDArray[np.int32] = self._groups[near]
         return groups
+
+
+def _with_flat(options: Any, flat: Mapping[str, Any]) -> Any:
+    """The options with those that were given flat; untouched where none was, as scikit-learn's `clone` asks."""
+    if not flat or not (options is None or isinstance(options, Mapping)):
+        return options  # what is no mapping is refused by `fit`
+    for name in flat:
+        if name in (options or {}):
+            raise InputError(f"{name} is given twice: flat and in options; give it once")
+    return {**(options or {}), **flat}
+
+
+def _all_words(given: Mapping[str, Any], options: Any) -> dict[str, Any]:
+    """The words of a call of the verb: an estimator's own, and what its options name."""
+    own = {name: value for name, value in given.items() if value is not None}
+    if options is None:
+        return own
+    if not isinstance(options, Mapping):
+        raise InputError(f"options={shown(options)}: give a mapping, or the options themselves by name")
+    for name in options:
+        if name in own or name in ("X", "method", "options"):
+            word = "random_state" if name == "seed" else name
+            raise InputError(f"options names {name!r}, which the estimator has of its own; give it as {word}")
+    return {**own, **options}
 
 
 def _first_least(distances: NDArray[Any]) -> NDArray[np.int32]:

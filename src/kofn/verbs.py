@@ -11,7 +11,7 @@ from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
 from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown
-from kofn.core.number_of_groups import entry_of, finds_k
+from kofn.core.number_of_groups import entry_of, finds_k, with_equal_sizes
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
 from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
@@ -72,6 +72,8 @@ def settled(
         given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
     if verb == "select" and isinstance(given.get("k"), str):
         given["k"] = _count_of(given)
+    if verb == "assign" and "equal" in given:
+        given = with_equal_sizes(given)
     if verb == "assign" and isinstance(given.get("k"), str):
         method = finds_k(method, given.pop("k"), set(given))
     own = dict(options or {})

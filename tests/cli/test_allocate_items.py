@@ -57,3 +57,21 @@ def test_scores_without_a_method_are_refused(folder: Path, capsys: pytest.Captur
         capsys, "allocate", "prompts.csv", "--score", "rate", "--budget", 10, "-m", "rollout_knapsack", "--id", "prompt"
     )
     assert "budget=10 is 50 short: the least rollouts of all prompts cost 60" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("hamilton", "'largest_remainder'"), ("dhont", "'dhondt'"), ("sainte_lage", "'sainte_lague'")]
+)
+def test_an_unknown_method_is_said_first(
+    name: str, meant: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Votes are no curves: what a file of them lacks for curves says nothing of a name that is misspelt."""
+    (folder / "votes.csv").write_text("party,votes\na,10\nb,20\n")
+    for flags in ([], ["--score", "votes"], ["--columns", "lacks"]):
+        said = refused(capsys, "allocate", "votes.csv", "--id", "party", "--budget", 200, "-m", name, *flags)
+        assert f"method={name!r}: no such allocate method; did you mean {meant}?" in said
+
+
+@pytest.mark.parametrize("verb", ["select", "assign", "combine"])
+def test_no_file_is_read_for_an_unknown_method(verb: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"method='lazzy': no such {verb} method" in refused(capsys, verb, "absent.csv", "-m", "lazzy")

@@ -12,6 +12,8 @@ import pytest
 from command_line import make_pool, refused, run, write
 from pages import Reader
 
+import kofn
+
 
 def test_assign_groups_and_routes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
@@ -276,6 +278,25 @@ def test_pairs_without_a_header_are_all_kept(folder: Path, capsys: pytest.Captur
     group = pl.read_csv("groups.csv")["group"]
     assert group[0] == group[5]
     assert group[1] == group[2]
+
+
+def test_groups_of_equal_size_of_arrays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Equal sizes say nothing of a table: arrays, distances and scores have them too."""
+    X = np.random.default_rng(0).random((64, 9))
+    np.save("X.npy", X)
+    far = np.abs(X[:, None] - X[None]).sum(axis=2)
+    for given, k in (({"X": X, "k": 3}, 3), ({"X": X.tolist(), "k": 5}, 5), ({"distances": far, "k": 3}, 3)):
+        sizes = np.bincount(kofn.assign(**given, equal=True).labels)
+        assert sorted({*sizes}) == sorted({64 // k, -(-64 // k)})
+    for more in ({}, {"k": 9}):
+        assert sorted({*np.bincount(kofn.assign(scores=X, equal=True, **more).labels)}) == [7, 8]
+    assert kofn.assign(X, k=3, equal=False).method == "fasterpam"
+    for flags in (["-k", 9], ["--scores"], ["--scores", "-k", 9]):
+        code, text, err = run(capsys, "assign", "X.npy", "--equal", *flags)
+        assert code == 0, err
+        assert "sizes from 7 to 8" in text
+    said = refused(capsys, "assign", "X.npy", "--equal", "--scores", "-k", 8)
+    assert "scores have 9 columns, one a bin; leave --k out" in said
 
 
 def test_equal_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,8 @@ import polars as pl
 import pytest
 from command_line import make_pool, refused, run, write
 
+import kofn
+
 ROWS = 200
 
 
@@ -65,6 +67,22 @@ def test_shares_and_proportional_columns(folder: Path, capsys: pytest.CaptureFix
     assert abs((picks["year"] == 2024).sum() - share) < 1
     assert "4-6 (20%-30%) asked" in text
     assert "proportional year: 2 groups, each within one pick of its share" in text
+
+
+def test_groups_too_small_for_a_pick_are_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = pl.DataFrame({"v": [0.3 * i for i in range(20)], "y": [int(i > 17) for i in range(20)]})
+    rows.write_csv(folder / "strata.csv")
+    asked = ["select", "strata.csv", "--columns", "v", "--proportional", "y"]
+    line = "1 of 2 groups got no pick, their shares being below one: 1 (2 rows); from {} on every group gets one"
+    code, text, err = run(capsys, *asked, "-k", "20%")
+    assert code == 0, err
+    assert f"proportional y: {line.format('-k 10')}" in text
+    notes = kofn.select(rows, columns="v", proportional="y", k=4).info["notes"]
+    assert f"proportional y: {line.format('k=10')}" in notes
+    for k in (9, 10):
+        code, text, err = run(capsys, *asked, "-k", k, "-o", "picks.csv")
+        assert ("got no pick" in text) == (1 not in pl.read_csv("picks.csv")["y"].to_list())
+    assert "got no pick" not in text
 
 
 def test_a_budget_duplicates_and_forced_rows_beside_two_columns(

@@ -96,6 +96,11 @@ ASSIGN: list[tuple[Any, dict[str, Any], str]] = [
     (POOL, {**BODY, "quotas": {"lang": {"de": 1}}}, "quotas does not go with a table"),
     (POOL, {**BODY, "dedupe": 0.9}, "assign has no argument 'dedupe'"),
     (POOL, {"columns": ["age"], "equal": True}, "equal=True makes groups of equal size: say how many with k"),
+    (np.zeros((6, 2)), {"equal": True}, "equal=True makes groups of equal size: say how many with k"),
+    (np.zeros((6, 2)), {"equal": True, "k": "auto"}, "say how many with k, a number in place of 'auto'"),
+    (np.zeros((6, 2)), {"equal": True, "k": 2, "capacity": 3}, "equal=True sets the sizes; leave capacity out"),
+    (np.zeros((6, 2)), {"equal": "yes", "k": 2}, "equal='yes': give True or False"),
+    (None, {"scores": np.zeros((6, 2)), "equal": True, "k": 3}, "k=3: scores have 2 columns, one a bin; leave k out"),
     (POOL, {"columns": ["age"], "k": 3, "sizes": "tokens"}, "sizes needs limits: a bin's sizes add up"),
     (POOL, {"vectors": "emb", "k": 3, "must_link": [["r001", "zz"]], "ids": "key"}, "must_link names 'zz'"),
 ]

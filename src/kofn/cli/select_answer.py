@@ -26,7 +26,7 @@ from kofn.tables.read import (
     seen_in_report,
 )
 from kofn.tables.select_arguments import SelectArguments
-from kofn.tables.select_groups import column_names, counted_quotas, groups_of
+from kofn.tables.select_groups import column_names, counted_quotas, groups_of, without_picks
 from kofn.tables.select_pool import kind_of
 from kofn.tables.select_rounds import labelled
 
@@ -317,7 +317,7 @@ def _quotas(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str
         lines.append(f"each {column}: {most:,} rows of each of {len(counted[column])} groups, all of smaller ones")
     for column in (names[typed] for typed in dict.fromkeys(arguments.proportional)):
         lines.append(f"proportional {column}: {len(counted[column])} groups, each within one pick of its share")
-    return lines
+    return [*lines, *without_picks(plan, pool, arguments)]
 
 
 def _span(low: Any, high: Any) -> str:

@@ -82,11 +82,15 @@ class _WithMethod(click.Command):
 
     def __init__(self, command: VerbCommand, method: str | None, added: list[click.Option]) -> None:
         super().__init__(command.name, params=[*command.params, *added], callback=command.callback, help=command.help)
+        self.verb = command.verb
         self.sections = command.sections
         self.entry = dispatch.methods_of(command.verb).get(method or "")
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
+        if ctx.params["method"] != "auto":
+            # Before files are read: what they lack for another method says nothing of a name that is misspelt.
+            dispatch.named(self.verb, ctx.params["method"])
         if self.entry is not None and self.entry.python_only:
             raise click.UsageError(
                 f"{self.entry.name} is called from Python, as no file holds what it takes or returns: "

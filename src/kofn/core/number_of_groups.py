@@ -1,10 +1,11 @@
-"""What `k="auto"` means, and the index's row of a method that may be a name or a function."""
+"""What `k="auto"` and `equal=True` mean, and the index's row of a method that may be a name or a function."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, count, flag, shown
 from kofn.core.dispatch import methods_of
 from kofn.core.registry import Entry
 from kofn.core.vocabulary import SETTINGS
@@ -23,6 +24,45 @@ def finds_k(method: Any, k: str, others: set[str]) -> Any:
     if entry is not None and "k" in entry.required:
         raise InputError(f"k='auto': method={entry.name!r} needs a number; method='pamk' finds k")
     return method
+
+
+def sizes_of_equal(n: int, k: int) -> dict[str, int]:
+    """The least and the most items of each of k groups of equal size, up to one item.
+
+    >>> sizes_of_equal(64, 9)
+    {'capacity': 8, 'min_size': 7}
+    """
+    return {"capacity": -(-n // k), "min_size": n // k}
+
+
+def with_equal_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The words of a call of arrays with the sizes that `equal=True` stands for, and without `equal`."""
+    words = {name: value for name, value in given.items() if name != "equal"}
+    if not flag(given["equal"], "equal"):
+        return words
+    items: Any = next((words[name] for name in ("X", "distances", "scores") if name in words), ())
+    shape: Sequence[int] = getattr(items, "shape", ())
+    if not shape:
+        shape = [len(items), *([len(items[0])] if len(items) and "scores" in words else [])]
+    k = words.get("k")
+    if "scores" in words and len(shape) > 1:
+        k = bins_of_equal(words.pop("k", None), shape[1])
+    if k is None or isinstance(k, str):
+        raise InputError(
+            "equal=True makes groups of equal size: say how many with k"
+            + ("" if k is None else f", a number in place of {shown(k)}")
+        )
+    k = count(k, "k")
+    if set_too := [name for name in ("capacity", "min_size") if name in words]:
+        raise InputError(f"equal=True sets the sizes; leave {' and '.join(set_too)} out")
+    return {**words, **sizes_of_equal(shape[0], k)}
+
+
+def bins_of_equal(k: Any, bins: int, flag: str = "k") -> int:
+    """The number of bins that scores are filled equally into: one for each column, whatever `k` repeats."""
+    if k is not None and k != bins:
+        raise InputError(f"{flag}={shown(k)}: scores have {bins} columns, one a bin; leave {flag} out")
+    return bins
 
 
 def entry_of(verb: str, method: Any) -> Entry | None:

@@ -44,6 +44,10 @@ _ARCHITECTURE = (
     _TIED,
     "quantization_config",
 )
+# How a model that ties its head to its embedding is made alike to one that does not.
+UNTYING = (
+    "save it with both (the head a copy of the embedding, tie_word_embeddings false in its config.json), then blend"
+)
 QUANTISATION = ("quantization_config", "compression_config")
 _SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "sliding_window", "max_position_embeddings")
 
@@ -215,17 +219,24 @@ def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) ->
         return []
     (reference, base), others = configs[0], configs[1:]
     clashes, warnings = [], []
+    tied: set[str] = set()
+    only_ties = True
     for label, config in others:
         for key in _ARCHITECTURE:
             if key in base and key in config and base[key] != config[key] and key not in decided:
                 clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}")
+                only_ties = only_ties and key == _TIED
+                tied.add(label if config.get(_TIED) else reference)
         warnings += [
             f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}, whose config.json is copied"
             for key in _SCALES
             if key in base and key in config and base[key] != config[key]
         ]
     if clashes:
-        raise InputError(f"config.json: {'; '.join(clashes)}; blend members of one architecture")
+        remedy = "blend members of one architecture"
+        if only_ties:
+            remedy = f"{' and '.join(sorted(tied))} ties its head to its embedding: {UNTYING}"
+        raise InputError(f"config.json: {'; '.join(clashes)}; {remedy}")
     return warnings
 
 

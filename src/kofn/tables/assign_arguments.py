@@ -37,7 +37,7 @@ class AssignArguments(RowArguments):
         super().__post_init__()
         if self.sense is not None and not self.by_scores:
             raise InputError(f"--sense {self.sense} says what --scores are; give --scores too")
-        if self.equal and not isinstance(self.k, int):
+        if self.equal and not isinstance(self.k, int) and not (self.by_scores and self.k is None):
             raise InputError("--equal makes groups of equal size: say how many with --k")
         if self.equal and (self.capacity is not None or self.min_size is not None):
             raise InputError("--equal sets the sizes; leave --capacity and --min-size out")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.number_of_groups import bins_of_equal, sizes_of_equal
 from kofn.core.plans import Assignment
 from kofn.core.problems import pairs_by_row
 from kofn.io.opening import open_table
@@ -135,8 +136,11 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
     if arguments.equal:
         # Of a beginning the groups are as large as those of the whole, as other capacities are.
         n = len(pool.rows) if arguments.rows_of_whole is None else max(len(pool.rows), arguments.rows_of_whole)
-        call["capacity"] = -(-n // call["k"])
-        call["min_size"] = n // call["k"]
+        if pool.matrix is not None:
+            call["k"] = bins_of_equal(call.get("k"), pool.matrix.shape[1], "--k")
+        call |= sizes_of_equal(n, call["k"])
+        if pool.matrix is not None:
+            del call["k"]
     for name, flag_name in _BY_BIN.items():
         if isinstance(file := call.get(name), str):
             if arguments.k == "auto":

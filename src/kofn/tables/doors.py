@@ -23,6 +23,7 @@ from kofn.tables.assign_arguments import AssignArguments
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_dedupe import rows_kept
+from kofn.tables.select_groups import without_picks
 from kofn.tables.spelling import in_python, speaking_python
 
 
@@ -127,6 +128,7 @@ def _plain_call(table: FrameTable, arguments: RowArguments, rest: pl.DataFrame) 
 def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments) -> Selection:
     call = select_pool.prepared(table, arguments)
     pool = call.pool
+    noted = list(pool.notes)
     if call.method is None:
         rows = rows_kept(pool)
         ids = None if arguments.id_column is None else table.ids(arguments.id_column)
@@ -135,8 +137,9 @@ def _selected(run: Callable[..., Any], table: Table, arguments: SelectArguments)
         plan = call.answer(run)
         if pool.entries:
             return plan
+        noted += without_picks(plan, pool, arguments)
         plan = _selection_of_all(plan, pool, arguments)
-    info: dict[str, Any] = {"notes": [in_python(note) for note in pool.notes]} if pool.notes else {}
+    info: dict[str, Any] = {"notes": [in_python(note) for note in noted]} if noted else {}
     info |= _compared(arguments)
     if pool.duplicates is not None:
         dropped = pool.duplicates._replace(owned_keys=None)._asdict()

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InfeasibleError, InputError
+from kofn.core.plans import Selection
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
+
+# How many groups are named in one line.
+_NAMED = 12
 
 
 class _Joined(NamedTuple):
@@ -58,6 +62,30 @@ def quotas_of(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
         counts = np.minimum(counts, most)
         quotas[names[column]] = {name: (n, n) for name, n in zip(unique.tolist(), counts.tolist(), strict=True)}
     return quotas
+
+
+def without_picks(plan: Selection, pool: Pool, arguments: SelectArguments) -> list[str]:
+    """A line for each column of --proportional of which some groups are too small for a pick, with their names."""
+    if not arguments.proportional or not isinstance(arguments.k, int):
+        return []
+    groups, names, lines = groups_of(pool, arguments), column_names(pool, arguments), []
+    for column in (names[typed] for typed in dict.fromkeys(arguments.proportional)):
+        labels = groups[column]
+        unique, counts = np.unique(labels, return_counts=True)
+        none = ~np.isin(unique, labels[plan.indices]) & (counts * arguments.k < len(labels))
+        if not none.any():
+            continue
+        listed = [
+            f"{name} ({size:,} {'row' if size == 1 else 'rows'})"
+            for name, size in zip(unique[none], counts[none], strict=True)
+        ]
+        more = f" and {len(listed) - _NAMED:,} more" if len(listed) > _NAMED else ""
+        enough = -(-len(labels) // int(counts.min()))
+        lines.append(
+            f"proportional {checks.joint_name(column)}: {none.sum():,} of {len(unique):,} groups got no pick, their "
+            f"shares being below one: {', '.join(listed[:_NAMED])}{more}; from -k {enough} on every group gets one"
+        )
+    return lines
 
 
 def with_count(arguments: SelectArguments, pool: Pool) -> SelectArguments:

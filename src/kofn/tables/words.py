@@ -25,6 +25,8 @@ NAMES_A_COLUMN = {
     **dict.fromkeys(("scores", "score"), "score_column"),
     **dict.fromkeys(("sizes", "size"), "size_column"),
 }
+# Words of tables that mean the same of arrays: a number of rows is shared out, and no column is named.
+_OF_ARRAYS_TOO = ("equal",)
 # Words that name rows of the table.
 NAMES_ROWS = ("include", "exclude", "start")
 
@@ -38,7 +40,7 @@ def asks_of_a_table(X: Any, given: Mapping[str, Any]) -> bool:
     kind = frame_kind(X)
     if kind is None:
         texts = holds_texts(X)
-        words = [word for word in OF_TABLES if given.get(word) is not None]
+        words = [word for word in OF_TABLES if word not in _OF_ARRAYS_TOO and given.get(word) is not None]
         if texts or not words:
             return texts
         raise InputError(

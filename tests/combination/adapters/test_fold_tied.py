@@ -89,6 +89,14 @@ APART: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray, np.nda
         np.concatenate([TABLE[:3], OTHER[1:2]]),
     ),
 }
+# Those that trained one of the two, and which.
+ALONE = {
+    "factors of the embedding": "embedding and not the head",
+    "and the base's own beside": "embedding and not the head",
+    "factors of the head": "head and not the embedding",
+    "the embedding": "embedding and not the head",
+    "the head": "head and not the embedding",
+}
 AS_ONE: dict[str, tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray]] = {
     "factors": (OF_EMBEDDING, ENSURED, TABLE + UPDATE),
     "factors of the head": (OF_HEAD, ENSURED, TABLE + 2 * UPDATE),
@@ -120,7 +128,10 @@ def test_what_was_trained_apart_gets_tensors_of_its_own(case: str, stored: bool,
     np.testing.assert_array_equal(arrays[HEAD], head)
     assert config == {**TIED, "tie_word_embeddings": False}
     notes = open_fold(base, [adapter]).folding.notes
-    assert any("trained embedding and head apart" in note and "tie_word_embeddings is false" in note for note in notes)
+    phrase = "trained embedding and head apart"
+    if case in ALONE:
+        phrase = f"trained the {ALONE[case]}, which are one tensor in the base"
+    assert any(phrase in note and "tie_word_embeddings is false" in note for note in notes)
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -295,3 +306,15 @@ def test_a_model_whose_tie_scales_is_not_untied(tmp_path: Path) -> None:
     safetensors.numpy.save_file({"shared.weight": TABLE, "l.weight": np.eye(2)}, base / "model.safetensors")
     (base / "config.json").write_text('{"tie_word_embeddings": true}')
     refused(lambda: fold_adapter(base, {**ONES, HEAD: TABLE + 1}), "trained 'lm_head.weight' apart", "a copy of the")
+
+
+def test_each_adapter_is_said_to_have_trained_what_it_did(tmp_path: Path) -> None:
+    base = based(tmp_path / "base")
+    adapters = [adapted(OF_HEAD), adapted({**OF_EMBEDDING, **OF_HEAD}), adapted(OF_EMBEDDING)]
+    (note,) = [note for note in open_fold(base, adapters).folding.notes if "one tensor in the base" in note]
+    assert "trained the head and not the embedding, " in note
+    assert "trained embedding and head apart, " in note
+    assert "trained the embedding and not the head, which are one tensor" in note
+    # What is left out was not folded, whoever trained it.
+    left = open_fold(base, adapters[1:2], skip="*lm_head*").folding.notes
+    assert any("trained the embedding and not the head" in note for note in left)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kofn
-from kofn.combination import fisher_merging, merge_means, variance_corrected_mean, weighted_mean
+from kofn.combination import fisher_merging, merge_means, slerp, variance_corrected_mean, weighted_mean
 from kofn.combination._sweep import blockwise as _blockwise
 from kofn.core.checks import FailureError, InputError
 from kofn.core.plans import Plan
@@ -576,3 +576,58 @@ def test_an_output_named_as_a_file_of_another_kind_is_refused(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"name a \.safetensors file or a folder"):
         weighted_mean([{"w": np.ones(2)}], out=tmp_path / "blend.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_opposite_tensors_are_counted_where_slerp_has_no_arc(tmp_path: Path) -> None:
+    w, other = np.array([1.0, -2.0, 3.0]), np.array([2.0, 1.0, 0.5])
+    one = {"a": w, "b": 2 * w, "c": w, "same": w, "scalar": np.array([2.0]), "zero": np.zeros(3)}
+    two = {"a": -w, "b": -w, "c": other, "same": 3 * w, "scalar": np.array([-2.0]), "zero": w}
+    for members in ([one, two], on_disk(tmp_path, [one, two])):
+        blend = slerp(members)
+        (line,) = blend.info["warnings"]
+        assert line.startswith("2 tensors are opposite in the two members (cosine -1)")
+        np.testing.assert_array_equal(blend.result["a"], np.zeros(3))
+    assert slerp([w, -w]).info["warnings"][0].startswith("1 tensor is opposite")
+    assert (
+        "warnings"
+        not in slerp([{"c": w, "same": w, "scalar": np.ones(1)}, {"c": other, "same": w, "scalar": -np.ones(1)}]).info
+    )
+
+
+def test_overflow_names_the_dtype_that_holds_the_blend() -> None:
+    for name, large, wider in (
+        ("float16", 6e4, "float32"),
+        ("bfloat16", 3e38, "float64"),
+        ("float32", 3e38, "float64"),
+    ):
+        big = np.array([1.0, large], dtype_of(name))
+        more = {"weights": [1, 1], "normalize": False}
+        refused([big, big], rf"beyond the range of {name}; .*, or give dtype='{wider}'", **more)
+        sums = weighted_mean([big, big], dtype=wider, **more).result
+        assert sums.dtype == wider
+        assert np.isfinite(sums).all()
+    with pytest.raises(InputError) as refusal:
+        weighted_mean([np.array([1e308]), np.array([1e308])], weights=[1, 1], normalize=False)
+    assert str(refusal.value).endswith("use weights that sum to one")
+
+
+def test_lists_of_layers_are_told_to_be_named() -> None:
+    """Lists of arrays, a layer each, are what Flower passes: neither one ragged array nor silently one stack."""
+    layers = [[np.full(3, i), np.full((2, 2), i)] for i in (1.0, 0.0)]
+    says = r"member 0 is a list of 2 arrays of unlike shapes \(0 is \(3,\), 1 is \(2, 2\)\); .* enumerate\(layers\)"
+    for members in (layers, [tuple(each) for each in layers]):
+        with pytest.raises(InputError, match=says):
+            kofn.combine(members, weights=[1, 3])
+    named = kofn.combine([{str(i): layer for i, layer in enumerate(each)} for each in layers], weights=[1, 3])
+    np.testing.assert_allclose(named.result["1"], np.full((2, 2), 0.25))
+    alike = kofn.combine([[np.ones(2), np.ones(2)], [np.zeros(2), np.zeros(2)]])
+    assert alike.result.shape == (2, 2)
+    assert any("lists of 2 arrays of shape (2,), each read as one array" in line for line in alike.info["warnings"])
+    for plain in ([[1.0, 2.0], [3.0, 6.0]], [np.ones((2, 2)), np.zeros((2, 2))], [[np.float64(1)], [np.float64(2)]]):
+        assert "warnings" not in kofn.combine(plain).info
+
+
+def test_lists_of_tensors_of_torch_are_layers_too() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(InputError, match="unlike shapes"):
+        kofn.combine([[torch.ones(3), torch.zeros(2, 2)], [torch.zeros(3), torch.ones(2, 2)]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from kofn.combination import task_arithmetic, weighted_mean
+from kofn.combination import merge_recipe, task_arithmetic, weighted_mean
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import write_arrays
 from kofn.io.tensors import Checkpoint
@@ -98,3 +98,24 @@ def test_a_head_that_differs_is_not_tied_by_the_configuration(
     assert said is (not copied and config != wanted)
     assert json.loads((tmp_path / "out/config.json").read_text()) == (config if copied else wanted)
     np.testing.assert_array_equal(blend.result["lm_head.weight"], 1.5 * table + (0 if copied else 1))
+
+
+def test_a_tied_configuration_beside_one_that_is_not_names_the_remedy(tmp_path: Path) -> None:
+    paths = [stored(tmp_path, f"m{i}", i, head) for i, head in enumerate((None, "copy", "other"))]
+    for path, tied in zip(paths, (True, False, False), strict=True):
+        (Path(path) / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    remedy = r"member 0 \(.*m0\) ties its head to its embedding: save it with both .*tie_word_embeddings false"
+    for members, skip in ((paths[:2], None), ([paths[0], paths[2]], HEAD)):
+        with pytest.raises(InputError, match=remedy) as refusal:
+            weighted_mean(members, skip=skip, out=tmp_path / "out")
+        assert "one architecture" not in str(refusal.value)
+    listed = [{"model": path, "parameters": {"weight": 1}} for path in (paths[0], paths[1])]
+    (tmp_path / "r.yaml").write_text(json.dumps({"merge_method": "linear", "models": listed}))
+    with pytest.raises(InputError, match=remedy) as refusal:
+        merge_recipe(tmp_path / "r.yaml", out=tmp_path / "out")
+    assert "donor" not in str(refusal.value)
+    # Where something else differs too, heads are not what keeps the models apart.
+    (Path(paths[0]) / "config.json").write_text(json.dumps({"tie_word_embeddings": True, "hidden_size": 7}))
+    (Path(paths[1]) / "config.json").write_text(json.dumps({"tie_word_embeddings": False, "hidden_size": 8}))
+    with pytest.raises(InputError, match="blend members of one architecture"):
+        weighted_mean(paths[:2], out=tmp_path / "out")

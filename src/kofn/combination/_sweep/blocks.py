@@ -14,7 +14,7 @@ from kofn.combination._sweep.half_loops import HalfLoops, half_loops
 from kofn.combination._sweep.measures import Measures, inner
 from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, tensor_label
 from kofn.combination._sweep.rule import Block, Rule, Span
-from kofn.combination._sweep.tensor import Tensor
+from kofn.combination._sweep.tensor import Tensor, or_wider
 from kofn.combination._sweep.vocabulary import Vocabulary
 from kofn.core.checks import InputError
 
@@ -272,7 +272,7 @@ class Blocks:
             where = self._index(span.name, span.start + int(bad[0]) // step)
             raise InputError(
                 f"the blend of {tensor_label(span.name)} at {where} is beyond the range of {dtype}; "
-                "use weights that sum to one or members of a wider dtype"
+                f"use weights that sum to one{or_wider(dtype)}"
             )
         return squares
 

@@ -21,6 +21,7 @@ from kofn.combination._sweep.tied import without_copies
 from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
+from kofn.io.companions import UNTYING
 from kofn.io.quantised import FLOAT8, Scheme
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec
 from kofn.io.torch_arrays import from_torch, is_torch
@@ -247,7 +248,7 @@ def open_members(
         plain.names,
         schemes,
         beside,
-        (*notes, *(plain.notes if rounded is None else ())),
+        (*notes, *(plain.notes if rounded is None else ()), *_stacked_text(members)),
         tokens,
         widest,
     )
@@ -297,7 +298,45 @@ def _open(member: Any, label: str) -> tuple[tuple[str, Mapping[str, Tensor]], st
         if odd:
             raise InputError(f"{label} has a tensor named {odd[0]!r}; names are non-empty text")
         return (label, {name: _array_tensor(value, label, name) for name, value in member.items()}), "mappings"
+    _refuse_layers(member, label)
     return (label, {"": _array_tensor(member, label, "")}), "arrays"
+
+
+_BY_POSITION = "{str(i): layer for i, layer in enumerate(layers)}"
+
+
+def _shapes_in(member: Any) -> list[tuple[int, ...]]:
+    """The shapes of the arrays of a list that holds nothing else, one of them more than a number; else none."""
+    if not isinstance(member, list | tuple) or not all(map(_is_array, member)):
+        return []
+    shapes = [tuple(part.shape) for part in member]
+    return shapes if any(shapes) else []
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or is_torch(value)
+
+
+def _refuse_layers(member: Any, label: str) -> None:
+    """Refuse a list of arrays of unlike shapes: it is no array, but the layers of a model."""
+    shapes = _shapes_in(member)
+    odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if odd is not None:
+        raise InputError(
+            f"{label} is a list of {len(shapes)} arrays of unlike shapes (0 is {shapes[0]}, {odd} is {shapes[odd]}); "
+            f"layers need names: give {_BY_POSITION}"
+        )
+
+
+def _stacked_text(members: Sequence[Any]) -> tuple[str, ...]:
+    """A note where lists of arrays of one shape are read as one array each, since they may have been layers."""
+    shapes = next((shapes for member in members if (shapes := _shapes_in(member))), None)
+    if shapes is None or len(shapes) < 2:
+        return ()
+    return (
+        f"members are lists of {len(shapes)} arrays of shape {shapes[0]}, each read as one array: to blend layers "
+        f"apart give {_BY_POSITION}",
+    )
 
 
 def _refuse_mixture(kinds: Sequence[str]) -> None:
@@ -402,10 +441,7 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
         if any("another vocabulary?" in difference for difference in differences):
             remedy = "match rows by token with vocabulary='union' (--vocabulary), or leave these tensors out with skip"
         if any(_LACKS_HEAD.search(difference) for difference in differences):
-            remedy = (
-                "a model without a head ties it to its embedding: save it with both (the head a copy of the embedding, "
-                "tie_word_embeddings false in its config.json), then blend"
-            )
+            remedy = f"a model without a head ties it to its embedding: {UNTYING}"
         if any(".lora_" in difference for difference in differences):
             remedy = "adapters of unlike ranks or modules add up with method='stack_adapters'"
         raise InputError(f"members do not match in {places}: {'; '.join(differences[:_SHOWN])}{more}; {remedy}")

@@ -131,7 +131,7 @@ def merge(
     if mixture:
         line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {', '.join(rounded)}"
         notes["warnings"] = [*notes.get("warnings", []), line]
-    noted = [*_repeated(pool), *_negative_variances(pool, result)]
+    noted = [*_repeated(pool), *_negative_variances(pool, result), *_opposite(by_name)]
     if noted:
         notes["warnings"] = [*notes.get("warnings", []), *noted]
     return Blend(
@@ -232,7 +232,9 @@ def _write(
     elif donor is None and pool.base is not None and _base_decides(pool):
         donor = getattr(pool.base, "path", None)
     if donor is not None:
-        labels, paths = [f"the donor ({donor})", *labels], [Path(donor), *paths]
+        known = (label for label, path in zip(labels, paths, strict=True) if path is not None and path == Path(donor))
+        labels = [next(known, f"the model whose config.json is copied ({donor})"), *labels]
+        paths = [Path(donor), *paths]
     of_dtypes, dropped = settings_of(pool, paths)
     settings = {**settings, **of_dtypes}
     if pool.vocabulary is not None:
@@ -342,6 +344,20 @@ def _repeated(pool: Pool) -> list[str]:
                 warnings.append(f"{label} is the same as {seen[path]}: it counts twice")
             seen.setdefault(path, label)
     return warnings
+
+
+def _opposite(merge_rules: Mapping[str, Rule]) -> list[str]:
+    """A warning if members were opposite to each other where a merge rule follows the arc between them."""
+    distinct = {id(merge_rule): merge_rule for merge_rule in merge_rules.values()}
+    count = sum(merge_rule.opposites for merge_rule in distinct.values())
+    if not count:
+        return []
+    subject = f"{count:,} tensors are" if count > 1 else "1 tensor is"
+    return [
+        f"{subject} opposite in the two members (cosine -1), so that no arc between them is the shortest: blended "
+        "along the line through zero, which at even weights gives zeros; check the members' signs, or copy these "
+        "tensors with skip"
+    ]
 
 
 def _negative_variances(pool: Pool, result: Any) -> list[str]:

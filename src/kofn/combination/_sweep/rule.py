@@ -87,6 +87,9 @@ class Rule(ABC):
     total_weight: float = 1.0  # the sum of the weights as they were given, set by `bind`
     device: Any = None  # the torch device to add up on, None for NumPy; set by `bind`
 
+    # What a run has met, counted by `settle`; no field, so that it is no option.
+    opposites = 0  # tensors that are opposite in two members, so that no arc between them is the shortest
+
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         """Check the rule against the members and set `weights`, `form` and `device`.
 

@@ -69,10 +69,18 @@ def without_unread(adapters: Sequence[Adapter], base: Any) -> tuple[list[Adapter
     return out, notes
 
 
-def untying_text(tie: Tie, labels: Sequence[str]) -> str:
-    """That a head becomes a tensor of its own, and by whose training."""
+def untying_text(tie: Tie, adapters: Sequence[Adapter], left_out: frozenset[str]) -> str:
+    """That a head becomes a tensor of its own, and by whose training of which of the two."""
+    by_tables: dict[str, list[str]] = {}
+    for adapter in adapters:
+        embeddings, heads = _trained(_without(adapter, left_out))
+        tables = "embedding and head apart"
+        if not (embeddings and heads):
+            tables = "the embedding and not the head" if embeddings else "the head and not the embedding"
+        by_tables.setdefault(tables, []).append(adapter.label)
+    who = ", ".join(f"{' and '.join(labels)} trained {tables}" for tables, labels in by_tables.items())
     return (
-        f"{' and '.join(labels)} trained embedding and head apart, which are one tensor in the base: "
+        f"{who}, which are one tensor in the base: "
         f"{tie.embedding!r} and {tie.head!r} are both written, and tie_word_embeddings is false in config.json"
     )
 
@@ -105,15 +113,12 @@ def _without(adapter: Adapter, left_out: frozenset[str]) -> Adapter:
 
 def _trained_apart(adapter: Adapter) -> bool:
     """Whether the model that was trained had a head other than its embedding."""
+    embeddings, heads = _trained(adapter)
+    trained = [*embeddings, *heads]
     tables = _tables(adapter)
-    embeddings, heads = tables.get("embedding", []), tables.get("head", [])
     ensured = bool(adapter.config.get("ensure_weight_tying")) and adapter.family is PEFT
     # PEFT heeds the setting only where a module of one of these names is trained.
-    ensured = ensured and any(_leaf(name) in _ENSURED for name in (*embeddings, *heads))
-    factors = [name for name in (*embeddings, *heads) if name in adapter.pairs]
-    # Beside factors PEFT saves the tables as they were before.
-    trained = {name for name in (*embeddings, *heads) if not factors or name in adapter.pairs or _listed(adapter, name)}
-    embeddings, heads = ([name for name in names if name in trained] for names in (embeddings, heads))
+    ensured = ensured and any(_leaf(name) in _ENSURED for names in tables.values() for name in names)
     if not embeddings or not heads:
         if not trained or ensured or adapter.family is not PEFT:
             return False
@@ -121,6 +126,18 @@ def _trained_apart(adapter: Adapter) -> bool:
         resized = all(name in adapter.full and not _listed(adapter, name) for name in trained)
         return bool(heads) or not (single or resized)
     return len(embeddings) > 1 or len(heads) > 1 or not _equal(adapter, embeddings[0], heads[0])
+
+
+def _trained(adapter: Adapter) -> tuple[list[str], list[str]]:
+    """The names of embeddings, and of heads, that an adapter trained."""
+    tables = _tables(adapter)
+    factors = [name for names in tables.values() for name in names if name in adapter.pairs]
+    # Beside factors PEFT saves the tables as they were before.
+    embeddings, heads = (
+        [name for name in tables.get(kind, []) if not factors or name in adapter.pairs or _listed(adapter, name)]
+        for kind in ("embedding", "head")
+    )
+    return embeddings, heads
 
 
 def _listed(adapter: Adapter, name: str) -> bool:

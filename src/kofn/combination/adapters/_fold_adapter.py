@@ -371,8 +371,8 @@ def open_fold(
     folding.modules = [frozenset(adapter.pairs) - left_out for adapter in given]
     if tie is not None and len(joint) < len(given):
         folding.untied, folding.settings = True, dict(tie.settings)
-        apart = [adapter.label for i, adapter in enumerate(given) if i not in joint]
-        folding.notes.append(untying_text(tie, apart))
+        apart = [adapter for i, adapter in enumerate(given) if i not in joint]
+        folding.notes.append(untying_text(tie, apart, left_out))
     touched = dict.fromkeys([*folding.changes, *folding.shapes])
     if pool is None:
         refuse_quantised(source, touched)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.half_loops import BFLOAT16
 from kofn.combination._sweep.low_rank_loops import SCRATCH, Factors, LowRankLoops
+from kofn.combination._sweep.tensor import or_wider
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 
@@ -233,7 +234,8 @@ def fold_rows(
         folded = rounded(wide.reshape(-1), dtype, scratch)
         if not _all_finite(folded):
             raise InputError(
-                f"base: {name!r} folded is beyond the range of {folded.dtype}; widen it with dtype='float32'"
+                f"base: {name!r} folded is beyond the range of {folded.dtype}; "
+                f"use smaller weights{or_wider(folded.dtype)}"
             )
     return folded
 

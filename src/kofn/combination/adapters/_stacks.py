@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination._sweep.tensor import or_wider
 from kofn.core.arrays import Array, Floats
 from kofn.core.checks import InputError
 from kofn.io.adapter_families import PEFT, Family, Parts
@@ -199,8 +200,8 @@ class ModuleStack:
             rounded = exact.astype(self.dtype)
         if not np.isfinite(rounded.astype(np.float64)).all():
             raise InputError(
-                f"weights take {label} of {self.module!r} beyond the range of {self.dtype}; use smaller weights, or "
-                "the option dtype='float32'"
+                f"weights take {label} of {self.module!r} beyond the range of {self.dtype}; "
+                f"use smaller weights{or_wider(self.dtype)}"
             )
         return rounded
 

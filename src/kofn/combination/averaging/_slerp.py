@@ -25,7 +25,7 @@ class Slerp(Rule):
 
     With the angle theta between the two tensors and t the second one's weight, the blend is
     (sin((1 - t) theta) x_0 + sin(t theta) x_1) / sin(theta). Tensors that are parallel (or opposite, or zero) are
-    interpolated linearly.
+    interpolated linearly; between opposite ones that passes through zero, and a warning counts them.
 
     Args:
         members: two checkpoints (paths, mappings or arrays) of one architecture.
@@ -53,15 +53,16 @@ class Slerp(Rule):
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         first, second = (row.astype(np.float64) for row in block.rows)
-        sums = np.array([inner(first, first), inner(second, second), inner(first, second)])
+        sums = np.array([inner(first, first), inner(second, second), inner(first, second), first.size])
         return sums if part is None else part + sums
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        first, second, both = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
+        first, second, both, size = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
         scale = math.sqrt(first) * math.sqrt(second)
         theta = math.acos(min(1.0, max(-1.0, both / scale))) if scale > 0 else 0.0
         low, high = self.weights.tolist()
         if math.sin(theta) < _PARALLEL:
+            self.opposites += both < 0 and size > 1  # a single number has no direction
             return low, high, True
         return math.sin(low * theta) / math.sin(theta), math.sin(high * theta) / math.sin(theta), False
 

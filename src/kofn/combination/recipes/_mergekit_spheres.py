@@ -34,11 +34,12 @@ class SphericalLinear(Slerp):
         return self
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        first, second, both = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
+        first, second, both, size = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
         # A tensor of (nearly) zeros is not brought to unit length.
         lengths = [math.sqrt(square) if math.sqrt(square) > 1e-8 else 1.0 for square in (first, second)]
         cosine = both / (lengths[0] * lengths[1])
         if abs(cosine) > _COLINEAR:
+            self.opposites += both < 0 and size > 1
             return 1 - self.t, self.t, True
         theta = math.acos(cosine)
         return math.sin((1 - self.t) * theta) / math.sin(theta), math.sin(self.t * theta) / math.sin(theta), False
