@@ -21,6 +21,7 @@ from kofn.core.plans import Blend
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.tables.alike import alike_labels
+from kofn.tables.class_answers import as_named, in_order, refuse_unlike
 from kofn.tables.class_columns import as_answers
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
 from kofn.tables.read import ARRAYS, TABLES
@@ -61,13 +62,17 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         classes=options.get("classes"),
         voted=voted,
     )
-    y = read.y
+    y = None if read.y is None else as_named(read.y, options.get("classes"))
     if answers_file is not None:
-        y = read_answers(answers_file, arguments.reading, read.ids, read.id_name)
+        y = as_named(read_answers(answers_file, arguments.reading, read.ids, read.id_name), options.get("classes"))
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
             read = of_classes_in(read, y, options.get("classes"))
     if y is not None and y.dtype.kind == "U" and (note := alike_labels(y, str(arguments.answers))):
         click.echo(f"warning: {note}", err=True)
+    if read.columns is not None and options.get("classes"):
+        read = in_order(read, options["classes"])
+    elif read.columns is not None and y is not None and "quantiles" not in options:
+        refuse_unlike(read.columns, y, None)
     applied = _applied(applied_paths, read, arguments, options.get("classes")) if applied_paths else None
     if arguments.dry_run:
         size = {"members": len(read.names), "rows": read.n, "method": arguments.method, "exact": "greedy"}
