@@ -80,6 +80,7 @@ NAMED = {
     "signs": ([-1, 1], ("no", "yes"), ["no", "yes"]),
     "booleans": ([True, False], ("no", "yes"), ["yes", "no"]),
     "booleans of a table": (["true", "false"], ("no", "yes"), ["yes", "no"]),
+    "booleans turned round": (["true", "false"], ("True", "False"), ["True", "False"]),
     "classes already": ([2, 1, 0], (2, 1, 0), [2, 1, 0]),
     "too many": ([0, 1, 2], ("no", "yes"), [0, 1, 2]),
 }
@@ -128,3 +129,23 @@ def test_columns_of_tables_are_put_in_the_order_of_the_classes(
     assert pl.read_csv("turned.csv").columns == ["row", "bird", "cat", "dog"]
     plain = pl.read_csv("plain.csv")
     np.testing.assert_allclose(pl.read_csv("turned.csv").select(plain.columns), plain, rtol=1e-9)
+
+
+def test_tables_whose_columns_are_booleans_or_in_another_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for row, model in enumerate(("gpt", "rf")):
+        pair = {"False": 1 - CHANCES[row][:, 0], "True": CHANCES[row][:, 0]}
+        pl.DataFrame({**pair, "y": NUMBERS == 0}).write_csv(f"of_{model}.csv")
+        pl.DataFrame({name: pair[name] for name in ("True", "False")}).write_csv(f"more_{model}.csv")
+    words = ("combine", "of_gpt.csv", "of_rf.csv", "--label", "y", "--folds", "0", "-o", "out.csv")
+    assert run(capsys, *words)[0] == 0
+    plain = pl.read_csv("out.csv")
+    assert plain.columns == ["row", "False", "True"]
+    assert run(capsys, *words, "--apply", "more_gpt.csv", "--apply", "more_rf.csv")[0] == 0
+    assert pl.read_csv("out.csv").equals(plain)
+    assert run(capsys, *words, "--classes", "True,False")[0] == 0
+    turned = pl.read_csv("out.csv")
+    assert turned.columns == ["row", "True", "False"]
+    np.testing.assert_allclose(turned.select(plain.columns), plain, rtol=1e-9)

@@ -40,8 +40,10 @@ def as_named(y: Array, classes: Sequence[Any] | None) -> Array:
     count, texts = len(classes), [written(value) for value in values.tolist()]
     if set(texts) & set(map(str, classes)):
         return y
-    numbers = values
+    numbers, spelt = values, {str(name).lower(): name for name in classes}
     if set(map(str.lower, texts)) <= {"false", "true"}:
+        if set(spelt) == {"false", "true"}:  # as Python writes them, where tables write them small
+            return np.array([spelt[text.lower()] for text in texts])[positions]
         numbers = np.array([text.lower() == "true" for text in texts], np.int64)
     elif y.dtype.kind not in "iuf" or not (values == np.rint(values)).all():
         return y
@@ -89,7 +91,14 @@ def _refuse_other_answers(values: Mapping[str, Array], y: Array, classes: Sequen
             refuse_unlike(names, y, classes, alone)
 
 
-def refuse_unlike(names: Sequence[str], y: Array, classes: Sequence[Any] | None, alone: Sequence[str] = ()) -> None:
+def refuse_unlike(
+    names: Sequence[str],
+    y: Array,
+    classes: Sequence[Any] | None,
+    alone: Sequence[str] = (),
+    *,
+    by_order: bool = False,
+) -> None:
     """Refuse answers that are not the classes that columns are named after; numbers of another kind pass.
 
     Args:
@@ -97,6 +106,7 @@ def refuse_unlike(names: Sequence[str], y: Array, classes: Sequence[Any] | None,
         y: the answers.
         classes: all classes, where they were named.
         alone: of two classes, the columns of the second, which may be given alone.
+        by_order: `classes` may call the columns otherwise, in their order.
 
     Raises:
         InputError: names both, and what to do.
@@ -111,6 +121,8 @@ def refuse_unlike(names: Sequence[str], y: Array, classes: Sequence[Any] | None,
         return
     labels = np.unique(y).tolist()
     texts = [written(label) for label in labels]
+    if set(map(str.lower, names)) == {"false", "true"} and set(map(str.lower, texts)) <= {"false", "true"}:
+        return
     lacking = next((number for number, text in enumerate(texts) if text not in names), None)
     if lacking is None:
         return
@@ -141,7 +153,8 @@ def refuse_unlike(names: Sequence[str], y: Array, classes: Sequence[Any] | None,
             f"{heads}, no column is of class {texts[lacking]!r} (row {row}); give every model one, or leave such rows "
             "out"
         )
-    raise InputError(f"{heads}, {answers}; write the answers as the columns are named")
+    rest = ", or name the columns' classes in their order with --classes" if by_order else ""
+    raise InputError(f"{heads}, {answers}; write the answers as the columns are named{rest}")
 
 
 def _grids(names: Sequence[str]) -> list[Grid]:
