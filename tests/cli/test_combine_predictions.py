@@ -250,3 +250,69 @@ def test_archives_without_a_method_may_be_draws(folder: Path, capsys: pytest.Cap
     assert code == 2
     assert "draws of posteriors" in err
     assert "--method consensus_monte_carlo" in err
+
+
+def test_the_order_of_classes_that_arrays_are_taken_in_is_told(folder: Path, run: Call) -> None:
+    chances = np.random.default_rng(0).dirichlet([1, 1, 1], (2, 60))
+    names = np.array(["cat", "dog", "bird"])[np.arange(60) % 3]
+    np.save("o_a.npy", chances[0])
+    np.save("o_b.npy", chances[1])
+    np.save("names.npy", names)
+    words = ("o_a.npy", "o_b.npy", "--label", "names.npy", "--folds", 0, "-o", "out.csv")
+    assert "columns taken as bird, cat, dog; else --classes" in run(*words)
+    told = json.loads(run(*words, "--json"))
+    assert (told["classes"], told["classes_assumed"]) == (["bird", "cat", "dog"], True)
+    assert "columns taken" not in run(*words, "--classes", "cat,dog,bird")
+    assert "classes_assumed" not in json.loads(run(*words, "--classes", "cat,dog,bird", "--json"))
+
+
+def test_whose_probability_one_column_is_stands_beside_the_output(folder: Path, run: Call) -> None:
+    words = ("oof.csv", "--id", "row", "--label", "label", "--folds", 0, "-o", "out.csv")
+    assert "blend of 90 rows (the probability of yes) -> out.csv" in run(*words)
+    assert json.loads(run(*words, "--json"))["probability_of"] == "yes"
+    numbers = (*ARRAYS, "--label", "y.npy", "--folds", 0, "-o", "out.csv")
+    assert "blend of 90 rows -> out.csv" in run(*numbers)
+    assert json.loads(run(*numbers, "--json"))["probability_of"] == 1
+    by_class = run("by_class.parquet", "--label", "label", "--folds", 0, "--json")
+    assert "probability_of" not in json.loads(by_class)
+
+
+def test_arrays_that_may_be_draws_are_asked_about(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for shard in range(3):
+        np.save(f"draws_{shard}.npy", np.random.default_rng(shard).normal(size=(20 + shard // 2, 2)))
+    code, _, note = ran(capsys, "combine", "draws_0.npy", "draws_1.npy", "-o", "out.npy")
+    assert code == 0
+    assert note.startswith("note: draws_0.npy, draws_1.npy: taken as predictions of the same rows by one model each")
+    assert "--method consensus_monte_carlo" in note
+    for ends in ((), ("--dry-run",)):
+        told = refused(capsys, "combine", "draws_0.npy", "draws_2.npy", "-o", "out.npy", *ends)
+        assert "draws_2.npy has 21 rows, draws_0.npy 20; " in told
+        assert "--method consensus_monte_carlo" in told
+    assert ran(capsys, "combine", *ARRAYS, "-o", "out.npy")[2] == ""
+
+
+DRY = {
+    "fewer answers": (*ARRAYS, "--label", "short.npy"),
+    "answers of three classes": ("three.csv", "--label", "label"),
+    "a loss of numbers": (*ARRAYS, "--label", "names.npy", "--loss", "rmse"),
+    "classes that are none": (*ARRAYS, "--label", "names.npy", "--classes", "a,b"),
+    "more models than there are": (*ARRAYS, "--label", "y.npy", "-k", "7"),
+    "no such method": (*ARRAYS, "--label", "y.npy", "-m", "median"),
+    "a method of models": (*ARRAYS, "--label", "y.npy", "-m", "ties"),
+    "rows of other shape to apply to": (*ARRAYS, "--label", "y.npy", "--apply", "wide.npz"),
+}
+
+
+@pytest.mark.parametrize("words", DRY.values(), ids=DRY)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    words: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    y = np.load("y.npy")
+    np.save("short.npy", y[:50])
+    np.save("names.npy", np.array(["no", "yes"])[y])
+    wide = np.full((7, 3), 1 / 3)
+    np.savez("wide.npz", a=wide, b=wide, c=wide)
+    table = pl.read_csv("oof.csv").drop("row")
+    table.with_columns(pl.Series("label", ["x", "y", "z"] * 30)).write_csv("three.csv")
+    told = refused(capsys, "combine", *words, "-o", "out.csv")
+    assert refused(capsys, "combine", *words, "-o", "out.csv", "--dry-run") == told

@@ -45,7 +45,8 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
     (model_a, model_b, winner, as arenas write them), are counted; with --wins the table holds such counts.
 
     With --label, arrays or columns are what models predicted, best of rows that they were not trained on: those are
-    blended whose mean loses least. Columns may be named after classes (forest_yes, forest_no).
+    blended whose mean loses least. Columns may be named after classes (forest_yes, forest_no); of answers 0 and 1,
+    --classes no,yes says which they are.
 
     With --method consensus_monte_carlo, gaussian_product or kernel_product, arrays, tables or ArviZ's .nc are draws of
     sub-posteriors, one file a shard with one array or column a parameter: -o gets draws of their product. With

@@ -14,18 +14,24 @@ import numpy as np
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
+from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, names_a_file
+from kofn.core.dispatch import fitting
 from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
+from kofn.core.problems import build
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.tables.alike import alike_labels
+from kofn.tables.class_answers import as_named, in_order, refuse_unlike
 from kofn.tables.class_columns import as_answers
+from kofn.tables.draws import BY_METHODS
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
 from kofn.tables.read import ARRAYS, TABLES
 from kofn.tables.spelling import in_flags, speaking_flags
-from kofn.verbs import combine
+from kofn.tables.unlike import listed
+from kofn.verbs import combine, settled
 
 _LISTED = 12  # members printed
 # Flags of checkpoints, rankings and votes.
@@ -61,18 +67,21 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         classes=options.get("classes"),
         voted=voted,
     )
-    y = read.y
+    y = None if read.y is None else as_named(read.y, options.get("classes"))
     if answers_file is not None:
-        y = read_answers(answers_file, arguments.reading, read.ids, read.id_name)
+        y = as_named(read_answers(answers_file, arguments.reading, read.ids, read.id_name), options.get("classes"))
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
             read = of_classes_in(read, y, options.get("classes"))
     if y is not None and y.dtype.kind == "U" and (note := alike_labels(y, str(arguments.answers))):
         click.echo(f"warning: {note}", err=True)
+    if read.columns is not None and options.get("classes"):
+        read = in_order(read, options["classes"])
+    elif read.columns is not None and y is not None and "quantiles" not in options:
+        refuse_unlike(read.columns, y, None, by_order=True)
     applied = _applied(applied_paths, read, arguments, options.get("classes")) if applied_paths else None
-    if arguments.dry_run:
-        size = {"members": len(read.names), "rows": read.n, "method": arguments.method, "exact": "greedy"}
-        say(size, lambda: facts(size), arguments.as_json)
-        return
+    if y is None and arguments.method in ("auto", "weighted_mean"):
+        _refuse_unlike_shapes(members, read)
+    method = arguments.method
     if y is None and arguments.method == "auto":
         arguments = dataclasses.replace(arguments, method="weighted_mean")
     if read.features is not None and arguments.method == "auto":
@@ -83,12 +92,95 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     call |= {
         name: value for name, value in (("y", y), ("groups", read.groups), ("X", read.features)) if value is not None
     }
+    if y is None and method == "auto" and suffix_of(Path(members[0])) in ARRAYS and not _may_be_chances(read):
+        click.echo(f"note: {_as_predictions(members, read)}", err=True)
+    if arguments.dry_run:
+        speaking_flags(lambda: _check(read, call, arguments, options, applied))
+        size = {"members": len(read.names), "rows": read.n, "method": method, "exact": "greedy"}
+        say(size, lambda: facts(size), arguments.as_json)
+        return
     from kofn.combination.ensembles._task import are_chances
 
     plan: Blend = speaking_flags(lambda: combine(method=arguments.method, options=options, **call))
     if read.columns is not None and "classes" not in plan.info and all(map(are_chances, read.members)):
         plan = dataclasses.replace(plan, info={**plan.info, "classes": list(read.columns)})
+    if y is not None and read.columns is None and not options.get("classes"):
+        plan = dataclasses.replace(plan, info={**plan.info, **_order_of(plan, read)})
     _finish(plan, read, applied, arguments)
+
+
+def _order_of(plan: Blend, read: Predictions) -> dict[str, Any]:
+    """That the order of the classes was assumed, where columns without names stand for classes."""
+    classes = plan.info.get("classes")
+    if classes is None or np.ndim(read.members[0]) != 2 or list(classes) == list(range(len(classes))):
+        return {}
+    return {"classes_assumed": True}
+
+
+def _check(
+    read: Predictions,
+    call: Mapping[str, Any],
+    arguments: CombineArguments,
+    options: Mapping[str, Any],
+    applied: Predictions | None,
+) -> None:
+    """Refuse what the run would refuse of the method, the predictions, the answers and the rows to apply to."""
+    from kofn.combination.ensembles._task import read_rows, read_task
+
+    words = {word: value for word, value in call.items() if word != "ids"}
+    method, given, own = settled("combine", arguments.method, options, words)
+    fitting("combine", str(method), given, own)
+    build("combine", given, call["ids"])
+    with checks.naming(items=read.names):
+        if "y" in call:
+            weights = {word: own.get(word) for word in ("row_weights", "blocks")}
+            read_task(read.members, call["y"], own.get("loss"), own.get("quantiles"), own.get("classes"), **weights)
+        if applied is not None:
+            votes = np.asarray(applied.members[0]).dtype == object
+            read_rows(applied.members, _cast(applied.members, own.get("classes"), call.get("y")) if votes else None)
+            width, of_blend = (
+                np.asarray(members[0]).reshape(len(members[0]), -1).shape[1]
+                for members in (applied.members, read.members)
+            )
+            if width != of_blend:
+                raise InputError(f"members have {width} columns, those of the plan have {of_blend}; give the same")
+
+
+def _refuse_unlike_shapes(paths: Sequence[str], read: Predictions) -> None:
+    """Refuse members without answers that are not of the same rows and columns, naming two of them."""
+    shapes = [np.shape(member) for member in read.members]
+    names = paths if len(paths) == len(shapes) else [f"member {name!r}" for name in read.names]
+    other = next((member for member, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is None:
+        return
+    unlike = (
+        f"{names[other]} has {shapes[other][0]} rows, {names[0]} {shapes[0][0]}"
+        if shapes[other][0] != shapes[0][0]
+        else f"{names[other]} has shape {shapes[other]}, {names[0]} {shapes[0]}"
+    )
+    raise InputError(
+        f"{unlike}; predictions are of the same rows and classes, draws of posteriors are combined by {BY_METHODS}"
+    )
+
+
+def _may_be_chances(read: Predictions) -> bool:
+    """Whether the members look like probabilities, which draws of parameters hardly do."""
+    from kofn.combination.ensembles._task import are_chances
+
+    arrays = [np.asarray(member) for member in read.members]
+    return all(
+        array.dtype.kind in "biuf" and are_chances(array.reshape(len(array), -1).astype(np.float64)) for array in arrays
+    )
+
+
+def _as_predictions(paths: Sequence[str], read: Predictions) -> str:
+    """What arrays of which nothing says what they are were taken for."""
+    files = f"{', '.join(paths[:_LISTED])}{', ...' if len(paths) > _LISTED else ''}"
+    held = "one model each" if len(paths) == len(read.names) else f"{len(read.names)} models"
+    return (
+        f"{files}: taken as predictions of the same rows by {held}, and averaged; draws of posteriors are combined by "
+        f"{BY_METHODS}"
+    )
 
 
 def _voted(answers_file: str, arguments: CombineArguments, options: Mapping[str, Any]) -> list[Any]:
@@ -129,6 +221,9 @@ def _applied(
         width = len(read.columns)
         stacked = [np.stack(other.members[low : low + width], axis=1) for low in range(0, len(other.members), width)]
         other = dataclasses.replace(other, names=read.names, members=stacked, columns=read.columns)
+    if other.columns is not None and read.columns is not None:
+        other = in_order(other, classes or other.columns)
+        other = in_order(other, read.columns) if set(other.columns or ()) == set(read.columns) else other
     if set(other.names) == set(read.names):
         position = {name: number for number, name in enumerate(other.names)}
         other = dataclasses.replace(
@@ -178,6 +273,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
         for name in (
             "loss",
             "classes",
+            "classes_assumed",
             "rows",
             "missing",
             "plain_mean",
@@ -191,6 +287,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
     return {
         "method": plan.method,
         **named,
+        **({} if (of := _probability_of(plan)) is None else {"probability_of": of}),
         "value": plan.value,
         "bound": plan.bound,
         "status": plan.status,
@@ -199,6 +296,12 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
         "output": arguments.output,
         **({"report": arguments.report} if arguments.report else {}),
     }
+
+
+def _probability_of(plan: Blend) -> Any:
+    """The class whose probability the blend of one column is; None of other blends."""
+    classes = plan.info.get("classes")
+    return classes[1] if classes is not None and len(classes) == 2 and np.ndim(plan.result) == 1 else None
 
 
 def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -> str:
@@ -210,6 +313,8 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
     used = int(np.count_nonzero(weights))
     of_rows = f" of {info['rows']:,} rows" if "rows" in info else ""
     lines = [f"{plan.method}: the predictions{of_rows} by {used} of {plan.n} models, blended"]
+    if "classes_assumed" in info:
+        lines.append(f"columns taken as {listed([str(name) for name in info['classes']])}; else --classes")
     if info.get("missing"):
         lines.append(f"missing: {info['missing']:,} predictions, each left to the other models of its row")
     single = info.get("single")
@@ -233,7 +338,9 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
         lines.append(f"of {len(info['tried'])} ways the least cross-validated loss had {info['final']}: {drawn}")
     lines += [*brings(plan), *drawn_lines(plan, arguments.seed, "this blend")]
     if arguments.output:
-        lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows -> {arguments.output}")
+        of = _probability_of(plan)
+        stands_for = "" if of is None or list(info["classes"]) == [0, 1] else f" (the probability of {of})"
+        lines.append(f"blend of {rows:,} {'other ' if applied else ''}rows{stands_for} -> {arguments.output}")
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     lines += [in_flags(warning) for warning in info.get("warnings", []) if warning.startswith("this blend's")]

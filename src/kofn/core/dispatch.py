@@ -50,14 +50,8 @@ def dispatch(
     given, ids = with_frame_ids(_with_pool(verb, given), ids)
     if callable(method_name):
         return _run_callable(verb, method_name, given, options, ids)
-    index = methods_of(verb)
-    name = choose(verb, given, options) if method_name == "auto" else method_name
-    entry = named(verb, name, given)
-    takes = _fit(entry, given, options, index)
-    if method_name != "auto":
-        _refuse_limits(entry, given, options, takes, index)
-    _refuse_engine(entry, given, options, index)
-    _refuse_device(entry, given, options, index)
+    entry, takes = fitting(verb, method_name, given, options)
+    name = entry.name
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -68,6 +62,30 @@ def dispatch(
     # A limit on threads is kept for methods too that have no threads of their own: linear algebra has.
     with limited(given.get("n_threads")):
         return execute(function.__kofn__, {**arguments, **options}, ids=ids)  # type: ignore[attr-defined]
+
+
+def fitting(
+    verb: str, method_name: str, given: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[Entry, set[str]]:
+    """The method that a call names (or that fits it), and the words that it takes of the call.
+
+    Raises:
+        InputError: as `dispatch` does, before anything is run.
+
+    Examples:
+        >>> entry, takes = fitting("select", "auto", {"scores": [1.0, 2.0], "k": 1}, {})
+        >>> entry.name, sorted(takes)
+        ('top_k', ['k', 'scores'])
+    """
+    index = methods_of(verb)
+    name = choose(verb, given, options) if method_name == "auto" else method_name
+    entry = named(verb, name, given)
+    takes = _fit(entry, given, options, index)
+    if method_name != "auto":
+        _refuse_limits(entry, given, options, takes, index)
+    _refuse_engine(entry, given, options, index)
+    _refuse_device(entry, given, options, index)
+    return entry, takes
 
 
 def _with_pool(verb: str, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from kofn.core.checks import InputError
 from kofn.tables.unlike import as_typed, listed
 
 # What stands between a model's name and a class in the name of a column.
-_MARKS = "_:.|/- ["
+MARKS = "_:.|/- ["
 
 
 class ByClass(NamedTuple):
@@ -41,7 +41,7 @@ def by_class(values: Mapping[str, Array], y: Array, classes: Sequence[Any] | Non
         ByClass(stems={'a': ['a_cat', 'a_dog', 'a_fox'], 'b': ['b_cat', 'b_dog', 'b_fox']}, \
 classes=('cat', 'dog', 'fox'))
     """
-    labels = [_written(label) for label in (np.unique(y).tolist() if classes is None else classes)]
+    labels = [written(label) for label in (np.unique(y).tolist() if classes is None else classes)]
     if len(labels) < 2:
         return None
     if set(labels) == {"false", "true"}:  # as columns of booleans are read, and pandas writes them otherwise
@@ -78,14 +78,14 @@ classes=('cat', 'dog', 'fox'))
 
 def as_answers(classes: Sequence[str], y: Array) -> list[Any]:
     """The classes that columns are called after, as the answers spell them."""
-    spelt = {_written(label): label for label in np.unique(y).tolist()}
+    spelt = {written(label): label for label in np.unique(y).tolist()}
     spelt |= {name.title(): name for name in ("false", "true") if name in spelt}
     if y.dtype.kind in "iuf" and all(map(_is_whole, classes)):
         return [spelt.get(name, type(y.flat[0].item())(name)) for name in classes]
     return [spelt.get(name, name) for name in classes]
 
 
-def _written(label: Any) -> str:
+def written(label: Any) -> str:
     """A class as the name of a column ends: 1.0 is "1"."""
     return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
 
@@ -101,7 +101,7 @@ def _by_suffix(names: Sequence[str], labels: Sequence[str]) -> dict[str, dict[st
     for name in names:
         bare = name.removesuffix("]") if "[" in name else name
         split = [(bare[: -len(label)], label) for label in labels if bare.endswith(label)]
-        split = [(stem[:-1], label) for stem, label in split if len(stem) > 1 and stem[-1] in _MARKS]
+        split = [(stem[:-1], label) for stem, label in split if len(stem) > 1 and stem[-1] in MARKS]
         if split:
             stem, label = min(split, key=lambda part: len(part[0]))
             stems.setdefault(stem, {})[label] = name
@@ -109,7 +109,7 @@ def _by_suffix(names: Sequence[str], labels: Sequence[str]) -> dict[str, dict[st
             left.append(name)
     for name in left:
         bare = name.removesuffix("]") if "[" in name else name
-        owners = [stem for stem in stems if bare.startswith(stem) and bare[len(stem) : len(stem) + 1] in tuple(_MARKS)]
+        owners = [stem for stem in stems if bare.startswith(stem) and bare[len(stem) : len(stem) + 1] in tuple(MARKS)]
         label = bare[len(max(owners, key=len)) + 1 :] if owners else ""
         if not label:
             return None
@@ -129,10 +129,11 @@ def _by_prefix(names: Sequence[str], labels: Sequence[str]) -> dict[str, dict[st
 
 
 def _all_add_up(values: Mapping[str, Array], stems: Mapping[str, Mapping[str, str]], some: Iterable[str]) -> bool:
-    return all(_adds_up([values[name] for name in stems[stem].values()]) for stem in some)
+    return all(adds_up([values[name] for name in stems[stem].values()]) for stem in some)
 
 
-def _adds_up(columns: Sequence[Array]) -> bool:
+def adds_up(columns: Sequence[Array]) -> bool:
+    """Whether columns are probabilities that add up to one in each row."""
     from kofn.combination.ensembles._task import are_chances
 
     return are_chances(np.stack(columns, axis=1))
@@ -171,7 +172,7 @@ def _ask(stems: Mapping[str, Mapping[str, str]], labels: Sequence[str], more: Se
 
 def _refuse_one_model(values: Mapping[str, Array], names: Sequence[str], labels: Sequence[str]) -> None:
     """Refuse columns that are called as the classes are and add up to one: they are the probabilities of one model."""
-    if _adds_up([values[name] for name in names]):
+    if adds_up([values[name] for name in names]):
         raise InputError(
             f"columns {listed(names)} are called as the classes of the answers and add up to one, so that they are one "
             "model's; give a table for each model, or call the columns after model and class, as in "

@@ -21,7 +21,8 @@ from kofn.io.opening import open_table
 from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
-from kofn.tables.class_columns import as_answers, by_class
+from kofn.tables.class_answers import as_named, grouped_by_class
+from kofn.tables.class_columns import as_answers
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
@@ -195,9 +196,11 @@ def of_table(
             "of the answers; name them with --columns"
         )
     values = {name: scores_with_gaps(table, name) for name in names}
+    if y is not None:
+        y = as_named(y, classes)
     if columns is None and y is not None:
         refuse_features(values, y, id_column, features)
-    grouped = None if y is None else by_class(values, y, classes)
+    grouped = None if y is None else grouped_by_class(values, y, classes)
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))
     return _grouped(values, *grouped, y, ids, id_column)
@@ -413,7 +416,7 @@ def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], w
 def of_classes_in(read: Predictions, y: Array, classes: Sequence[Any] | None = None) -> Predictions:
     """The same with answers from elsewhere, by whose classes the columns are told apart."""
     values = dict(zip(read.names, read.members, strict=True))
-    grouped = by_class(values, y, classes)
+    grouped = grouped_by_class(values, y, classes)
     if grouped is None:
         return dataclasses.replace(read, y=y)
     return _grouped(values, *grouped, y, read.ids, read.id_name)
