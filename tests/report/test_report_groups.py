@@ -645,3 +645,28 @@ def test_the_page_reads_in_order(digits: Any, tmp_path: Path) -> None:
     ]
     places = [seen.text.index(title) for title in titles]
     assert places == sorted(places)
+
+
+def test_what_is_local_is_said_of_the_method(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(63, 2))
+    plan = kofn.assign(X, k=4, capacity=16, min_size=15, seed=0)
+    # Two rows whose groups are exchanged give less, with the means of the new groups.
+    labels = np.array(plan.labels)
+    labels[[17, 10]] = labels[[10, 17]]
+    exchanged = sum(((X[labels == j] - X[labels == j].mean(axis=0)) ** 2).sum() for j in range(4))
+    assert plan.status == "local"
+    assert exchanged < plan.value - 1e-3
+    words = {
+        "constrained_kmeans": "no better assignment to these means, and no better means of these groups",
+        "constrained_kmedoids": "no better assignment to these medoids, and no better medoid of a group",
+        "alternating": "no other medoid of a group and no other group for an item improves it",
+        "pam": "no single swap of a medoid improves it",
+    }
+    for method, said in words.items():
+        plan = kofn.assign(X, k=4, method=method)
+        assert plan.status == "local"
+        write_report(plan, tmp_path / "r.html", X=X)
+        page = (tmp_path / "r.html").read_text()
+        assert said in page
+        assert method == "pam" or "no single swap" not in page
+        assert said in plan._repr_html_()

@@ -14,7 +14,8 @@ from kofn.report.page import MINUS, E, bytes_, describe, facts, number, percent,
 
 STATUS = {
     "optimal": ("optimal", "no better answer exists"),
-    "local": ("locally optimal", "no single swap improves it"),
+    # What no step improves differs by method: `note_of` has it from the plan.
+    "local": ("locally optimal", "no further step of the method improves it"),
     "approximate": ("approximate", "within a proven ratio of the best"),
     "heuristic": ("heuristic", "no promise about the best possible"),
     "stopped": ("stopped early", "a valid answer, cut short"),
@@ -26,6 +27,13 @@ _COUNTERS = {
 }
 
 
+def note_of(plan: Plan) -> str:
+    """What the status promises, in half a line."""
+    if plan.status == "local":
+        return str(plan.info.get("local", STATUS["local"][1]))
+    return STATUS[plan.status][1]
+
+
 def kind(plan: Plan) -> Any:
     """Objective and method in words."""
     objective = plan.options.get("objective") or plan.objective
@@ -35,7 +43,7 @@ def kind(plan: Plan) -> Any:
 
 def quality(plan: Plan) -> Element:
     """The proven quality of the plan."""
-    word, note = STATUS[plan.status]
+    word, note = STATUS[plan.status][0], note_of(plan)
     bound, value = plan.bound, plan.value
     low = plan.info.get("distance_bound")
     if low is not None and plan.status != "optimal":
@@ -85,7 +93,7 @@ def ran(context: Context) -> Element:
     if context.X is not None:
         rows.append(("distance", f"cosine: 1 {MINUS} cos" if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
-    rows.append(("status", f"{plan.status}: {STATUS[plan.status][1]}"))
+    rows.append(("status", f"{plan.status}: {note_of(plan)}"))
     if math.isfinite(plan.value):
         rows.append(("value", f"{number(plan.value, 6)} ({'larger' if plan.sense == 'max' else 'smaller'} is better)"))
     if plan.bound is not None:
@@ -123,7 +131,7 @@ def _measured(plan: Plan) -> list[tuple[str, Any]]:
     if plan.guarantee is not None and plan.sense == "max":
         rows.append(("guaranteed by theory", f"≥ {percent(plan.guarantee)} of the best possible"))
     for name, value in plan.info.items():
-        if name == "version" or value is None:
+        if name in ("version", "local") or value is None:
             continue
         if name == "seconds":
             rows.append(("time", seconds(float(value))))
