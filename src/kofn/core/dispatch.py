@@ -52,12 +52,7 @@ def dispatch(
         return _run_callable(verb, method_name, given, options, ids)
     index = methods_of(verb)
     name = choose(verb, given, options) if method_name == "auto" else method_name
-    if not isinstance(name, str) or name not in index:
-        raise InputError(
-            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), index)}; "
-            f"`kofn methods {verb}` lists them"
-        )
-    entry = index[name]
+    entry = named(verb, name)
     takes = _fit(entry, given, options, index)
     if method_name != "auto":
         _refuse_limits(entry, given, options, takes, index)
@@ -127,6 +122,17 @@ def _refuse_device(entry: Entry, given: Mapping[str, Any], options: Iterable[str
     able = [other.name for other in _fitting(given, options, index) if "device" in other.accepted]
     remedy = f"leave device out, or use {', '.join(able)}" if able else "no method that fits this call runs on one"
     raise InputError(f"device={shown(device)}: method={entry.name!r} runs on the processor only; {remedy}")
+
+
+def named(verb: str, name: Any) -> Entry:
+    """The method of this name; one that there is not is refused, and the nearest offered."""
+    index = methods_of(verb)
+    if not isinstance(name, str) or name not in index:
+        raise InputError(
+            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), index)}; "
+            f"`kofn methods {verb}` lists them"
+        )
+    return index[name]
 
 
 def _elsewhere(name: Any) -> str:
