@@ -670,3 +670,17 @@ def test_what_is_local_is_said_of_the_method(tmp_path: Path) -> None:
         assert said in page
         assert method == "pam" or "no single swap" not in page
         assert said in plan._repr_html_()
+
+
+def test_bins_with_limits_are_as_full_as_their_sizes_say(tmp_path: Path) -> None:
+    scores = pl.DataFrame({"a": [9.0, 7, 5, 3, 2], "b": [8.0, 1, 4, 3, 2]})
+    plan = kofn.assign(
+        scores=scores, sizes=[4.0, 3, 2, 1.5, 6], limits=[11.5, 7], reserve=0, method="generalized_assignment"
+    )
+    write_report(plan, tmp_path / "r.html", scores=scores)
+    page = (tmp_path / "r.html").read_text()
+    for used, limit in zip(plan.used["limits"], (11.5, 7), strict=True):
+        assert f"{used:g} of {limit:g}" in page
+    assert "What the sizes of each bin" in page
+    assert "wanted it first" not in page
+    assert f"{plan.used['limits'].sum():g} of 18.5 are filled in all" in page

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.core.checks import is_sparse
 from kofn.core.plans import Plan
 from kofn.report.context import Context
 from kofn.report.page import MINUS, E, bytes_, describe, facts, number, percent, seconds, stat, user, version
@@ -89,7 +90,9 @@ def ran(context: Context) -> Element:
     """The last section: the command and every fact of the run."""
     plan = context.plan
     rows: list[tuple[str, Any]] = [("method", user(plan.method or "unnamed"))]
-    rows += [_option(plan, name, value) for name, value in sorted(plan.options.items())]
+    # Sparse rows are counted words of texts, which stand in the command.
+    given = {name: value for name, value in plan.options.items() if not is_sparse(value)}
+    rows += [_option(plan, name, value) for name, value in sorted(given.items())]
     if context.X is not None:
         rows.append(("distance", f"cosine: 1 {MINUS} cos" if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
