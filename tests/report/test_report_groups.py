@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from importlib import resources
 from pathlib import Path
@@ -684,3 +685,13 @@ def test_bins_with_limits_are_as_full_as_their_sizes_say(tmp_path: Path) -> None
     assert "What the sizes of each bin" in page
     assert "wanted it first" not in page
     assert f"{plan.used['limits'].sum():g} of 18.5 are filled in all" in page
+
+
+def test_a_gap_is_one_number_on_a_page(tmp_path: Path) -> None:
+    plan = Assignment.around(np.array([0, 0, 1, 1], np.int32), np.array([0, 2]), value=104.26, status="heuristic")
+    plan = dataclasses.replace(plan, bound=100.0, sense="min", method="m", info={"seconds": 0.1})
+    write_report(plan, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "≤ 4.3%" in text
+    assert "4.26%" in text
+    assert "4.09%" not in text

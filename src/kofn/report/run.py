@@ -102,7 +102,10 @@ def ran(context: Context) -> Element:
     if plan.bound is not None:
         rows.append(("bound on the optimum", number(float(plan.bound), 6)))
     if plan.gap is not None:
-        rows.append(("gap", percent(plan.gap, 2)))
+        # The share by which a value to be minimised is above the bound, as it stands at the top of the page.
+        above = plan.sense == "min" and plan.bound is not None and plan.bound > 0
+        gap = plan.value / plan.bound - 1 if above and plan.bound is not None else plan.gap
+        rows.append(("gap", percent(gap, 2)))
     for name in sorted({*plan.used, *plan.budget}):
         limit = f" of {describe(plan.budget[name])}" if name in plan.budget else ""
         rows.append(
