@@ -119,8 +119,8 @@ def pool_vectors(
     if vectors is None:
         vectors = only_vectors(table)
     # The rows of an array stand under a name that only the library gives them.
-    named = "the array" if table.path.suffix.lower() == ".npy" else f"column {vectors!r}"
-    return PoolVectors(table.vectors(vectors), f"{named} as it is")
+    source = "the array" if table.path.suffix.lower() == ".npy" else f"column {vectors!r}"
+    return PoolVectors(table.vectors(vectors), f"{source} as it is")
 
 
 def beginnings(texts: pl.Series) -> pl.Series:
