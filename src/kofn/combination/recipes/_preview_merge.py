@@ -14,10 +14,8 @@ from kofn.combination._sweep.merge import check_out
 from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.recipes._merge_recipe import bind_parts, member_weights, open_recipe
 from kofn.combination.recipes._mergekit_several import names_of_recipes
-from kofn.combination.recipes._recipe import Recipe
+from kofn.combination.recipes._recipe import Recipe, check_options
 from kofn.combination.rules import find_merge_rule
-from kofn.core import checks, dispatch
-from kofn.core.checks import InputError
 from kofn.core.helpers import helper
 from kofn.io.outputs import refuse_read
 
@@ -89,7 +87,8 @@ def preview_merge(
         method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
     else:
         pool = swept.open(members, base)
-        _refuse_as_the_run(method, pool, base, weights, options or {}, out)
+        if weights is not None or options:
+            _bind(method, pool, weights, options or {})
         method_of = dict.fromkeys(pool.first, method)
     if out is not None:
         check_out(out, pool)
@@ -116,20 +115,11 @@ def preview_merge(
     return rows
 
 
-def _refuse_as_the_run(method: str, pool: Pool, base: Any, weights: Any, options: Mapping[str, Any], out: Any) -> None:
+def _bind(method: str, pool: Pool, weights: Any, options: Mapping[str, Any]) -> None:
     """Refuse weights and options that the method refuses, before a tensor is read."""
-    index, entry = dispatch.methods_of("combine"), dispatch.named("combine", method)
-    words = {"members": pool.members, "base": base, "weights": weights}
-    given = {name: value for name, value in words.items() if value is not None}
-    if entry.takes(given) is None:
-        raise InputError(dispatch.misfit(entry, given, options if out is None else {**options, "out": out}, index))
-    for name in options:
-        if name not in entry.options:
-            raise InputError(dispatch.unknown_option(entry, name, index))
-    read = {name: checks.option(name, value, entry.types[name]) for name, value in options.items()}
-    counts = member_weights(weights, len(pool.members))
-    cls = find_merge_rule(method)
+    counts, cls = member_weights(weights, len(pool.members)), find_merge_rule(method)
     if cls is not None:
-        cls(**read).bind(pool, counts)
+        check_options(method, options)
+        cls(**options).bind(pool, counts)
     elif counts is not None:
-        relative_weights(counts, len(pool.members), read.get("normalize"))
+        relative_weights(counts, len(pool.members), options.get("normalize"))
