@@ -61,3 +61,24 @@ def test_a_size_among_judges_is_told_by_select(folder: Path, capsys: pytest.Capt
     Path("j.csv").write_text("model,ana,bob,params\nx,3,1,7\ny,2,2,8\nz,1,3,9\n")
     told = "params counts as a judge beside the others; to leave it out: --columns ana,bob"
     assert told in run(capsys, "select", "j.csv", "--id", "model", "--rankings", "-k", 2)[1]
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ("8,1,3,3,5", "whole numbers that reach beyond the others' decimals"),
+        ("1,1,2,1,1", "whole numbers that reach beyond the others' decimals"),
+        ("0.1,40.5,30.2,20.5,10.5", "mostly about 20.5, where the others have at most"),
+        ("1,0,1,1,0", ""),
+        ("0.9,0.1,2.5,0.3,0.2", ""),
+    ],
+)
+def test_whole_numbers_beside_fractions_and_another_scale_are_told(
+    last: str, why: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = np.random.default_rng(0).uniform(0.02, 0.5, (5, 3)).tolist()
+    lines = [f"{a:.3f},{b:.3f},{c:.3f},{d}" for (a, b, c), d in zip(scores, last.split(","), strict=True)]
+    Path("t.csv").write_text("\n".join(["ann,bob,cem,hours", *lines]))
+    out = run(capsys, "assign", "t.csv", "--scores", "--capacity", 7)[1]
+    assert ("hours counts as a bin beside the others" in out) == bool(why)
+    assert why in out

@@ -372,3 +372,46 @@ def test_a_tokenizer_is_missed_by_models_of_text_alone(
         (tmp_path / name / "config.json").write_text(json.dumps(config))
     _, _, err = run(capsys, "combine", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "o"))
     assert ("no member has a tokenizer" in err) is warned
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--weights", "1,2,3"),
+        ("--weights", "1,-1"),
+        ("--base", "base.safetensors", "-m", "ties", "--density", 1.5),
+        ("--base", "base.safetensors", "-m", "ties", "--density", "[1,2]"),
+        ("--base", "base.safetensors", "-m", "weighted_mean"),
+        ("-m", "geometric_median", "--weights", "0,0"),
+        ("-m", "slerp", "--t", 2),
+        ("-m", "weight_matching", "--weights", "1,2,3"),
+        ("-m", "ties"),
+        ("-o", "there.safetensors"),
+        ("-o", "no.bin"),
+        ("-o", "a.safetensors"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_blend_refuses(
+    words: tuple[object, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(("a", "b", "base", "there")):
+        write_arrays(
+            f"{name}.safetensors", {f"{layer}.weight": np.full((2, 2), number, np.float32) for layer in ("fc1", "fc2")}
+        )
+    call = ("combine", "a.safetensors", "b.safetensors", *(() if "-o" in words else ("-o", "o.safetensors")), *words)
+    assert refused(capsys, *call, "--dry-run") == refused(capsys, *call)
+    assert not Path("o.safetensors").exists()
+
+
+def test_a_dry_run_refuses_a_part_of_a_recipe_that_decides_on_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in "ab":
+        write_arrays(f"{name}.safetensors", {"w": np.ones(2, np.float32)})
+    Path("r.toml").write_text(
+        'members = ["a.safetensors", "b.safetensors"]\nmethod = "weighted_mean"\n[[tensors]]\nmatch = "v*"\n'
+        'method = "slerp"\n'
+    )
+    call = ("combine", "r.toml", "-o", "o.safetensors")
+    assert "decides on no tensor" in refused(capsys, *call, "--dry-run")
+    assert refused(capsys, *call, "--dry-run") == refused(capsys, *call)

@@ -290,3 +290,26 @@ def test_a_folder_of_an_adapter_and_a_model_is_ambiguous(folder: Path, capsys: p
     assert "adapter_0.pt is a pickle, which is not read; convert it" in refused(
         capsys, "combine", "base", "two", "-o", "y"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--weights", "1,2,3"),
+        ("--weights", "1,-1"),
+        ("-m", "reduce_adapters", "--rank", 0),
+        ("-m", "reduce_adapters", "--energy", 2),
+        ("--format", "kohya"),
+        ("-o", "base"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_sum_refuses(
+    words: tuple[object, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base_and_adapters()
+    call = ("combine", "one", "two", *(() if "-o" in words else ("-o", "sum")), *words)
+    assert refused(capsys, *call, "--dry-run") == refused(capsys, *call)
+    fold = ("combine", "base", "one", "-o", "base2")
+    Path("base2").mkdir()
+    Path("base2/model.safetensors").write_bytes(Path("base/model.safetensors").read_bytes())
+    assert "base2 is there already" in refused(capsys, *fold, "--dry-run")

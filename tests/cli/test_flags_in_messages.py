@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import refused, run
 
@@ -45,3 +46,32 @@ def test_flags_that_are_advised_exist(call: tuple[str, ...], folder: Path, capsy
         assert "--drop-empty" not in said  # which is of the rows, and not of a file beside them
     elif call[0] in ("assign", "select"):
         assert "--drop-empty" in said
+
+
+def test_rows_and_quotas_are_refused_by_their_flags(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "s.csv").write_text("id,x,y,package,os\na,1,2,requests,mac\nb,2,3,numpy,mac\nc,3,5,requests,win\n")
+    call = ("select", "s.csv", "--id", "id", "--columns", "x,y", "-k", 3)
+    for word in ("include", "exclude", "start"):
+        assert f"kofn: --{word} names 'zzz'" in refused(capsys, *call, f"--{word}", "zzz")
+    assert "kofn: --quota of 'requests' asks for" in refused(capsys, *call, "--quota", "package=requests:3")
+    said = refused(capsys, *call, "--quota", "package=requests:3", "--quota", "os=mac:1")
+    assert "--quota package=requests asks for" in said
+    assert "quotas[" not in said
+
+
+def test_columns_taken_as_levels_are_said_to_be_possible_scores(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "g.csv").write_text("group,votes,price\na,100,3\nb,50,2\nc,25,1\n")
+    call = ("allocate", "g.csv", "--id", "group", "--budget", 50)
+    said = "to share units in proportion to one of them: --score votes -m sainte_lague"
+    assert said in run(capsys, *call)[1]
+    assert "in proportion" not in run(capsys, *call, "--columns", "votes,price")[1]
+    code, out, err = run(capsys, *call, "--score", "votes", "-m", "sainte_lague")
+    assert code == 0, err
+    assert "in proportion" not in out
+
+
+def test_an_array_is_compared_by_no_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("v.npy", np.random.default_rng(0).random((20, 3)))
+    assert "compared by the array as it is" in run(capsys, "select", "v.npy", "-k", 2)[1]

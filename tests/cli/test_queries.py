@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 import sysconfig
 from pathlib import Path
@@ -160,3 +161,15 @@ def test_queries_that_are_none_are_told_so(
     (folder / "pool.csv").write_text("body\nred car\nblue bus\nslow train\n")
     np.save(folder / "pool.npy", np.eye(4))
     assert told in refused(capsys, "select", file, *columns, "--queries", query, "-k", "2")
+
+
+def test_the_report_tells_queries_as_they_were_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "d.csv").write_text("doc\na temporary file\nthe time zone\na socket server\n")
+    page = tmp_path / "r.html"
+    call = ("select", tmp_path / "d.csv", "--text", "doc", "--queries", "time zone", "-k", 2, "--report", page)
+    code, _, err = run(capsys, *call)
+    assert code == 0, err
+    text = page.read_text()
+    assert "matrix" not in text
+    assert "option queries" not in text
+    assert "--queries 'time zone'" in html.unescape(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from importlib import resources
 from pathlib import Path
@@ -645,3 +646,52 @@ def test_the_page_reads_in_order(digits: Any, tmp_path: Path) -> None:
     ]
     places = [seen.text.index(title) for title in titles]
     assert places == sorted(places)
+
+
+def test_what_is_local_is_said_of_the_method(tmp_path: Path) -> None:
+    X = np.random.default_rng(0).normal(size=(63, 2))
+    plan = kofn.assign(X, k=4, capacity=16, min_size=15, seed=0)
+    # Two rows whose groups are exchanged give less, with the means of the new groups.
+    labels = np.array(plan.labels)
+    labels[[17, 10]] = labels[[10, 17]]
+    exchanged = sum(((X[labels == j] - X[labels == j].mean(axis=0)) ** 2).sum() for j in range(4))
+    assert plan.status == "local"
+    assert exchanged < plan.value - 1e-3
+    words = {
+        "constrained_kmeans": "no better assignment to these means, and no better means of these groups",
+        "constrained_kmedoids": "no better assignment to these medoids, and no better medoid of a group",
+        "alternating": "no other medoid of a group and no other group for an item improves it",
+        "pam": "no single swap of a medoid improves it",
+    }
+    for method, said in words.items():
+        plan = kofn.assign(X, k=4, method=method)
+        assert plan.status == "local"
+        write_report(plan, tmp_path / "r.html", X=X)
+        page = (tmp_path / "r.html").read_text()
+        assert said in page
+        assert method == "pam" or "no single swap" not in page
+        assert said in plan._repr_html_()
+
+
+def test_bins_with_limits_are_as_full_as_their_sizes_say(tmp_path: Path) -> None:
+    scores = pl.DataFrame({"a": [9.0, 7, 5, 3, 2], "b": [8.0, 1, 4, 3, 2]})
+    plan = kofn.assign(
+        scores=scores, sizes=[4.0, 3, 2, 1.5, 6], limits=[11.5, 7], reserve=0, method="generalized_assignment"
+    )
+    write_report(plan, tmp_path / "r.html", scores=scores)
+    page = (tmp_path / "r.html").read_text()
+    for used, limit in zip(plan.used["limits"], (11.5, 7), strict=True):
+        assert f"{used:g} of {limit:g}" in page
+    assert "What the sizes of each bin" in page
+    assert "wanted it first" not in page
+    assert f"{plan.used['limits'].sum():g} of 18.5 are filled in all" in page
+
+
+def test_a_gap_is_one_number_on_a_page(tmp_path: Path) -> None:
+    plan = Assignment.around(np.array([0, 0, 1, 1], np.int32), np.array([0, 2]), value=104.26, status="heuristic")
+    plan = dataclasses.replace(plan, bound=100.0, sense="min", method="m", info={"seconds": 0.1})
+    write_report(plan, tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    assert "≤ 4.3%" in text
+    assert "4.26%" in text
+    assert "4.09%" not in text

@@ -172,9 +172,9 @@ def _expected(error: Exception) -> int | None:
     from kofn.core.checks import InputError, KofnError
 
     if isinstance(error, KofnError):
-        from kofn.tables.spelling import needs_in_flags
+        from kofn.tables.spelling import constraints_in_flags, needs_in_flags
 
-        _say(needs_in_flags(str(error)))
+        _say(constraints_in_flags(needs_in_flags(str(error))))
         return 2 if isinstance(error, InputError) else getattr(error, "exit_code", 1)
     if isinstance(error, OSError) and error.errno is not None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -87,6 +87,8 @@ def command(typed: Sequence[str], members: tuple[str, ...], **values: Any) -> No
         blend_predictions(members, arguments)
         return
     check_outputs(arguments, members, table=ranked, checkpoint=not ranked)
+    if arguments.dry_run and arguments.output is not None and not ranked:
+        output_of(arguments)
     if suffix in RECIPES:
         _follow(members, arguments)
     elif ranked:
@@ -145,6 +147,8 @@ def _merge(members: Sequence[str], adapters: Sequence[str], arguments: CombineAr
         if adapters:
             from kofn.io.adapters import Adapter
 
+            if sums_adapters:
+                _open_as_the_run(members, arguments)
             say_adapters([Adapter.read(member) for member in members], members, arguments)
         else:
             refuse_unknown_architecture(members, arguments)
@@ -155,6 +159,21 @@ def _merge(members: Sequence[str], adapters: Sequence[str], arguments: CombineAr
         options["measure"] = True
     plan = combine(list(members), method=arguments.method, options=options, **arguments.given("base", "weights"))
     finish_blend(plan, list(members), arguments)
+
+
+def _open_as_the_run(members: Sequence[str], arguments: CombineArguments) -> None:
+    """Refuse in a dry run what the sum of adapters refuses."""
+    from kofn.combination.adapters._pool import open_adapters
+    from kofn.combination.adapters._reduce_adapters import ranks_asked
+    from kofn.combination.recipes._merge_recipe import member_weights
+
+    assert arguments.entry is not None
+    own = {name: arguments.options.get(name) for name in ("rank", "energy")}
+    ranks_asked(**own)
+    defaults = {"normalize": True, "other_base": False, "dtype": "same", "format": "same"}
+    given = {name: arguments.options.get(name, value) for name, value in defaults.items()}
+    counts = member_weights(arguments.weights, len(members))
+    open_adapters(members, counts, arguments.base, **given, out=arguments.output)
 
 
 def _refuse_both_kinds(adapters: Sequence[str]) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import finish
+from kofn.core import checks, dispatch
+from kofn.core.checks import InputError
 from kofn.core.plans import Blend
 
 if TYPE_CHECKING:
@@ -126,10 +128,20 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
     """What would become of every tensor, and the room it takes."""
     from kofn.combination import preview_merge
 
+    options = dict(arguments.own_options)
+    if recipe is None:
+        index, entry = dispatch.methods_of("combine"), dispatch.named("combine", arguments.method)
+        given = {"members": members, **arguments.given("base", "weights")}
+        if entry.takes(given) is None:
+            raise InputError(dispatch.misfit(entry, given, {**options, "out": arguments.output}, index))
+        options = {name: checks.option(name, value, entry.types[name]) for name, value in options.items()}
     rows = preview_merge(
         members if recipe is None else recipe,
         method=arguments.method,
         base=arguments.base,
+        weights=arguments.weights,
+        options=options,
+        out=arguments.output,
         only=arguments.only or None,
         skip=arguments.skip or None,
         dtype=arguments.dtype,

@@ -151,6 +151,7 @@ class Spec:
     cost: str = ""
     exact: str = ""
     paper: Paper = ""
+    local: str = ""
     extra: str | None = None
     secret: tuple[str, ...] = ()
     at_most_k: bool = False
@@ -209,6 +210,7 @@ def method(
     cost: str,
     exact: str,
     paper: Paper,
+    local: str = "",
     extra: str | None = None,
     secret: tuple[str, ...] = (),
     at_most_k: bool = False,
@@ -229,6 +231,7 @@ def method(
         cost: time and memory, in n, d, k.
         exact: what is exact and what is guaranteed, in half a line.
         paper: the reference: its key in `papers.toml`, several keys, or a text.
+        local: what status "local" means of this method, in half a line; plans have it as `info["local"]`, for reports.
         extra: the optional dependency group it needs.
         secret: options (or "seed") to redact from the plan, because its reader must not learn them.
         at_most_k: the method may pick fewer than `k`; the audit refuses that of all others.
@@ -258,6 +261,7 @@ def method(
             cost=cost,
             exact=exact,
             paper=paper,
+            local=local,
             extra=extra,
             secret=secret,
             at_most_k=at_most_k,
@@ -384,6 +388,7 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
         "distance_evals": 0,
         "exact": plan.status == "optimal",
         **plan.info,
+        **({"local": spec.local} if spec.local and plan.status == "local" else {}),
         "seconds": time.perf_counter() - began,
         "peak_bytes": _peak_bytes(),
         "version": __version__,

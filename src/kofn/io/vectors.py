@@ -118,7 +118,9 @@ def pool_vectors(
         return PoolVectors(X, f"columns {', '.join(shown)} scaled to equal weight")
     if vectors is None:
         vectors = only_vectors(table)
-    return PoolVectors(table.vectors(vectors), f"column {vectors!r} as it is")
+    # The rows of an array stand under a name that only the library gives them.
+    source = "the array" if table.path.suffix.lower() == ".npy" else f"column {vectors!r}"
+    return PoolVectors(table.vectors(vectors), f"{source} as it is")
 
 
 def beginnings(texts: pl.Series) -> pl.Series:

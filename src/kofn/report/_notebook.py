@@ -15,7 +15,7 @@ from kofn.core.plans import Plan
 from kofn.report import charts
 from kofn.report._pictures import Bars, Curve, pictures
 from kofn.report.page import E, describe, number, percent, seconds, user
-from kofn.report.run import STATUS, kind
+from kofn.report.run import kind, note_of
 
 ACCENT, OPPOSITE = "#d9622b", "#4a86c5"  # of bars, and of bars of negative figures
 _WIDE, _TALL = 300, 110
@@ -38,7 +38,7 @@ def view(plan: Plan) -> str:
 
 
 def _facts(plan: Plan) -> Element:
-    rows: list[tuple[str, object]] = [("method", kind(plan)), ("status", f"{plan.status}, {STATUS[plan.status][1]}")]
+    rows: list[tuple[str, object]] = [("method", kind(plan)), ("status", f"{plan.status}, {note_of(plan)}")]
     if math.isfinite(plan.value):
         rows.append(("value", f"{number(plan.value, 6)} ({'larger' if plan.sense == 'max' else 'smaller'} is better)"))
     if plan.bound is not None:

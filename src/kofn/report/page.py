@@ -127,6 +127,9 @@ def describe(value: Any) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         rows = list(value)
         return ", ".join(describe(item) for item in rows) or "none" if len(rows) <= 12 else f"{len(rows):,} values"
+    shape = getattr(value, "shape", ())
+    if isinstance(shape, tuple) and shape:  # a sparse matrix or a frame
+        return f"{' x '.join(f'{side:,}' for side in shape)} values"
     return number(value, 6)
 
 

@@ -164,6 +164,13 @@ def _lede(plan: Assignment, load: Floats, seen: Choices | None) -> str:
             if over
             else f"No bin holds more than its capacity; {full:,} of {plan.k:,} are full."
         )
+    if _limited(plan):
+        used, limits = (np.asarray(side["limits"], np.float64) for side in (plan.used, plan.budget))
+        fullest = int(np.argmax(used / np.where(limits > 0, limits, 1)))
+        words.append(
+            f"{number(float(used.sum()))} of {number(float(limits.sum()))} are filled in all, "
+            f"and {number(float(used[fullest]))} of {number(float(limits[fullest]))} in the fullest bin."
+        )
     if seen is not None and not _shared(plan):
         first = float(seen.ranks[: seen.each].sum())
         of = first + float(seen.ranks[seen.each :].sum()) + seen.empty
@@ -201,9 +208,18 @@ def _rest(count: int) -> str:
     return f" The {SHOWN} largest of {count:,} bins." if count > SHOWN else ""
 
 
+def _limited(plan: Assignment) -> bool:
+    """Whether the items' sizes fill the bins, whose limits bind instead of a number of items."""
+    return "limits" in plan.used and "limits" in plan.budget
+
+
 def _loads(plan: Assignment, load: Floats, seen: Choices | None, names: list[str]) -> Element:
+    limited = _limited(plan)
     room = None if plan.capacity is None else np.broadcast_to(np.asarray(plan.capacity, np.float64), plan.k)
-    asked = None if seen is None else seen.asked
+    # What was wanted first is counted in items, which no sum of sizes is held against.
+    asked = None if seen is None or limited else seen.asked
+    if limited:
+        load, room = (np.asarray(side["limits"], np.float64) for side in (plan.used, plan.budget))
     rows = []
     for j in _few(load).tolist():
         most = None if room is None else float(room[j])
@@ -221,9 +237,11 @@ def _loads(plan: Assignment, load: Floats, seen: Choices | None, names: list[str
         )
     key = [("value", "held")] if asked is None else [("against", "first choices"), ("value", "held")]
     if room is not None:
-        key.append(("band", "capacity"))
+        key.append(("band", "limit" if limited else "capacity"))
     quantity = "How much" if _shared(plan) else "How many items"
     caption = f"{quantity} each bin holds{'' if room is None else ' of what it may'}."
+    if limited:
+        caption = "What the sizes of each bin's items add up to, of its limit."
     if asked is not None:
         share = "an item's whole share counts for its best bin" if _shared(plan) else _first(seen)
         caption += f" Grey is what was wanted: {share}."

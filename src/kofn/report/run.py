@@ -8,13 +8,15 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.core.checks import is_sparse
 from kofn.core.plans import Plan
 from kofn.report.context import Context
 from kofn.report.page import MINUS, E, bytes_, describe, facts, number, percent, seconds, stat, user, version
 
 STATUS = {
     "optimal": ("optimal", "no better answer exists"),
-    "local": ("locally optimal", "no single swap improves it"),
+    # What no step improves differs by method: `note_of` has it from the plan.
+    "local": ("locally optimal", "no further step of the method improves it"),
     "approximate": ("approximate", "within a proven ratio of the best"),
     "heuristic": ("heuristic", "no promise about the best possible"),
     "stopped": ("stopped early", "a valid answer, cut short"),
@@ -26,6 +28,13 @@ _COUNTERS = {
 }
 
 
+def note_of(plan: Plan) -> str:
+    """What the status promises, in half a line."""
+    if plan.status == "local":
+        return str(plan.info.get("local", STATUS["local"][1]))
+    return STATUS[plan.status][1]
+
+
 def kind(plan: Plan) -> Any:
     """Objective and method in words."""
     objective = plan.options.get("objective") or plan.objective
@@ -35,7 +44,7 @@ def kind(plan: Plan) -> Any:
 
 def quality(plan: Plan) -> Element:
     """The proven quality of the plan."""
-    word, note = STATUS[plan.status]
+    word, note = STATUS[plan.status][0], note_of(plan)
     bound, value = plan.bound, plan.value
     low = plan.info.get("distance_bound")
     if low is not None and plan.status != "optimal":
@@ -81,17 +90,22 @@ def ran(context: Context) -> Element:
     """The last section: the command and every fact of the run."""
     plan = context.plan
     rows: list[tuple[str, Any]] = [("method", user(plan.method or "unnamed"))]
-    rows += [_option(plan, name, value) for name, value in sorted(plan.options.items())]
+    # Sparse rows are counted words of texts, which stand in the command.
+    given = {name: value for name, value in plan.options.items() if not is_sparse(value)}
+    rows += [_option(plan, name, value) for name, value in sorted(given.items())]
     if context.X is not None:
         rows.append(("distance", f"cosine: 1 {MINUS} cos" if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
-    rows.append(("status", f"{plan.status}: {STATUS[plan.status][1]}"))
+    rows.append(("status", f"{plan.status}: {note_of(plan)}"))
     if math.isfinite(plan.value):
         rows.append(("value", f"{number(plan.value, 6)} ({'larger' if plan.sense == 'max' else 'smaller'} is better)"))
     if plan.bound is not None:
         rows.append(("bound on the optimum", number(float(plan.bound), 6)))
     if plan.gap is not None:
-        rows.append(("gap", percent(plan.gap, 2)))
+        # The share by which a value to be minimised is above the bound, as it stands at the top of the page.
+        above = plan.sense == "min" and plan.bound is not None and plan.bound > 0
+        gap = plan.value / plan.bound - 1 if above and plan.bound is not None else plan.gap
+        rows.append(("gap", percent(gap, 2)))
     for name in sorted({*plan.used, *plan.budget}):
         limit = f" of {describe(plan.budget[name])}" if name in plan.budget else ""
         rows.append(
@@ -123,7 +137,7 @@ def _measured(plan: Plan) -> list[tuple[str, Any]]:
     if plan.guarantee is not None and plan.sense == "max":
         rows.append(("guaranteed by theory", f"≥ {percent(plan.guarantee)} of the best possible"))
     for name, value in plan.info.items():
-        if name == "version" or value is None:
+        if name in ("version", "local") or value is None:
             continue
         if name == "seconds":
             rows.append(("time", seconds(float(value))))

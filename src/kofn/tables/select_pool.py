@@ -172,7 +172,8 @@ def how_of(parts: Any) -> str:
     size = f"{parts.n * parts.width * parts.dtype.itemsize / 1e9:,.3g} GB"
     if parts.how:
         return f"compared by {parts.how}: {files}, {parts.n:,} x {parts.width:,} ({size}), read in parts"
-    by = f"column {parts.vectors!r} as it is" if parts.columns is None else f"columns {', '.join(parts.columns)} scaled"
+    named = "the array" if str(parts.files[0]).lower().endswith(".npy") else f"column {parts.vectors!r}"
+    by = f"{named} as it is" if parts.columns is None else f"columns {', '.join(parts.columns)} scaled"
     return f"compared by {by}: {files}, {parts.n:,} x {parts.width:,} ({size}), read in parts"
 
 

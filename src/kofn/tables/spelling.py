@@ -100,6 +100,31 @@ def needs_in_flags(text: str) -> str:
     return f"{match['start']}{match['words']}: give {' and '.join(_GIVEN[word] for word in words)}{rest}"
 
 
+_NAMING = re.compile(r"^(?P<word>include|exclude|start)(?= names )")
+_QUOTA = re.compile(r"\bquotas(\[(?P<column>'[^']*')\])?\[(?P<group>'[^']*')\]")
+
+
+def constraints_in_flags(text: str) -> str:
+    """A refusal of rows that are named, or of quotas, with the flags that name them.
+
+    >>> constraints_in_flags("include names 'zzz', which no row has as its id")
+    "--include names 'zzz', which no row has as its id"
+    >>> constraints_in_flags("quotas['lang']['de'] asks for at least 5")
+    '--quota lang=de asks for at least 5'
+    >>> constraints_in_flags("quotas['de'] asks for at least 5")
+    "--quota of 'de' asks for at least 5"
+    """
+    return _QUOTA.sub(_quota, _NAMING.sub(r"--\g<word>", text))
+
+
+def _quota(match: re.Match[str]) -> str:
+    if match["column"] is None:
+        return f"--quota of {match['group']}"
+    typed = f"{match['column'][1:-1]}={match['group'][1:-1]}"
+    plain = re.fullmatch(r"[\w.,+=-]+", typed)
+    return f"--quota {typed if plain else repr(typed)}"
+
+
 def _listed(match: re.Match[str]) -> str:
     values = [part.strip().strip("'") for part in match["values"].split(",")]
     typed = "A,B" if values == ["..."] else ",".join(values)

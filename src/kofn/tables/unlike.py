@@ -66,8 +66,9 @@ def of_the_row(names: Sequence[str]) -> list[str]:
 def of_another_kind(names: Sequence[str], scores: NDArray[np.float64]) -> dict[str, str]:
     """The columns whose numbers cannot well be scores in the unit of the others', and how they differ.
 
-    Far larger than all others, as years and sizes are; whole numbers that all differ where others have decimals, as
-    ids are; or of one sign where all others have both, as hours and costs are.
+    Far larger than all others, as years and sizes are; mostly far larger than the others mostly are; whole numbers
+    that all differ, or reach beyond the others, where others have decimals, as ids and counts do; or of one sign where
+    all others have both, as hours and costs are.
 
     Args:
         names: the columns.
@@ -86,15 +87,27 @@ def of_another_kind(names: Sequence[str], scores: NDArray[np.float64]) -> dict[s
         rest = np.delete(high, index).max()
         if low[index] > _FAR * rest > 0:
             odd[name] = f"{low[index]:g} to {high[index]:g}, where the others reach {rest:g}"
+    middle = np.nanmedian(size, axis=0)
+    for index, name in enumerate(names):
+        rest = np.delete(middle, index).max()
+        # A column that was mentioned for its smallest number keeps that reason.
+        if len(names) > 2 and middle[index] > _FAR * rest > 0:
+            odd.setdefault(name, f"mostly about {middle[index]:g}, where the others have at most {rest:g}")
     decimals = np.any(size % 1 > 0, axis=0)
     both = np.any(values < 0, axis=0) & np.any(values > 0, axis=0)
     for mask, reason in (
         (~decimals & np.array([_all_differ(column) for column in values.T]), "whole numbers that all differ"),
+        (~decimals & (high > np.maximum(_others(high), 1)), "whole numbers that reach beyond the others' decimals"),
         (~both, "all of one sign, where the others have both"),
     ):
         if mask.sum() == 1 and len(names) > 2 and (decimals if "whole" in reason else both)[~mask].all():
             odd.setdefault(names[int(mask.argmax())], reason)
     return odd
+
+
+def _others(high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(columns,) the largest of the others."""
+    return np.array([np.delete(high, index).max() for index in range(len(high))])
 
 
 def name_rows(name: str, column: NDArray[Any]) -> bool:

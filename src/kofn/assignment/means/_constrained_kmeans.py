@@ -34,6 +34,7 @@ _INITS = ("k-means++", "random")
     "memory 8 n k bytes",
     exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",
     paper="bradley2000",
+    local="no better assignment to these means, and no better means of these groups",
 )
 def constrained_kmeans(
     X: Any,

@@ -36,6 +36,7 @@ _STARTS_OF_EQUAL = 20
     "to 1 GiB, O(n k) beyond",
     exact="sizes and links held exactly; each assignment step optimal where must_link and cannot_link join nothing",
     paper="bradley2000",
+    local="no better assignment to these medoids, and no better medoid of a group",
 )
 def constrained_kmedoids(
     X: Any = None,

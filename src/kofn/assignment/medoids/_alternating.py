@@ -28,6 +28,7 @@ _TOLERANCE = 1e-10
     cost="O(n k) a round and the distances within the groups, about n^2 / k; memory n^2 within max_memory, else O(n k)",
     exact="items go to their nearest medoid; no other medoid of a group is better for the group",
     paper="park2009",
+    local="no other medoid of a group and no other group for an item improves it",
     aliases=("k-medoids by alternation", "Voronoi iteration", "alternate", "park jun"),
 )
 def alternating(

@@ -28,6 +28,7 @@ _LEAST_NEIGHBORS = 250
     cost="O(n d) a candidate, of which at least max_neighbor n a descent; O(n (d + k)) memory",
     exact="items go to their nearest medoid; no single swap improves where max_neighbor is 1",
     paper=33,
+    local="no single swap of a medoid improves it",
 )
 def fastclarans(
     X: Any = None,

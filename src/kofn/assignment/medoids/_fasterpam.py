@@ -19,6 +19,7 @@ from kofn.core.registry import method
     cost="O(n^2) a round, a handful of rounds, whatever k is; from X O(n d k) or, within max_memory, O(n^2) memory",
     exact="no single swap of a medoid lowers the loss; the optimum where k is 1 or n",
     paper=33,
+    local="no single swap of a medoid improves it",
     aliases=("k-medoids", "kmedoids", "fastpam"),
 )
 def fasterpam(

@@ -19,6 +19,7 @@ from kofn.core.registry import method
     cost="O(n^2) for each swap; from X O(n d k) or, within max_memory, O(n^2) memory",
     exact="no single swap of a medoid lowers the loss; the swaps are those of PAM",
     paper=(33, 67),
+    local="no single swap of a medoid improves it",
 )
 def fastpam1(
     X: Any = None,

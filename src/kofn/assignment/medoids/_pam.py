@@ -19,6 +19,7 @@ from kofn.core.registry import method
     cost="O(n^2 k) for each swap; from X O(n d k) or, within max_memory, O(n^2) memory",
     exact="no single swap of a medoid lowers the loss; the reference that FastPAM1 must equal",
     paper="kaufman1990",
+    local="no single swap of a medoid improves it",
 )
 def pam(
     X: Any = None,

@@ -23,6 +23,7 @@ from kofn.core.runtime import Control
     cost="O(n^2) a round, whatever k is, and O(n k) a swap; from X O(n d) more a candidate or O(n^2) memory",
     exact="no single swap of a medoid raises the average medoid silhouette",
     paper="lenssen2024",
+    local="no single swap of a medoid improves it",
     aliases=("fastmsc", "pammedsil", "PAMMEDSIL"),
 )
 def fastermsc(

@@ -29,6 +29,7 @@ _TOLERANCE = 1e-12
     cost="O(k n^3) for each swap; O(n^2) memory",
     exact="no single swap of a medoid raises the average silhouette width",
     paper="vanderlaan2003",
+    local="no single swap of a medoid improves it",
     aliases=("full silhouette", "average silhouette width", "silhouette"),
 )
 def pamsil(

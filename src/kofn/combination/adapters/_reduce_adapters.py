@@ -68,12 +68,7 @@ def reduce_adapters(
         Wang et al. 2024, FLoRA: federated fine-tuning large language models with heterogeneous low-rank adaptations.
         Eckart & Young 1936, The approximation of one matrix by another of lower rank.
     """
-    if rank is not None and energy is not None:
-        raise InputError(f"rank={rank!r} and energy={energy!r}: give one of them")
-    least = None if rank is None else checks.count(rank, "rank")
-    share = None if energy is None else checks.fraction(energy, "energy")
-    if share == 0:
-        raise InputError(f"energy={energy!r}: ask for a share above 0")
+    least, share = ranks_asked(rank, energy)
     pool = open_adapters(members, weights, base, **words)
     largest = max(pair.rank for member in pool.members for pair in member.pairs.values())
     most = least or largest
@@ -89,3 +84,14 @@ def reduce_adapters(
         return int(np.searchsorted(kept, share * kept[-1] * (1 - 1e-12))) + 1
 
     return blend_adapters(pool, form="none", cut=cut)
+
+
+def ranks_asked(rank: Any, energy: Any) -> tuple[int | None, float | None]:
+    """The rank, or the share of the squared singular values, that is kept; both None to keep all."""
+    if rank is not None and energy is not None:
+        raise InputError(f"rank={rank!r} and energy={energy!r}: give one of them")
+    least = None if rank is None else checks.count(rank, "rank")
+    share = None if energy is None else checks.fraction(energy, "energy")
+    if share == 0:
+        raise InputError(f"energy={energy!r}: ask for a share above 0")
+    return least, share

@@ -40,6 +40,7 @@ from kofn.core.words import Progress
     cost="O(m sum of width x weights) a sweep and one linear assignment a group; memory the members, in float32",
     exact="each group's best order given the others; of all where no tensor holds two; a permuted copy bit for bit",
     paper=("ainsworth2023", 109, 192),
+    local="no better order of one group of units, given those of the others",
     aliases=("git re-basin", "recurrent policies", "FLEET-MERGE"),
 )
 def weight_matching(

@@ -40,6 +40,7 @@ _WHOLE = 1e6  # weights up to which sums of whole ones are told apart by a linea
     exact="the least weight of overturned preferences where no majority ties more than 20 alternatives into cycles, "
     "and mostly up to 100; else an order that no move of one alternative betters, and a bound",
     paper="kemeny1959",
+    local="no move of a single alternative improves it",
     aliases=("kemeny-young", "median ranking", "rank aggregation"),
 )
 def kemeny(

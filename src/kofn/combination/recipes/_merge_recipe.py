@@ -95,9 +95,6 @@ def _blend(recipe: Recipe, options: SweepOptions) -> Blend:
     recipe, pool, part_of, skip = open_recipe(recipe, options)
     merge_rules, settings = bind_parts(recipe, pool, part_of)
     counts = [sum(j == i for j in part_of.values()) for i in range(len(recipe.parts))]
-    for part, count in zip(recipe.parts[:-1], counts, strict=False):
-        if not count and not part.names:
-            raise InputError(f"tensors match={list(part.match)} decides on no tensor; give patterns of names there are")
     options = dataclasses.replace(options, skip=skip)
     layers = next((member.depth for member in recipe.members if isinstance(member, Relayered)), None)
     blend = merge(
@@ -187,11 +184,17 @@ def bind_parts(
         if i not in bound:
             part = recipe.parts[i]
             merge_rule = _rule_of(part, pool)
-            weights = (part.weights or None) if part.rule is not None else _weights_of(part, pool)
+            weights = (
+                (part.weights or None) if part.rule is not None else member_weights(part.weights, len(pool.members))
+            )
             bound[i] = merge_rule.bind(pool, weights)
             settings[i] = {**part_settings(part, merge_rule, bound[i]), "tensors": []}
         merge_rules[name] = bound[i]
         settings[i]["tensors"].append(name)
+    used = set(part_of.values())
+    for i, part in enumerate(recipe.parts[:-1]):
+        if i not in used and not part.names:
+            raise InputError(f"tensors match={list(part.match)} decides on no tensor; give patterns of names there are")
     return merge_rules, settings
 
 
@@ -207,8 +210,9 @@ def _rule_of(part: Part, pool: Pool) -> Rule:
     return cls(**{**seeded, **part.options})
 
 
-def _weights_of(part: Part, pool: Pool) -> Any:
-    weights = None if part.weights is None else checks.signed_weights(part.weights)
-    if weights is not None and len(weights) != len(pool.members):
-        raise InputError(f"weights has {len(weights)} values for {len(pool.members)} members; give one a member")
+def member_weights(given: Any, m: int) -> Any:
+    """The weights, one a member; None where none are given."""
+    weights = None if given is None else checks.signed_weights(given)
+    if weights is not None and len(weights) != m:
+        raise InputError(f"weights has {len(weights)} values for {m} members; give one a member")
     return weights

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kofn.combination._sweep.files import SweepOptions
-from kofn.combination._sweep.members import HALF, REAL
-from kofn.combination.recipes._merge_recipe import bind_parts, open_recipe
+from kofn.combination._sweep.members import HALF, REAL, Pool
+from kofn.combination._sweep.merge import check_out
+from kofn.combination._sweep.weights import relative_weights
+from kofn.combination.recipes._merge_recipe import bind_parts, member_weights, open_recipe
 from kofn.combination.recipes._mergekit_several import names_of_recipes
-from kofn.combination.recipes._recipe import Recipe
+from kofn.combination.recipes._recipe import Recipe, check_options
+from kofn.combination.rules import find_merge_rule
 from kofn.core.helpers import helper
+from kofn.io.outputs import refuse_read
 
 __all__ = ["preview_merge"]
 
@@ -23,6 +28,9 @@ def preview_merge(
     *,
     method: str = "weighted_mean",
     base: Any = None,
+    weights: Any = None,
+    options: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
     only: str | Sequence[str] | None = None,
     skip: str | Sequence[str] | None = None,
     dtype: str | None = None,
@@ -35,6 +43,9 @@ def preview_merge(
             methods itself.
         method: the method to preview.
         base: the checkpoint that the members were fine-tuned from.
+        weights: (m,) as the method takes them; a recipe has its own.
+        options: the method's own options; a recipe has its own.
+        out: where the blend would be written. Nothing is written.
         only: pattern, or several, of the names of the tensors to blend; the others are copied.
         skip: pattern, or several, of the names of tensors to copy.
         dtype: the float dtype of the blend; by default the first member's.
@@ -47,7 +58,8 @@ def preview_merge(
         in the order in which they are run, with the `recipe`'s name and how many `models` it blends.
 
     Raises:
-        InputError: members that do not match, patterns of no tensor.
+        InputError: members that do not match, patterns of no tensor; weights, options and an output that the method
+            refuses.
 
     >>> import numpy as np
     >>> member = {"norm": np.ones(2), "head": np.ones(3)}
@@ -60,20 +72,28 @@ def preview_merge(
             def rows_of(recipe: Recipe, last: bool) -> list[dict[str, Any]]:
                 if not last:
                     return preview_merge(recipe)
-                return preview_merge(recipe, only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
+                return preview_merge(recipe, out=out, only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
 
             every: list[dict[str, Any]] = named(members.preview(Path(folder), rows_of))
             return every
     settings_of: dict[str, Any] = {}
-    options = SweepOptions(only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
+    swept = SweepOptions(only=only, skip=skip, dtype=dtype, vocabulary=vocabulary)
     if isinstance(members, Recipe):
-        recipe, pool, part_of, _ = open_recipe(members, options)
+        if out is not None:
+            refuse_read(out, members.read_paths())
+        recipe, pool, part_of, _ = open_recipe(members, swept)
         for settings in bind_parts(recipe, pool, part_of)[1].values():
             settings_of |= dict.fromkeys(settings.pop("tensors"), settings)
         method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
     else:
-        pool = options.open(members, base)
+        pool = swept.open(members, base)
+        if weights is not None or options:
+            _bind(method, pool, weights, options or {})
         method_of = dict.fromkeys(pool.first, method)
+    if out is not None:
+        check_out(out, pool)
+        if pool.vocabulary is not None:
+            pool.vocabulary.refuse_single_file(out)
     weight_of = {scheme.scale: name for name, scheme in pool.schemes.items()}
     rows = []
     for name, spec in pool.written().items():
@@ -93,3 +113,13 @@ def preview_merge(
         row = {"name": name, "dtype": spec.dtype.name, "shape": shape, "bytes": spec.nbytes, "fate": fate}
         rows.append(row | ({"settings": settings_of[name]} if name in settings_of else {}))
     return rows
+
+
+def _bind(method: str, pool: Pool, weights: Any, options: Mapping[str, Any]) -> None:
+    """Refuse weights and options that the method refuses, before a tensor is read."""
+    counts, cls = member_weights(weights, len(pool.members)), find_merge_rule(method)
+    if cls is not None:
+        check_options(method, options)
+        cls(**options).bind(pool, counts)
+    elif counts is not None:
+        relative_weights(counts, len(pool.members), options.get("normalize"))

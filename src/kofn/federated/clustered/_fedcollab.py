@@ -24,6 +24,7 @@ from kofn.core.words import Progress
     draws=Draw(scale_free=False),
     exact="no move of one client lowers the value; a proven bound tells how far the best partition may be",
     paper=197,
+    local="no move of a single client improves it",
 )
 def fedcollab(
     distances: Any,
