@@ -153,10 +153,26 @@ def as_floats(flat: pl.Series, label: str) -> Array:
         exact = flat.dtype.is_integer() or flat.dtype.is_decimal()
         ends: list[Any] = [flat.min(), flat.max()] if exact else []
         most = max((abs(end) for end in ends if end is not None), default=0)
-        if most > _DOUBLE:
-            raise InputError(f"{label} holds numbers up to {most}, beyond what floats hold apart; scale them down")
-        flat = flat.cast(pl.Float64 if most > _SINGLE or flat.dtype.is_decimal() else pl.Float32)
+        flat = flat.cast(pl.Float64 if _is_double(most, label) or flat.dtype.is_decimal() else pl.Float32)
     return flat.to_numpy()
+
+
+def whole_kind(array: Array, label: str) -> np.dtype[Any]:
+    """The least precise float that holds every number of an array of whole numbers (or booleans).
+
+    Raises:
+        InputError: a number that no float holds.
+    """
+    whole = array.size and array.dtype.kind in "iu"
+    most = max(abs(int(array.min())), abs(int(array.max()))) if whole else 0
+    return np.dtype(np.float64 if _is_double(most, label) else np.float32)
+
+
+def _is_double(most: Any, label: str) -> bool:
+    """Whether whole numbers up to this are floats of double precision alone."""
+    if most > _DOUBLE:
+        raise InputError(f"{label} holds numbers up to {most}, beyond what floats hold apart; scale them down")
+    return bool(most > _SINGLE)
 
 
 def exact_numbers(series: pl.Series, label: str) -> Array:
