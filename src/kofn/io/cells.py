@@ -223,7 +223,7 @@ def number_cells(text: pl.Series) -> pl.Series:
     cells = text.drop_nulls()
     if typed.dtype != pl.String or len(cells) == 0 or not cells.str.contains(_NUMBER).all():
         return typed
-    exact = cells.str.contains(_WIDE_WHOLE).all() and int(cells.str.len_chars().max() or 0) <= _WIDEST  # type: ignore[call-overload]
+    exact = cells.str.contains(_WIDE_WHOLE).all() and (cells.str.len_chars() <= _WIDEST).all()
     return text.cast(pl.Int128 if exact else pl.Float64)
 
 
