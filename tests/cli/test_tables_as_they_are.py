@@ -66,7 +66,7 @@ DAYS = [f"2024-{month:02}-{day:02}" for month in range(1, 11) for day in (1, 8, 
     "cell",
     [
         *("—", "N.A.", "tbd", "*", r"\N", "<NA>", "(null)", "#DIV/0!", "12O", "12 kg", "10k", "<0.5", "~5", "5-10"),
-        *("1_000", "12345678901234567890", "0\uff11", "007", "TRUE", "see note", "NaT", "2024-01-01", "1,200", "-"),
+        *("1_000", "012345678901234567890", "0\uff11", "007", "TRUE", "see note", "NaT", "2024-01-01", "1,200", "-"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])

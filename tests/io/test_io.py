@@ -258,6 +258,9 @@ def refused(path, says, column=None, how="vectors"):
         ("x.jsonl", b"PAR1....PAR1", r"is a Parquet file, not what its name says; name it x\.parquet"),
         ("x.csv", b"\x93NUMPY...", r"is a NumPy array, .*name it x\.npy"),
         ("x.npy", b"PK\x03\x04", r"is a ZIP archive .*name it x\.npz"),
+        ("x.csv", b"\0\0\n\0\n", r"holds a NUL byte at offset 0, line 1, .*write the file again"),
+        ("x.csv", b"a,b\nx\0y,1\nz,2\n", r"holds a NUL byte at offset 5, line 2, .*take them out"),
+        ("x.tsv", b"a\tb\n1\t2\n" * 3 + b"1\t\0\n", r"holds a NUL byte at offset 26, line 7"),
         ("x.tsv", b"SQLite format 3\0", r"is an SQLite database, .*convert"),
         ("x.csv", "a\n1\n".encode("utf-32"), r"is UTF-32; say --encoding utf-32"),
         ("x.csv", b"a,b\r1,2\r3,4\r", r"lines end in a carriage return alone; convert it"),
@@ -581,3 +584,14 @@ def test_memory_of_a_second_pass_is_bounded(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 60
+
+
+def test_arrays_of_whole_numbers_are_floats_that_hold_them(tmp_path):
+    for value, kind in ((2**24, np.float32), (2**24 + 1, np.float64)):
+        np.save(tmp_path / "x.npy", np.array([[value, -1], [0, 0]]))
+        X = open_table(tmp_path / "x.npy").vectors("vector")
+        assert X.dtype == kind
+        assert X[0].tolist() == [value, -1]
+    np.save(tmp_path / "x.npy", np.array([[-(2**63), 0]]))
+    with pytest.raises(InputError, match="holds numbers up to 9223372036854775808, beyond what floats hold apart"):
+        open_table(tmp_path / "x.npy").vectors("vector")

@@ -140,14 +140,14 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     """The columns that are named, or else every column of numbers, or the one column of vectors.
 
     Columns whose names are numbers, or one word with a number, are levels of that amount, and come in their order. A
-    column of text that is mostly numbers is among them, so that what is none there is refused, and so is one without
-    any value that is named as levels are.
+    column of text that is mostly numbers is among them, so that what is none there is refused, and so is one that is
+    named as levels are.
 
     Raises:
         InputError: no such column, or one of numbers whose name is not like those of the levels.
     """
     beside = _beside(table, arguments)
-    names = arguments.columns or tuple(name for name in table.columns if name not in beside and _is_level(table, name))
+    names = arguments.columns or _levels(table, [name for name in table.columns if name not in beside])
     if arguments.columns is None and arguments.levels:
         levels = {name: amount_of(name) for name in names} | amounts_of(names)
         column_of = {amount: name for name, amount in levels.items()}
@@ -185,7 +185,7 @@ def _scores(table: Table, arguments: AllocateArguments) -> Curves:
         names: tuple[str, ...] = (arguments.score_column,)
     else:
         names = arguments.columns or tuple(
-            name for name in table.columns if name not in beside and table.dtype(name) == "number"
+            name for name in table.columns if name not in beside and is_scores(table, name)
         )
     if len(names) != 1:
         has = f"{len(names)} numeric columns ({', '.join(names[:5])})" if names else "no numeric column"
@@ -196,9 +196,7 @@ def _scores(table: Table, arguments: AllocateArguments) -> Curves:
 def _parameters(table: Table, arguments: AllocateArguments) -> Curves:
     """The columns of a curve's parameters, in the order in which they are named or stand in the file."""
     beside = _beside(table, arguments)
-    names = arguments.columns or tuple(
-        name for name in table.columns if name not in beside and table.dtype(name) == "number"
-    )
+    names = arguments.columns or tuple(name for name in table.columns if name not in beside and is_scores(table, name))
     if not names:
         raise InputError(f"{table.path} has no numeric columns of parameters; name them with --columns")
     return Curves(np.stack([table.numbers(name).astype(np.float64) for name in names], axis=1), names)
@@ -213,6 +211,15 @@ def _beside(table: Table, arguments: AllocateArguments) -> set[str | None]:
     for name in arguments.resource_limits:
         beside |= {name, *columns_by_level(name, table.columns).values()}
     return beside | set(arguments.quotas)
+
+
+def _levels(table: Table, names: Sequence[str]) -> tuple[str, ...]:
+    """The columns that are levels, by what they hold or by a name like those of the others."""
+    levels = {name for name in names if _is_level(table, name)}
+    texts = [name for name in names if name not in levels and table.dtype(name) == "text"]
+    # A cell that is no number makes text of a column: it is refused where it stands, and the level is not dropped.
+    levels |= {name for name in texts if amount_of(name) is not None or (levels and amounts_of([*levels, name]))}
+    return tuple(name for name in names if name in levels)
 
 
 def _is_level(table: Table, name: str) -> bool:

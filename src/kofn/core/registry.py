@@ -351,7 +351,7 @@ def execute(
     timed = limited_since(clock, problem.given.get("time_limit"))
     with limited(problem.given.get("n_threads")), explained(spec.name, known), named, timed:
         plan = spec.function(**known)
-    plan = _complete(plan, problem, spec, {**own, **options}, began)
+    plan = _complete(plan, problem, spec, {**own, **options}, began, given.get("X"))
     plan.verify(problem)
     return plan.of_the_kind_of(problem.given["members"]) if "members" in problem.given else plan
 
@@ -362,18 +362,19 @@ def _columns_of(frame: Any) -> tuple[str, ...] | None:
     return None if names is None or callable(names) else tuple(map(str, names))
 
 
-def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float) -> Any:
+def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], began: float, as_given: Any) -> Any:
     import numpy as np
 
     from kofn._version import __version__
     from kofn.core import checks
+    from kofn.core.checks.exact import exact_rows
 
     given = problem.given
     asked = {name: given[name] for name in ("objective", "metric") if isinstance(given.get(name), str)}
     X = given.get("X")
     counted = {}
     if X is not None and not checks.is_sparse(X) and not is_pool(X) and X.nbytes <= _COUNTED_BYTES:
-        counted["duplicate_rows"] = int((checks.first_equal(X) != np.arange(len(X))).sum())
+        counted["duplicate_rows"] = int((checks.first_equal(exact_rows(as_given, X)) != np.arange(len(X))).sum())
     asked_of: dict[str, Any] = {}
     if given.keys() >= {"groups", "quotas"}:
         from kofn.core.quotas import ends_of

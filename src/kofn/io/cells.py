@@ -39,6 +39,11 @@ _LIKE_A_DATE = (
 # A cell's text stays text unless a number says the same: 007, +5, 1_000 and keys longer than an int64 are not numbers.
 _WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
 _DECIMAL = r"^([+-]?((0|[1-9][0-9]{0,14})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity))$"
+# Numbers whatever their length, which only a column of numbers may be read as: others hold keys of many digits.
+_WIDE_WHOLE = r"^(0|-?[1-9][0-9]*)$"
+_NUMBER = r"^([+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:nan|inf|infinity))$"
+# Whole numbers of so many characters, sign and all, are an Int128.
+_WIDEST = 38
 # Numbers that take more values than this, or hardly repeat, or have decimals, measure something and name nothing.
 _FEW_VALUES = 10
 
@@ -60,8 +65,8 @@ def odd_cell(series: pl.Series, decimal: str = ".") -> int | None:
         return None
     cells = series.fill_null("").str.strip_chars(" \t")
     nothing = cells.str.contains(_LIKE_NOTHING)
-    number = EUROPEAN if decimal == "," else _DECIMAL
-    for exact, like in ((number, f"({_DECIMAL})|({_LIKE_A_NUMBER})"), (_DATE, _LIKE_A_DATE)):
+    number = EUROPEAN if decimal == "," else _NUMBER
+    for exact, like in ((number, f"({_NUMBER})|({_LIKE_A_NUMBER})"), (_DATE, _LIKE_A_DATE)):
         plain = cells.str.contains(exact)
         alike = plain | cells.str.contains(like)
         if not alike.any():
@@ -73,12 +78,12 @@ def odd_cell(series: pl.Series, decimal: str = ".") -> int | None:
 
 
 def is_number(series: pl.Series, decimal: str = ".") -> pl.Series:
-    """Which cells of text are numbers that lose nothing when read: `007` is a key.
+    """Which cells of text are numbers, of any length: `007` is a key.
 
-    >>> is_number(pl.Series(["1.5", "007", "x"])).to_list()
-    [True, False, False]
+    >>> is_number(pl.Series(["1.5", "99999999999999999999", "007", "x"])).to_list()
+    [True, True, False, False]
     """
-    return series.str.strip_chars(" \t").str.contains(f"({_DECIMAL})|({EUROPEAN})" if decimal == "," else _DECIMAL)
+    return series.str.strip_chars(" \t").str.contains(f"({_NUMBER})|({EUROPEAN})" if decimal == "," else _NUMBER)
 
 
 def _measured(cells: pl.Series, alike: pl.Series, plain: pl.Series, of: int) -> bool:
@@ -148,10 +153,26 @@ def as_floats(flat: pl.Series, label: str) -> Array:
         exact = flat.dtype.is_integer() or flat.dtype.is_decimal()
         ends: list[Any] = [flat.min(), flat.max()] if exact else []
         most = max((abs(end) for end in ends if end is not None), default=0)
-        if most > _DOUBLE:
-            raise InputError(f"{label} holds numbers up to {most}, beyond what floats hold apart; scale them down")
-        flat = flat.cast(pl.Float64 if most > _SINGLE or flat.dtype.is_decimal() else pl.Float32)
+        flat = flat.cast(pl.Float64 if _is_double(most, label) or flat.dtype.is_decimal() else pl.Float32)
     return flat.to_numpy()
+
+
+def whole_kind(array: Array, label: str) -> np.dtype[Any]:
+    """The least precise float that holds every number of an array of whole numbers (or booleans).
+
+    Raises:
+        InputError: a number that no float holds.
+    """
+    whole = array.size and array.dtype.kind in "iu"
+    most = max(abs(int(array.min())), abs(int(array.max()))) if whole else 0
+    return np.dtype(np.float64 if _is_double(most, label) else np.float32)
+
+
+def _is_double(most: Any, label: str) -> bool:
+    """Whether whole numbers up to this are floats of double precision alone."""
+    if most > _DOUBLE:
+        raise InputError(f"{label} holds numbers up to {most}, beyond what floats hold apart; scale them down")
+    return bool(most > _SINGLE)
 
 
 def exact_numbers(series: pl.Series, label: str) -> Array:
@@ -188,6 +209,22 @@ def typed_cells(text: pl.Series) -> pl.Series:
         if head.str.contains(pattern).all() and cells.str.contains(pattern).all():
             return cast_cells(text, dtype)
     return text
+
+
+def number_cells(text: pl.Series) -> pl.Series:
+    """Cells of a column that is asked for its numbers: numbers of any length where every cell is one; else the text.
+
+    Whole numbers of up to 38 digits stay exact, beside decimals and beyond that all are float64.
+
+    >>> number_cells(pl.Series(["99999999999999999999", "1"])).to_list()
+    [99999999999999999999, 1]
+    """
+    typed = typed_cells(text)
+    cells = text.drop_nulls()
+    if typed.dtype != pl.String or len(cells) == 0 or not cells.str.contains(_NUMBER).all():
+        return typed
+    exact = cells.str.contains(_WIDE_WHOLE).all() and (cells.str.len_chars() <= _WIDEST).all()
+    return text.cast(pl.Int128 if exact else pl.Float64)
 
 
 def cast_cells(text: pl.Series, dtype: pl.DataType) -> pl.Series:

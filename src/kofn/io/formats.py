@@ -19,7 +19,7 @@ from kofn.core.arrays import Array
 from kofn.core.checks import InputError, reading_arrays, single_members, sound_sparse
 from kofn.core.lazy import polars as pl
 from kofn.io import json_lines, text_faults
-from kofn.io.cells import cast_cells, typed_cells, types, words_in
+from kofn.io.cells import cast_cells, typed_cells, types, whole_kind, words_in
 from kofn.io.parquet import Parquet
 from kofn.io.reading import Reading
 from kofn.io.scanned import Scanned, batches_of, collected, schema_of
@@ -266,7 +266,8 @@ class Arrays(Table):
             )
         if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
             return np.array(array, array.dtype.newbyteorder("="), order="C")
-        return np.array(array, np.float64 if array.dtype.kind == "f" else np.float32, order="C")
+        kind = np.dtype(np.float64) if array.dtype.kind in "fm" else whole_kind(array, f"{self.path} array {name!r}")
+        return np.array(array, kind, order="C")
 
 
 class Npy(Arrays):

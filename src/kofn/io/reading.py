@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from kofn.core.checks import FailureError, InputError, choice
 from kofn.core.lazy import polars as pl
-from kofn.io.cells import EUROPEAN, typed_cells
+from kofn.io.cells import EUROPEAN, number_cells
 
 # What to do about a cell without a value.
 FILL_OR_DROP = "fill or drop those rows first (--impute median, --drop-empty)"
@@ -94,11 +94,11 @@ class Reading:
         return text
 
     def numbers(self, series: pl.Series) -> pl.Series:
-        """Text all of whose cells are numbers as such, which loses nothing but the spelling of decimals."""
+        """Text all of whose cells are numbers, of any length, as such."""
         if series.dtype != pl.String:
             return series
         bare = self.cells(series).str.strip_chars(" \t")
-        numbers = typed_cells(bare.set(bare == "", None))
+        numbers = number_cells(bare.set(bare == "", None))
         return numbers if numbers.dtype.is_numeric() else series
 
     def filled(self, series: pl.Series) -> pl.Series:

@@ -27,7 +27,7 @@ _NEWLINE, _RETURN, _QUOTE = ord("\n"), ord("\r"), ord('"')
 
 
 def check_utf8(path: Path) -> None:
-    """Refuse a file that is not UTF-8, naming the byte and the line. O(bytes) time, one block of memory."""
+    """Refuse a file that is not UTF-8 or holds NUL, naming byte and line. O(bytes) time, one block of memory."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = lines = 0
     with open(path, "rb") as file:
@@ -44,6 +44,13 @@ def check_utf8(path: Path) -> None:
                     f"line {line}; say --encoding (latin-1, cp1252, utf-16-le, ...), or convert it, "
                     "as iconv -f latin1 -t utf-8 does"
                 ) from None
+            if (nul := block.find(b"\0")) >= 0:
+                before = block.count(b"\n", 0, nul)
+                raise InputError(
+                    f"{path} holds a NUL byte at offset {offset + nul}, line {lines + 1 + before}, "
+                    "and text holds none; write the file again, say --encoding utf-16-le (or -be) if it is UTF-16, or "
+                    "take them out, as in tr -d '\\0' < FILE"
+                )
             if not block:
                 return
             lines += block.count(b"\n")

@@ -260,7 +260,11 @@ def _grouped(
 
 
 def answers_of(table: Table, label: str) -> Array:
-    """A column of answers: numbers as numbers, else names of classes."""
+    """A column of answers: numbers as numbers, else names of classes, as keys of which none fits in 64 bits are."""
+    if table.dtype(label) == "text":
+        numbers = table.reading.numbers(table.column(label))
+        if numbers.dtype == pl.Int128 and not numbers.is_between(-(2**63), 2**63 - 1).any():
+            return table.labels(label)
     return table.numbers(label) if is_scores(table, label) else table.labels(label)
 
 

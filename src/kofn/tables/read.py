@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InputError, names_a_file, regular, shown
+from kofn.core.checks.exact import WHOLE, whole_as_floats
 from kofn.core.lazy import polars as pl
 from kofn.core.pools import SomeRows, is_pool
 from kofn.io.cells import is_number, odd_cell, remedy
@@ -421,7 +422,12 @@ def scores_with_gaps(table: Table, name: str) -> NDArray[np.float64]:
         hint = remedy(str(column[row]), table.reading.decimal)
         hint = hint if odd is not None else f"correct it, or leave the cell empty; {hint}"
         raise InputError(f"{table.path} column {name!r} at row {row} is {column[row]!r}, which is not a number; {hint}")
-    return numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    floats = numbers.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    if (column.dtype.is_integer() or column.dtype.is_decimal()) and np.nanmax(np.abs(floats), initial=0.0) >= WHOLE:
+        # Unlike scores that floats round to the same would tie.
+        exact = np.array([float("nan") if value is None else value for value in column.to_list()], object)
+        return whole_as_floats(exact, f"{table.path} column {name!r}")
+    return floats
 
 
 def is_file(path: Path) -> bool:

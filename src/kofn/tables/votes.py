@@ -11,7 +11,7 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, VoteColumns
 from kofn.core.lazy import polars as pl
 from kofn.io.tables import Table
-from kofn.tables.read import scores_with_gaps
+from kofn.tables.read import is_scores, scores_with_gaps
 
 if TYPE_CHECKING:
     from kofn.combination.rankings._votes import Votes
@@ -38,7 +38,7 @@ def votes_in(table: Table) -> VoteColumns | None:
     head = {name: [None if not cell else str(cell) for cell in rows[name].to_list()] for name in texts}
     columns = checks.vote_columns(head, table.columns)
     if columns is not None:
-        return checks.counted_by(columns, [name for name in numbers if table.dtype(name) == "number"])
+        return checks.counted_by(columns, [name for name in table.columns if is_scores(table, name)])
     checks.refuse_undecided(str(table.path), head, {name: rows[name].to_list() for name in numbers})
     return None
 

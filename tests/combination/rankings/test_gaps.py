@@ -71,3 +71,11 @@ def test_a_dry_run_refuses_what_the_run_refuses(
     for more in (("--weights", "1"), ("--weights", "0,0")):
         words = ("combine", "won.csv", "--id", "model", *more)
         assert refused(capsys, *words, "--dry-run") == refused(capsys, *words)
+
+
+@pytest.mark.parametrize("scores", [[[np.nan], [np.nan], [1]], [[1, np.nan], [np.nan, 2], [np.nan, np.nan]]])
+def test_rankings_in_which_no_two_are_compared_are_refused(scores: list[list[float]]) -> None:
+    with pytest.raises(InputError, match="no two of the 3 alternatives were compared"):
+        kofn.combine(rankings=np.array(scores))
+    scores[0][0] = scores[2][0] = 2
+    assert kofn.combine(rankings=np.array(scores)).n == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,33 @@ def test_odd_files_are_refused_in_one_line(name: str, text: str, tmp_path: Path)
         read_recipe(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "members: [a, b]\nweights: [1, 2]\nweights: [1, 9]\n",
+            "'weights' stands twice in one table, in line 2 and in",
+        ),
+        (
+            "merge_method: linear\nmodels:\n- model: a\n  parameters:\n    weight: 1\n    weight: 3\n",
+            "in line 5 and in line 6",
+        ),
+        ("members: [a]\noptions: {density: 1, 'density': 2}\nmethod: ties\n", "'density' stands twice"),
+        ("members: [a, b]\nweights: [1, on]\n", "holds true or false; give numbers"),
+        ("members: [a, b]\nweights: yes\n", "holds true or false; give numbers"),
+    ],
+)
+def test_doubled_keys_and_booleans_for_numbers_are_refused(text: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(InputError, match=re.escape(says)):
+        read_recipe(tmp_path / "r.yaml")
+
+
+def test_keys_that_an_anchor_brings_may_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "members: [a, b]\nmethod: ties\noptions: &o {density: 0.5}\n"
+        "tensors:\n- {match: x, options: &p {<<: *o, density: 0.25}}\n- {match: y, options: {<<: *p, density: 1.0}}\n"
+    )
+    assert [part.options["density"] for part in read_recipe(tmp_path / "r.yaml").parts] == [0.25, 1.0, 0.5]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from threadpoolctl import threadpool_limits
 
+import kofn
 from kofn.core.checks import InputError
 from kofn.selection.training_data import _near_vectors as dedupe
 from kofn.selection.training_data._near_duplicates import near_duplicates
@@ -167,3 +168,11 @@ def test_order_decides_who_stays():
 def test_refuses(X, threshold, says):
     with pytest.raises(InputError, match=says):
         near_duplicates(X, threshold)
+
+
+def test_integers_that_floats_round_to_the_same_are_no_repeats():
+    X = np.array([[2**63 - 1, 0], [2**63 - 2, 0], [0, 0], [2**63 - 1, 0]])
+    with pytest.raises(InputError, match="rows 0 and 1 differ only beyond double precision, so threshold=1"):
+        near_duplicates(X, threshold=1)
+    assert kofn.select(X, k=2).info["duplicate_rows"] == 1
+    assert near_duplicates(X[[0, 2, 3]], threshold=1).keep.tolist() == [True, True, False]

@@ -76,11 +76,36 @@ def _parsed(path: Path, text: str) -> list[Any]:
         import yaml
 
         try:
-            documents = [document for document in yaml.safe_load_all(text) if document is not None]
+            documents = [document for document in yaml.load_all(text, _loader(path)) if document is not None]
+        except InputError:
+            raise
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # a date that there is not, a number too long
             raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         return documents or [None]
     raise InputError(f"{path}: a recipe is a .toml or .yaml file")
+
+
+def _loader(path: Path) -> Any:
+    """A safe loader of YAML that refuses a key that stands twice in one table, of which YAML keeps the last."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            lines: dict[tuple[str, str], int] = {}
+            for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                line = key.start_mark.line + 1
+                if (key.tag, key.value) in lines:
+                    raise InputError(
+                        f"{path}: the key {key.value!r} stands twice in one table, in line {lines[key.tag, key.value]} "
+                        f"and in line {line}; leave one of them out"
+                    )
+                lines[key.tag, key.value] = line
+            return node
+
+    return Loader
 
 
 def _of_mapping(content: Mapping[str, Any], folder: Path | None) -> Recipe:
@@ -128,8 +153,11 @@ def _part(content: Any, default: Part | None) -> Part:
     match = content.get("match", "*" if default is None else None)
     if match is None:
         raise InputError("a part of tensors has no match; give a pattern of tensor names")
+    weights = content.get("weights", default.weights if default else None)
+    if any(isinstance(weight, bool) for weight in (weights if isinstance(weights, list | tuple) else [weights])):
+        raise InputError(f"weights={checks.shown(weights)} holds true or false; give numbers, 1 or 0 if that is meant")
     names = (match,) if isinstance(match, str) else match
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise InputError(f"match={checks.shown(match)}: give a pattern of tensor names, or a list of them")
     names = tuple(names)
-    return Part(method, content.get("weights", default.weights if default else None), options, names)
+    return Part(method, weights, options, names)

@@ -210,7 +210,8 @@ def first_equal(rows: Array) -> Ints:
     step = max(1, (1 << 16) // len(factors))
     for low in range(0, len(rows), step):
         # Adding zero makes -0 and 0 the same bytes.
-        words = np.ascontiguousarray(rows[low : low + step] + 0.0).view(np.uint32)
+        part = rows[low : low + step]
+        words = np.ascontiguousarray(part + 0.0 if rows.dtype.kind == "f" else part).view(np.uint32)
         code[low : low + step] = (words * factors).sum(axis=1)
     ordered = np.sort(code)
     if (ordered[1:] != ordered[:-1]).all():
@@ -220,8 +221,8 @@ def first_equal(rows: Array) -> Ints:
     differs = np.zeros(len(rows), bool)
     step = max(1, (1 << 20) // rows.shape[1])
     for low in range(0, len(rows), step):
-        part = slice(low, low + step)
-        differs[part] = (rows[part] != rows[same[part]]).any(axis=1)
+        span = slice(low, low + step)
+        differs[span] = (rows[span] != rows[same[span]]).any(axis=1)
     same[differs] = np.flatnonzero(differs)
     return same
 
@@ -370,6 +371,11 @@ def rankings(value: Any, name: str = "rankings") -> Array:
         columns = getattr(value, "columns", None)
         judge = silent[0] if columns is None or callable(columns) else repr(str(list(columns)[int(silent[0])]))
         raise InputError(f"{name}: judge {judge} rated nothing; drop that column")
+    if len(array) > 1 and ((~np.isnan(array)).sum(axis=0) < 2).all():
+        raise InputError(
+            f"{name}: no two of the {len(array):,} alternatives were compared, as no judge rated more than one; give "
+            "scores of at least two by one judge"
+        )
     return array
 
 

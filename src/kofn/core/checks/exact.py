@@ -17,6 +17,19 @@ WHOLE = 2**53
 _ROUNDING = 1e-9
 
 
+def exact_rows(given: Any, floats: Array) -> Array:
+    """The rows to tell apart: those that were given, where they are whole numbers that floats round, else the floats.
+
+    >>> [exact_rows(np.array([[x]]), np.array([[float(x)]])).dtype.name for x in (2**62, 3)]
+    ['int64', 'float64']
+    """
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "iu" or given.dtype.itemsize < 8:
+        return floats
+    if given.shape != floats.shape or not np.abs(floats).max(initial=0.0) >= WHOLE:
+        return floats
+    return given
+
+
 def whole_as_floats(array: Array, name: str) -> Floats:
     """Numbers as float64, where rounding those beyond 2**53 leaves their differences as they are.
 

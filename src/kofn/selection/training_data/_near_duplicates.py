@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kofn.core import checks
 from kofn.core.checks import InputError
+from kofn.core.checks.exact import exact_rows
 from kofn.core.helpers import helper
 from kofn.selection.training_data._equal_rows import as_frame, equal_rows
 from kofn.selection.training_data._near_texts import near_texts
@@ -96,9 +97,30 @@ def near_duplicates(
     refuse_metric(metric)
     if texts is not None and threshold == 0:
         raise InputError("threshold=0: every two texts would be near-duplicates; give more than 0")
+    if X is not None and threshold == 1:
+        _refuse_rounded(X)
     rows = _Rows.of(given[0], X if texts is None and columns is None else texts if columns is None else columns)
     preference = Preference.of(rows.n, scores, include, exclude, costs, groups, quotas)
     return preference.duplicates(lambda order, forced: _near_in_order(rows, order, forced, threshold, metric))
+
+
+def _refuse_rounded(X: Any) -> None:
+    """Refuse rows of whole numbers that differ only where floats round them, which would be equal rows.
+
+    Raises:
+        InputError: two such rows, and how they are told apart.
+    """
+    floats = checks.matrix(X)
+    whole = exact_rows(X, floats)
+    if whole is floats:
+        return
+    first = checks.first_equal(floats)
+    rounded = np.flatnonzero((whole != whole[first]).any(axis=1))
+    if len(rounded):
+        raise InputError(
+            f"X: rows {first[rounded[0]]} and {rounded[0]} differ only beyond double precision, so threshold=1 would "
+            "take them for equal; compare them as columns (columns=), which are compared exactly, or scale X down"
+        )
 
 
 class _Rows(NamedTuple):
