@@ -247,6 +247,17 @@ def test_groups_of_like_size_may_part_equal_rows() -> None:
         constrained_kmeans(X, k=31, capacity=3)
 
 
+def test_a_least_size_of_0_asks_medoids_for_nothing_more() -> None:
+    X = cloud(12)
+    free, one = (constrained_kmedoids(X, k=3, capacity=5, min_size=least, seed=0) for least in (0, 1))
+    assert free.labels.tolist() == one.labels.tolist()
+    for method in (constrained_kmeans, constrained_kmedoids):
+        with pytest.raises(InputError, match="min_size=-1"):
+            method(X, k=3, min_size=-1)
+        with pytest.raises(InputError, match=r"min_size=\[1, 2, 3\]"):
+            method(X, k=3, min_size=[1, 2, 3])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("given", ["X", "distances"])
 def test_medoids_of_like_groups_may_be_equal_rows(given: str) -> None:
     X = np.repeat(np.arange(6.0), 5)[:, None]
