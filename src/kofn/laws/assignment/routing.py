@@ -282,7 +282,9 @@ def _draw_sizes(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -
         sizes = sizes / 10
     table = np.broadcast_to(sizes if wide else sizes[:, None], (n, bins))
     room = np.broadcast_to(given.get("capacity", n), bins).tolist()
-    seats = [j for j, count in enumerate(np.broadcast_to(options.get("min_size", 0), bins).tolist()) for _ in range(count)]
+    seats = [
+        j for j, count in enumerate(np.broadcast_to(options.get("min_size", 0), bins).tolist()) for _ in range(count)
+    ]
     loads = np.zeros(bins)
     for j in seats:
         room[j] -= 1
