@@ -93,7 +93,7 @@ def test_streams_take_distances_at_any_scale(power: int) -> None:
     """Squares of numbers beyond 1e154 were infinite, and the value NaN."""
     scaled_rows, unit = X * float(f"1e{power}"), float(f"1e{power}")
     if power == -310:
-        with pytest.raises(kofn.InputError, match="add up to .* so that this sum is between 1e-300 and 1e\\+303"):
+        with pytest.raises(kofn.InputError, match=r"add up to .* so that this sum is between 1e-300 and 1e\+303"):
             kofn.select(scaled_rows, k=3, method="sieve_streaming", seed=0)
         return
     plan = kofn.select(scaled_rows, k=3, method="sieve_streaming", seed=0)
@@ -106,10 +106,10 @@ def test_streams_take_distances_at_any_scale(power: int) -> None:
     stream = SieveStreaming(3, reference=X)
     stream.insert(None, scaled_rows if power > 0 else X)
     assert np.isfinite(stream.plan.value)
-    with pytest.raises(kofn.InputError, match=f"X has .* squares float64 cannot hold; multiply X by 1e{-power}"):
+    with pytest.raises(kofn.InputError, match=rf"X has .* squares float64 cannot hold; multiply X by 1e{-power}"):
         kofn.select(scaled_rows, k=3, method="sieve_streaming", metric="sqeuclidean", seed=0)
     for stepper in (SieveStreaming, DynamicSelection):
-        with pytest.raises(kofn.InputError, match="reference has .* float64 cannot hold"):
+        with pytest.raises(kofn.InputError, match=r"reference has .* float64 cannot hold"):
             stepper(3, reference=scaled_rows, metric="sqeuclidean")
 
 
@@ -128,5 +128,5 @@ def test_numbers_at_the_ends_of_float64_are_compared() -> None:
     ],
 )
 def test_products_that_float64_cannot_hold_are_refused_by_name(rows: Any, more: Any) -> None:
-    with pytest.raises(kofn.InputError, match="X has entries up to .* squares float64 cannot hold; multiply X by 1e-"):
+    with pytest.raises(kofn.InputError, match=r"X has entries up to .* squares float64 cannot hold; multiply X by 1e-"):
         kofn.select(rows, k=4, **more)
