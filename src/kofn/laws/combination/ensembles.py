@@ -99,7 +99,7 @@ def _in_other_units(case: Case) -> None:
 
     These include the losses on folds: which rows are judged together must not depend on the unit.
     """
-    scaled = {
+    scaled: dict[str, Any] = {
         "members": [_FACTOR * np.asarray(member, np.float64) for member in case.words["members"]],
         "y": _FACTOR * np.asarray(case.words["y"], np.float64),
     }
