@@ -59,6 +59,18 @@ def test_bins_must_hold_so_many(tasks: Path, tmp_path: Path, capsys: pytest.Capt
     assert "min_size asks for 6 items in all, there are 5" in refused(capsys, *call, "2")
 
 
+@pytest.mark.parametrize("least", ["0", "0,0"])
+def test_a_minimum_of_0_leaves_loads_free(least: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scores, out = tmp_path / "scores.csv", tmp_path / "out.csv"
+    scores.write_text("task,a,b\nx,1,7\ny,2,8\n")
+    call = ("assign", scores, "--id", "task", "--scores", "-o", out)
+    assert run(capsys, *call, "--min-size", least)[0] == 0
+    assert pl.read_csv(out)["bin"].to_list() == ["b", "b"]
+    assert run(capsys, *call, "--min-size", least, "--dry-run")[0] == 0
+    assert run(capsys, *call)[0] == 0
+    assert sorted(pl.read_csv(out)["bin"].to_list()) == ["a", "b"]
+
+
 def test_limits_that_do_not_go_together_are_refused(tasks: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ("assign", tasks, "--id", "task", "--scores")
     assert "--size needs --limit" in refused(capsys, *call, "--size", "hours")

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 import kofn
 from kofn.objectives.information import LogDeterminantConditionalGain
+from kofn.selection.streams import DynamicSelection, SieveStreaming
 
 X = np.random.default_rng(0).normal(size=(40, 3))
 METHODS: dict[str, dict[str, Any]] = {
@@ -84,3 +86,47 @@ def test_subpools_of_float32_do_not_depend_on_the_unit(metric: Any, power: int) 
     # A power of 2 near that of 10 leaves the digits as they are.
     unit = np.float32(2.0 ** round(power / np.log10(2)))
     assert kofn.select(rows * unit, **asked).indices.tolist() == kofn.select(rows, **asked).indices.tolist()
+
+
+@pytest.mark.parametrize("power", [-310, -300, -200, 200, 300])
+def test_streams_take_distances_at_any_scale(power: int) -> None:
+    """Squares of numbers beyond 1e154 were infinite, and the value NaN."""
+    scaled_rows, unit = X * float(f"1e{power}"), float(f"1e{power}")
+    if power == -310:
+        with pytest.raises(kofn.InputError, match=r"add up to .* so that this sum is between 1e-300 and 1e\+303"):
+            kofn.select(scaled_rows, k=3, method="sieve_streaming", seed=0)
+        return
+    plan = kofn.select(scaled_rows, k=3, method="sieve_streaming", seed=0)
+    far = np.linalg.norm(X - X.mean(axis=0), axis=1)
+    apart = np.linalg.norm(X[:, None] - X[plan.indices], axis=2).min(axis=1)
+    wanted = np.maximum(far - apart, 0).sum()
+    assert plan.value / unit == pytest.approx(wanted)
+    assert plan.bound is not None
+    assert wanted <= plan.bound / unit <= wanted / plan.guarantee
+    stream = SieveStreaming(3, reference=X)
+    stream.insert(None, scaled_rows if power > 0 else X)
+    assert np.isfinite(stream.plan.value)
+    with pytest.raises(kofn.InputError, match=rf"X has .* squares float64 cannot hold; multiply X by 1e{-power}"):
+        kofn.select(scaled_rows, k=3, method="sieve_streaming", metric="sqeuclidean", seed=0)
+    for stepper in (SieveStreaming, DynamicSelection):
+        with pytest.raises(kofn.InputError, match=r"reference has .* float64 cannot hold"):
+            stepper(3, reference=scaled_rows, metric="sqeuclidean")
+
+
+def test_numbers_at_the_ends_of_float64_are_compared() -> None:
+    assert kofn.select(X[:20] * 1e-310, k=3).indices.tolist() == kofn.select(X[:20], k=3).indices.tolist()
+    with pytest.raises(kofn.InputError, match="sums of whose distances float64 cannot hold; multiply X by 1e-10"):
+        kofn.select(X[:20] * 4e307, k=3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "more"),
+    [
+        (X * 1e155, {"objective": "log_determinant"}),
+        (csr_array(X * 1e300), {"objective": "log_determinant"}),
+        (X * 1e155, {"objective": "log_determinant_conditional_gain", "private": X[:2]}),
+    ],
+)
+def test_products_that_float64_cannot_hold_are_refused_by_name(rows: Any, more: Any) -> None:
+    with pytest.raises(kofn.InputError, match=r"X has entries up to .* squares float64 cannot hold; multiply X by 1e-"):
+        kofn.select(rows, k=4, **more)

@@ -82,13 +82,14 @@ def refuse_unplaceable(method: str, options: Mapping[str, Any], call: Mapping[st
     Raises:
         InfeasibleError: counts, sizes or the bins that items list show it.
     """
-    capacity, least = call.get("capacity"), options.get("min_size", 0)
+    capacity, asked = call.get("capacity"), options.get("min_size")
+    least = 0 if asked is None else asked
     whole = n == next(call[word].shape[0] for word in INPUTS if word in call)
     if method in _OF_SIZES:
         links = [options.get(name) if whole else None for name in ("must_link", "cannot_link")]
         seating_of(n, call["k"], capacity, least, *links)
     elif method == "balanced_assignment":
-        margins(call["scores"], n, capacity, least, call.get("per_item", 1), options.get("reserve"))
+        margins(call["scores"], n, capacity, asked, call.get("per_item", 1), options.get("reserve"))
     elif method == "capped_routing" and options.get("overflow", "error") == "error":
         refuse_shortage(call["scores"], n, capacities(capacity, call["scores"].shape[1]), call.get("per_item", 1))
     elif method == "generalized_assignment" and whole:

@@ -553,7 +553,8 @@ def _bins_per_item(problem: Problem, plan: Assignment) -> list[str]:
 
 
 def _large_enough(_problem: Problem, plan: Assignment) -> list[str]:
-    least = np.broadcast_to(plan.options.get("min_size", 0), plan.k)
+    asked = plan.options.get("min_size")
+    least = np.broadcast_to(0 if asked is None else asked, plan.k)
     load = np.bincount(plan.bins, minlength=plan.k)
     return [f"bin {j} holds {load[j]}, less than min_size={least[j]}" for j in np.flatnonzero(load < least)[:3]]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
-from kofn.objectives.similarity import geometry
+from kofn.objectives.similarity import geometry, refuse_extremes
 
 KERNELS = ("linear", "rbf", "cosine")
 # Up to this size a given matrix is checked for semi-definiteness by a factorisation; beyond, during the picks.
@@ -49,6 +49,7 @@ class Linear:
     def __init__(self, features: Floats, dimensions: int, *, cosine: bool) -> None:
         self.features: Floats | None = features
         self._rows = features
+        refuse_extremes(features, small=False)
         self._dimensions, self._cosine = dimensions, cosine
         self.n = len(features)
         # Directions have length 1, which rounding would break ties by.
@@ -68,6 +69,8 @@ class Linear:
     def rows_with(self, points: NDArray[Any]) -> tuple[Floats, Floats]:
         """The features of the pool and of other points."""
         same_width(points, self._dimensions)
+        if not self._cosine:
+            refuse_extremes(points, "queries or private", small=False)
         return self._rows, directions(points) if self._cosine else points.astype(np.float64)
 
     def cross(self, points: NDArray[Any]) -> tuple[Floats, Floats]:
@@ -85,6 +88,8 @@ class SparseLinear:
 
     def __init__(self, X: Any, *, cosine: bool) -> None:
         self._cosine, self._dimensions = cosine, int(X.shape[1])
+        if not cosine and X.nnz:
+            refuse_extremes(X.data, small=False)
         self._rows = sparse_directions(X) if cosine else X.astype(np.float64)
         self.n = int(X.shape[0])
         squares = np.asarray(self._rows.multiply(self._rows).sum(axis=1)).ravel()

@@ -37,6 +37,7 @@ _A_RANGE = 1 << 28
 _LEAST_ROUNDED = 2.0**-120
 # The largest entry of rows whose squares are to be taken as they are, with room for sums of them.
 _LEAST_SQUARED, _MOST_SQUARED = 1e-140, 1e150
+_MOST_EXPONENT = 1000
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,18 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
         top, unit = 4.0, 0.25
     else:
         # A power of two, which is exact, brings extreme units near 1, where squares neither overflow nor vanish.
-        exponent = _exponent(rows)
+        exponent = exponent_of(rows)
         if abs(exponent) <= 16:
             exponent = 0
         scale = np.full(len(rows) if exponent else 0, 2.0**-exponent)
         unit = 2.0 ** (exponent if metric == "euclidean" else 2 * exponent)
-        top = ceiling(rows, metric) / unit
+        most = ceiling(rows, metric)
+        if exponent >= _MOST_EXPONENT and not math.isfinite(len(rows) * most):
+            largest = float(np.abs(rows).max())
+            raise InputError(
+                f"X has entries up to {largest:g}, sums of whose distances float64 cannot hold; multiply X by 1e-10"
+            )
+        top = most / unit
     rows = np.ascontiguousarray(rows)
     return Geometry(rows, scale, metric != "euclidean", unit, top)
 
@@ -187,7 +194,7 @@ def ceiling(rows: NDArray[Any], metric: str) -> float:
         return 1.0
     if metric == "sqeuclidean":
         refuse_extremes(rows)
-    size = 2.0 ** _exponent(rows)
+    size = 2.0 ** exponent_of(rows)
     centre = (
         (rows / size).mean(axis=0, dtype=np.float64) if size > 2.0**500 else rows.mean(axis=0, dtype=np.float64) / size
     )
@@ -294,23 +301,31 @@ def is_small(n: int, d: int) -> bool:
     return n <= 2048 and n * n * d <= 2**30
 
 
-def refuse_extremes(rows: NDArray[Any]) -> None:
+def refuse_extremes(rows: NDArray[Any], name: str = "X", *, small: bool = True) -> None:
     """Refuse rows whose squares float64 cannot hold with all their digits.
+
+    Args:
+        rows: the rows.
+        name: what they are called.
+        small: whether rows are refused whose squares vanish, too.
 
     Raises:
         InputError: entries beyond 1e150, or none as large as 1e-140.
     """
     largest = max(abs(float(rows.max())), abs(float(rows.min())))
-    if largest and not _LEAST_SQUARED <= largest <= _MOST_SQUARED:
+    if largest > _MOST_SQUARED or (small and 0 < largest < _LEAST_SQUARED):
         power = -math.floor(math.log10(largest))
+        limit = "; beyond 1e150" if largest > _MOST_SQUARED else " and no larger; below 1e-140"
         raise InputError(
-            f"X has entries up to {largest:g} and no larger, whose squares float64 cannot hold; multiply X by 1e{power}"
+            f"{name} has entries up to {largest:g}{limit} there may be sums and differences whose "
+            f"squares float64 cannot hold; multiply {name} by 1e{power}"
         )
 
 
-def _exponent(rows: NDArray[Any]) -> int:
-    """e with every |entry| < 2^e."""
-    return math.frexp(max(abs(float(rows.max())), abs(float(rows.min()))))[1]
+def exponent_of(rows: NDArray[Any]) -> int:
+    """e with every |entry| < 2^e, or near it where float64 has no 2^e or no 2^-e."""
+    exponent = math.frexp(max(abs(float(rows.max())), abs(float(rows.min()))))[1]
+    return min(max(exponent, -_MOST_EXPONENT), _MOST_EXPONENT)
 
 
 def _lean(rows: NDArray[Any]) -> NDArray[Any]:

@@ -247,6 +247,17 @@ def test_groups_of_like_size_may_part_equal_rows() -> None:
         constrained_kmeans(X, k=31, capacity=3)
 
 
+def test_a_least_size_of_0_asks_medoids_for_nothing_more() -> None:
+    X = cloud(12)
+    free, one = (constrained_kmedoids(X, k=3, capacity=5, min_size=least, seed=0) for least in (0, 1))
+    assert free.labels.tolist() == one.labels.tolist()
+    for method in (constrained_kmeans, constrained_kmedoids):
+        with pytest.raises(InputError, match="min_size=-1"):
+            method(X, k=3, min_size=-1)
+        with pytest.raises(InputError, match=r"min_size=\[1, 2, 3\]"):
+            method(X, k=3, min_size=[1, 2, 3])  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("given", ["X", "distances"])
 def test_medoids_of_like_groups_may_be_equal_rows(given: str) -> None:
     X = np.repeat(np.arange(6.0), 5)[:, None]
@@ -505,3 +516,21 @@ def test_new_rows_go_to_the_nearest_medoid_of_a_plan_without_prices() -> None:
     groups = kofn.Assigner(k=3, metric="precomputed", random_state=0).fit(D)
     assert groups.predict(D).tolist() == groups.labels_.tolist()
     assert groups.predict(D[:5]).tolist() == groups.labels_[:5].tolist()
+
+
+@pytest.mark.parametrize("power", [-200, 151, 300])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"method": "sdp_kmeans", "k": 1},
+        {"method": "ila_sdp", "k": 2},
+        {"method": "constrained_kmeans", "k": 1},
+        {"method": "partitive_partitioning"},
+    ],
+    ids=lambda asked: asked["method"],
+)
+def test_rows_whose_squares_are_beyond_float64_are_refused(asked: dict[str, Any], power: int) -> None:
+    """Infinite squares were said to be optimal."""
+    X = np.array([[0.0, 1.0], [2.0, 3.0], [1.0, 0.0]]) * float(f"1e{power}")
+    with pytest.raises(InputError, match=f"X has entries up to 3e.* float64 cannot hold; multiply X by 1e{-power}"):
+        kofn.assign(X, **asked)

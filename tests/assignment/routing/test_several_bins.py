@@ -126,10 +126,12 @@ def test_a_cycle_that_comes_nearer_in_every_round_is_left_out_of_the_path(before
     assert _flows._path(rounds, 1) == [1, 0]
 
 
-def test_minima_of_0_in_a_list_are_the_only_limit() -> None:
+@pytest.mark.parametrize("least", [0, [0, 0]])
+def test_minima_of_0_are_the_only_limit(least: Any) -> None:
     scores = [[1.0, 0.0], [1.0, 0.0]]
-    assert balanced_assignment(scores, min_size=[0, 0]).value == 2
-    assert balanced_assignment(scores).value == 1
+    assert balanced_assignment(scores, min_size=least).value == 2
+    assert kofn.assign(scores=scores, min_size=least).value == 2
+    assert balanced_assignment(scores).value == kofn.assign(scores=scores).value == 1
 
 
 @pytest.mark.parametrize(("n", "bins", "per_item"), [(700, 6, 2), (3000, 8, 3), (400, 40, 7)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from kofn.combination import blend_predictions, stacking
+from kofn.combination import blend_predictions, ensemble_selection, stacking
 from kofn.combination.ensembles._losses import LOG, PINBALL, SQUARE
 from kofn.combination.ensembles._simplex import Penalised, least, loss_of, on_simplex, settled
 from kofn.core.checks import InputError
@@ -167,3 +167,25 @@ REFUSED = {
 def test_refusals(words: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         stacking([[0.1, 2.0, 3.0, 4.0], [1.0, 1.5, 3.5, 4.5]], y=[0.5, 1.5, 3.0, 4.0], **words)
+
+
+@pytest.mark.parametrize("search", [stacking, ensemble_selection])
+def test_another_unit_changes_neither_folds_nor_weights(search: Any) -> None:
+    """Which rows are judged together depended on the bits of the predictions, and so on their unit."""
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=40)
+    members = [y + rng.normal(size=40) * scale for scale in (0.3, 0.5, 0.8, 2.0)]
+    members = [np.append(member, [0.0, -0.0]) for member in members]
+    y = np.append(y, [1.0, 1.0])
+    plan = search(members, y=y, seed=0)
+    assert plan.info["repeated_rows"] == 1  # 0 and -0 are one prediction
+    for factor in (2.0, 8.0, 2.0**-400):
+        again = search([factor * member for member in members], y=factor * y, seed=0)
+        np.testing.assert_array_equal(again.weights, plan.weights)
+        assert again.info["held_out"]["blend"] == factor * plan.info["held_out"]["blend"]
+        for way, loss in plan.info.get("tried", {}).items():
+            assert again.info["tried"][way] == factor * loss
+    # Other factors round the numbers, and fits end within a hundred-thousandth of the least loss.
+    again = search([3.0 * member for member in members], y=3.0 * y, seed=0)
+    np.testing.assert_allclose(again.weights, plan.weights, rtol=1e-9)
+    assert again.info["held_out"]["blend"] == pytest.approx(3.0 * plan.info["held_out"]["blend"], rel=1e-5)

@@ -123,6 +123,7 @@ def constrained_kmeans(
     n = len(X)
     checks.choice(init, "init", _INITS)
     checks.count(max_iter, "max_iter")
+    checks.count(min_size, "min_size", least=0)
     if n_init is not None:
         checks.count(n_init, "n_init")
     given = sum(part is not None for part in (start, centers))

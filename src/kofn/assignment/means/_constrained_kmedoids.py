@@ -73,7 +73,7 @@ def constrained_kmedoids(
         seed: for `fasterpam`, when no `start` is given.
         time_limit: seconds.
         progress: True shows how far the work is; a callable is told each step.
-        min_size: the least items in a group, at least 1.
+        min_size: the least items in a group. 0 asks for no more than 1 does: each group holds its medoid.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
             join all their rows.
         cannot_link: (m, 2) pairs likewise that may not share a group.
@@ -109,7 +109,7 @@ def constrained_kmedoids(
     from kofn.assignment.medoids._fasterpam import fasterpam
 
     checks.count(max_iter, "max_iter")
-    checks.count(min_size, "min_size")
+    min_size = max(1, checks.count(min_size, "min_size", least=0))
     # Equal items belong together unless sizes keep them apart.
     n = len(X if distances is None else distances)
     different = k

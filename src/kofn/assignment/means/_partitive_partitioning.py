@@ -15,6 +15,7 @@ from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
+from kofn.objectives.similarity import refuse_extremes
 
 
 @method(
@@ -78,6 +79,7 @@ def partitive_partitioning(
     checks.count(n_starts, "n_starts")
     least = checks.fraction(agreement, "agreement")
     covariance = checks.choice(covariance, "covariance", ("shrunk", "full", "diag"))
+    refuse_extremes(X)
     points = np.asarray(X, np.float64)
     points = points - points.mean(axis=0)
     n, ridge = len(points), 1e-6 * _gaussian.unit_of(points)

@@ -12,6 +12,7 @@ from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
 from kofn.core.plans import Assignment
 from kofn.core.runtime import Control
+from kofn.objectives.similarity import refuse_extremes
 
 _DEFAULT_MEMORY = 2**30
 # Number of (n, n) float64 arrays that a splitting keeps at once: per group, and in addition.
@@ -19,11 +20,12 @@ _COPIES = 8
 
 
 def prepared(X: Any, k: int, copies: int, max_memory: int | None) -> Floats:
-    """Centred rows in float64, after checking k and the memory."""
+    """Centred rows in float64, after checking k, the memory, and that squares of the rows are within float64."""
     n = len(X)
     if k > n:
         raise InputError(f"k={k} of {n} items: there are only {n} to group; ask for k <= {n}")
     refuse_memory(n, copies, max_memory)
+    refuse_extremes(X)
     points = np.asarray(X, np.float64)
     return points - points.mean(axis=0)
 

@@ -31,7 +31,7 @@ def balanced_assignment(
     *,
     capacity: Any = None,
     per_item: int = 1,
-    min_size: Any = 0,
+    min_size: Any = None,
     reserve: float | None = None,
     gates: str = "ones",
 ) -> Assignment:
@@ -46,7 +46,8 @@ def balanced_assignment(
         capacity: the most a bin holds, one number or (bins,). Without it the loads are balanced: every bin holds
             n/bins items (n x per_item / bins), rounded down or up, whichever of the bins it pays to round up.
         per_item: how many different bins an item goes to.
-        min_size: the least that a bin must hold, one number or (bins,). Given without a capacity, it is the only limit.
+        min_size: the least that a bin must hold, one number or (bins,). Given without a capacity, 0 too, it is the only
+            limit.
         reserve: value of leaving an item unassigned, or one of its `per_item` slots empty. An item is then assigned
             only if that is better. By default every slot is filled.
         gates: the weight of each route: "ones", or "sigmoid" of its score, by which BASE layers scale what the
@@ -195,7 +196,7 @@ def margins(
         scores: of the n items, or of the first of them, where only those were read.
         n: how many items there are.
         capacity: the most that a bin holds, one number or (bins,); None for any.
-        min_size: the least, likewise.
+        min_size: the least, likewise; None for none.
         per_item: bins of each item.
         reserve: what an item is worth that stays out; None where none may.
 
@@ -203,8 +204,8 @@ def margins(
         InfeasibleError: no routes hold these margins, as the counts or an item's listed bins show.
     """
     bins, slots = scores.shape[1], n * per_item
-    least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
-    balanced = capacity is None and np.ndim(min_size) == 0 and not least.any()
+    least = capacities(0 if min_size is None else checks.capacity(min_size, "min_size"), bins, "min_size")
+    balanced = capacity is None and min_size is None
     if balanced:
         low, high = np.full(bins, 0 if reserve is not None else slots // bins), np.full(bins, -(-slots // bins))
     else:

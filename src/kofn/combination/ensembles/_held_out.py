@@ -26,7 +26,8 @@ def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, li
     """The rows in a random order, fold by fold, where the folds begin and end, and how many rows repeat another.
 
     Rows of one block stay in one fold. Without blocks, rows for which all members predict the same are one row given
-    several times: they stay in one fold, since a blend would else be judged on rows that it has seen.
+    several times: they stay in one fold, since a blend would else be judged on rows that it has seen. Of predicted
+    numbers only these repetitions matter, so that the folds are the same in another unit.
     """
     n = task.n
     groups, repeated = _same_predictions(task)
@@ -87,14 +88,21 @@ def _same_predictions(task: Task) -> tuple[Ints, int]:
         part = mixed[low : low + _AT_ONCE]
         for prediction, factors in zip(task.predictions, odd, strict=True):
             for column, factor in zip(prediction[low : low + _AT_ONCE].T, factors, strict=True):
-                part ^= np.ascontiguousarray(column, np.float64).view(np.uint64)
+                # Adding 0 turns -0 into 0, which is the same prediction in other bits.
+                part ^= (np.ascontiguousarray(column, np.float64) + 0.0).view(np.uint64)
                 part *= factor
                 part ^= part >> np.uint64(29)
-    patterns, groups = np.unique(mixed, return_inverse=True)
+    patterns, first, groups = np.unique(mixed, return_index=True, return_inverse=True)
     repeated = task.n - len(patterns)
     if 2 * repeated > task.n:
         return np.arange(task.n), 0
-    return groups.astype(np.int64), repeated
+    if task.classes is not None:
+        return groups.astype(np.int64), repeated
+    # In the order in which they first occur, because that of the mixed bits depends on the unit, which numbers have
+    # and probabilities have not.
+    number = np.empty(len(patterns), np.int64)
+    number[np.argsort(first)] = np.arange(len(patterns))
+    return number[groups], repeated
 
 
 def compared(

@@ -126,7 +126,7 @@ def _limits(case: Case) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     n, bins = np.shape(case.words["scores"])
     least = np.asarray(case.options.get("min_size", 0), np.int64)
     asked = np.broadcast_to(least, bins)
-    if "capacity" in case.words or asked.any() or least.ndim:
+    if "capacity" in case.words or "min_size" in case.options:
         return asked, np.broadcast_to(np.asarray(case.words.get("capacity", n), np.int64), bins)
     slots = n * int(case.words.get("per_item", 1))
     fewest = 0 if case.options.get("reserve") is not None else slots // bins
@@ -269,7 +269,7 @@ def _draw_least(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -
     for room in np.broadcast_to(given.get("capacity", n), bins).tolist():
         least.append(draw(st.integers(0, min(int(room), left))))
         left -= least[-1]
-    options["min_size"] = least
+    options["min_size"] = least if any(least) or draw(st.booleans()) else 0
 
 
 def _draw_sizes(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
@@ -282,7 +282,9 @@ def _draw_sizes(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -
         sizes = sizes / 10
     table = np.broadcast_to(sizes if wide else sizes[:, None], (n, bins))
     room = np.broadcast_to(given.get("capacity", n), bins).tolist()
-    seats = [j for j, count in enumerate(options.get("min_size", [])) for _ in range(count)]
+    seats = [
+        j for j, count in enumerate(np.broadcast_to(options.get("min_size", 0), bins).tolist()) for _ in range(count)
+    ]
     loads = np.zeros(bins)
     for j in seats:
         room[j] -= 1

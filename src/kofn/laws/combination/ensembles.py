@@ -16,6 +16,7 @@ from kofn.laws.inputs import Draw, Drawer, laid_out, seeded
 from kofn.laws.words import Recount, agree
 
 _EPS = 2.0**-52
+_FACTOR = 2.0**10
 
 
 def _rows(member: Any) -> Floats:
@@ -93,6 +94,30 @@ def _loss(case: Case, blend: Floats, kind: str) -> float:
     return math.sqrt(mean) if kind == "rmse" else mean
 
 
+def _in_other_units(case: Case) -> None:
+    """Numbers and answers times a power of two, which rounds nothing, have the same weights, and losses in that unit.
+
+    These include the losses on folds: which rows are judged together must not depend on the unit.
+    """
+    scaled: dict[str, Any] = {
+        "members": [_FACTOR * np.asarray(member, np.float64) for member in case.words["members"]],
+        "y": _FACTOR * np.asarray(case.words["y"], np.float64),
+    }
+    plan = case.again(seed=int(case.plan.seed or 0), **scaled)
+
+    def facts(plan: Any, factor: float) -> Any:
+        """The weights, and every loss divided by the factor."""
+        parts = plan.weights if isinstance(plan.weights, Mapping) else {"": plan.weights}
+        held_out = plan.info["held_out"] or {}
+        losses = {name: held_out.get(name, 0.0) / factor for name in ("blend", "best_single", "plain_mean")}
+        tried = {name: loss / factor for name, loss in plan.info.get("tried", {}).items()}
+        return {name: part.tolist() for name, part in parts.items()}, plan.value / factor, losses, tried
+
+    was, now = facts(case.plan, 1.0), facts(plan, _FACTOR)
+    if was != now:
+        raise broken(case, "units", f"times {_FACTOR:g} {was} became {now}")
+
+
 def _recounted(case: Case) -> None:
     """The loss of the result, that it is no worse than its bound says, and the picks."""
     plan = case.plan
@@ -104,6 +129,8 @@ def _recounted(case: Case) -> None:
             alone = _loss(case, mean_of_those_known(case, np.eye(1, plan.n, member)[0]), plan.objective)
             if alone < plan.bound - 1e-9 * max(1.0, size):
                 raise broken(case, "recount", f"member {member} has {alone!r}, below the bound {plan.bound!r}")
+    if plan.info["classes"] is None:
+        _in_other_units(case)
     if plan.selection is None:
         return
     picked = np.flatnonzero(np.asarray(plan.weights) > 0)

@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, directions
 from kofn.core.checks import InputError
-from kofn.objectives.similarity import FROM_ROWS
+from kofn.objectives.similarity import FROM_ROWS, exponent_of, refuse_extremes
 
 _CACHE = 1 << 17
+# Squares of numbers between 2^-256 and 2^256 are taken as they are.
+_PLAIN = 256
+# The sums of distances within which thresholds, which are below and above them, are ordinary floats.
+_LEAST_WORTH, _MOST_WORTH = 1e-300, 1e303
 
 
 class RowFunction(Protocol):
@@ -265,9 +269,16 @@ class Representation:
         self.width: int | None = self.reference.shape[1]
         self._reach = np.empty(0)
         if metric != "cosine":
+            if metric == "sqeuclidean":
+                refuse_extremes(self.reference, "reference")
+            exponent = exponent_of(self.reference)
+            # By a power of two, which rounds nothing: squares of extreme numbers neither overflow nor vanish.
+            self._scale = 2.0**-exponent if abs(exponent) > _PLAIN else 1.0
+            self._scaled = self.reference * self._scale
             # From the first row, so that equal rows are their own mean without rounding.
-            first = self.reference[:1]
-            self._reach = self._apart(first + (self.reference - first).mean(axis=0, keepdims=True))[0]
+            first = self._scaled[:1]
+            self._reach = self._apart(first + (self._scaled - first).mean(axis=0, keepdims=True))[0]
+            self._refuse_worth()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -282,14 +293,32 @@ class Representation:
         if self.metric == "cosine":
             # Not through BLAS, whose sums depend on the number of rows and of threads.
             return np.clip((1 + np.einsum("ik,jk->ij", directions(X), directions(self.reference))) / 2, 0.0, 1.0)
-        return np.maximum(self._reach - self._apart(X), 0.0)
+        # What is too far away for a float is too far away to represent a row.
+        with np.errstate(over="ignore"):
+            closer = np.maximum(self._reach - self._apart(X * self._scale), 0.0)
+        return np.asarray(closer / self._unit, np.float64)
+
+    @property
+    def _unit(self) -> float:
+        """By which distances in the unit of the scaled rows are divided."""
+        return self._scale if self.metric == "euclidean" else self._scale**2
+
+    def _refuse_worth(self) -> None:
+        """Refuse distances whose sums, and the thresholds between them, float64 may not hold."""
+        with np.errstate(over="ignore"):
+            most = float(self.weights @ self._reach) / self._unit
+        if most and not _LEAST_WORTH <= most <= _MOST_WORTH:
+            raise InputError(
+                f"reference holds rows whose distances to their mean add up to {most:g}; give X and reference in "
+                f"another unit, so that this sum is between {_LEAST_WORTH:g} and {_MOST_WORTH:g}"
+            )
 
     def _apart(self, X: Floats) -> Floats:
-        """(m, r) distances from differences."""
+        """(m, r) distances of scaled rows from differences."""
         out = np.empty((len(X), len(self.reference)))
         step = max(1, _CACHE // self.reference.size)
         for low in range(0, len(X), step):
-            gap = X[low : low + step, None] - self.reference[None]
+            gap = X[low : low + step, None] - self._scaled[None]
             out[low : low + step] = np.einsum("ijk,ijk->ij", gap, gap)
         return np.sqrt(out, out=out) if self.metric == "euclidean" else out
 

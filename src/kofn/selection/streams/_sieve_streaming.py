@@ -20,6 +20,7 @@ from kofn.core.helpers import helper
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.stepper import Example, Share, Stepper, new_keys, stepper
+from kofn.objectives.similarity import refuse_extremes
 from kofn.selection.streams._examples import pools
 from kofn.selection.streams._row_functions import encoded, grid, promise_of, row_count, row_function
 
@@ -458,6 +459,8 @@ def sieve_streaming(
         size = min(checks.count(n_reference, "n_reference"), len(X))
         rows = np.sort(np.random.default_rng(seed).choice(len(X), size, replace=False)).astype(np.int64)
         reference = np.asarray(X[rows])
+        if metric == "sqeuclidean":
+            refuse_extremes(reference)
     _same_metric(metric)
     stream = SieveStreaming(k, eps=eps, variant=variant, reference=reference, metric=metric, greedy_fill=greedy_fill)
     step = max(1, 8 * _CHUNK)
