@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from kofn.cli.flags import Flag
 from kofn.core import dispatch, registry
 from kofn.core.vocabulary import reversed_as, synonym
 
+_TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 # What `--help` shows of a value of each type.
 _METAVARS = {"int": "INTEGER", "float": "NUMBER", "str": "TEXT"}
 
@@ -23,6 +24,15 @@ class Section:
 
     title: str
     flags: tuple[click.Option, ...]
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The word that the files of a blend are of, by their suffixes: a table without answers ranks its rows."""
+    files = params.get("members")
+    if not files:
+        return {}
+    ranks = params.get("label") is None and all(str(file).lower().endswith(_TABLES) for file in files)
+    return {"rankings" if ranks else "members": files}
 
 
 class VerbCommand(click.Command):
@@ -90,7 +100,7 @@ class _WithMethod(click.Command):
         rest = super().parse_args(ctx, args)
         if ctx.params["method"] != "auto":
             # Before files are read: what they lack for another method says nothing of a name that is misspelt.
-            dispatch.named(self.verb, ctx.params["method"])
+            dispatch.named(self.verb, ctx.params["method"], _given(ctx.params))
         if self.entry is not None and self.entry.python_only:
             raise click.UsageError(
                 f"{self.entry.name} is called from Python, as no file holds what it takes or returns: "
