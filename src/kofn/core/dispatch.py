@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
@@ -24,6 +25,8 @@ from kofn.engines.threads import limited
 _PATIENCE = 120.0
 # What `auto` takes in place of a method that looks at all pairs, where those are too many.
 _SAMPLING = {"lazy_greedy": "sampled_greedy", "fasterpam": "fastclara"}
+# A name so like another is that one with a slip of the pen, whatever the call has.
+_SLIP = 0.9
 # What it takes for sparse rows in place of a method that reads dense ones.
 _OF_SPARSE = {"fasterpam": "fastclara"}
 # What it takes for rows that are read in parts: pools, other engines, and more than `_LARGE` rows of which a sample
@@ -174,6 +177,8 @@ def _meant(name: str, given: Mapping[str, Any], index: Mapping[str, Entry]) -> s
     Those that fit the call go before others, which are offered only where the name is theirs but for its spelling.
     """
     words = _underscored(name)
+    if slip := difflib.get_close_matches(words, index, n=1, cutoff=_SLIP):
+        return f"; did you mean {slip[0]!r}?"
     fitting = {entry.name: entry for entry in _fitting(given, (), index)}
     ours = [(known, more) for known, more in METHODS_ELSEWHERE.get(words, ()) if known in index]
     ours = [pair for pair in ours if pair[0] in fitting] or ours

@@ -191,11 +191,7 @@ def mergeable(case: Case) -> bool:
     rng = np.random.default_rng(int(plan.problem[:8], 16))
     places = rng.permutation(len(parts))
     cuts = np.sort(rng.choice(np.arange(1, len(parts)), size=rng.integers(1, len(parts)), replace=False))
-    pieces = np.split(places, cuts)
-    # Judges none of whom rated two alternatives are refused, as a part too.
-    if word == "rankings" and not all(any((~np.isnan(parts[i])).sum() > 1 for i in piece) for piece in pieces):
-        return False
-    statistics = [_statistic(case, word, parts, piece) for piece in pieces]
+    statistics = [_statistic(case, word, parts, piece) for piece in np.split(places, cuts)]
     while len(statistics) > 1:
         a, b = statistics.pop(int(rng.integers(len(statistics)))), statistics.pop(int(rng.integers(len(statistics))))
         statistics.append(_added(a, b))

@@ -167,17 +167,15 @@ def curve_table(
 
 
 def ballots(draw: Draw, n: int, *, tied: bool = True) -> Any:
-    """rankings (n, judges), half of the time with missing scores; every judge rates something, and one compares two."""
+    """rankings (n, judges), half of the time with missing scores; every judge rates something."""
     judges = draw(st.integers(1, 5))
     array = numbers(draw, (n, judges), tied=tied)
     if tied and draw(st.booleans()):
         gone = draw(st.lists(st.integers(0, judges * n - 1), max_size=judges * n, unique=True))
-        kept = array.copy()
+        kept = array[0].copy()
         array.ravel()[gone] = np.nan
         silent = np.isnan(array).all(axis=0)
-        array[0, silent] = kept[0, silent]
-        if ((~np.isnan(array)).sum(axis=0) < 2).all():
-            array[:2, 0] = kept[:2, 0]
+        array[0, silent] = kept[silent]
     return laid_out(draw, array)
 
 

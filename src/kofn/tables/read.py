@@ -385,14 +385,26 @@ def read_judges(
     named."""
     if isinstance(table, Npy):
         scores = _numbers_of(table)
-        scores = scores[:, None] if scores.ndim == 1 else scores
+        scores = _compared(table, scores[:, None] if scores.ndim == 1 else scores)
         return tuple(str(i) for i in range(scores.shape[1])), scores
     if id_column:
         table.require(id_column)
     judges = columns or [name for name in table.columns if name != id_column and is_scores(table, name)]
     if not judges:
         raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
-    return tuple(judges), np.stack([scores_with_gaps(table, name) for name in judges], axis=1)
+    return tuple(judges), _compared(table, np.stack([scores_with_gaps(table, name) for name in judges], axis=1))
+
+
+def _compared(table: Table, scores: NDArray[Any]) -> NDArray[Any]:
+    """The scores (rows, judges), of which one judge has at least two."""
+    rated = (~np.isnan(scores)).sum(axis=0)
+    # A judge who rated nothing is refused by name later.
+    if len(scores) > 1 and rated.min() == rated.max() == 1:
+        raise InputError(
+            f"{table.path}: no two of the {len(scores):,} rows were compared, as no judge rated more than one; give "
+            "scores of at least two by one judge"
+        )
+    return scores
 
 
 def is_scores(table: Table, name: str) -> bool:

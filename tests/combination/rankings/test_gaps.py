@@ -73,9 +73,14 @@ def test_a_dry_run_refuses_what_the_run_refuses(
         assert refused(capsys, *words, "--dry-run") == refused(capsys, *words)
 
 
-@pytest.mark.parametrize("scores", [[[np.nan], [np.nan], [1]], [[1, np.nan], [np.nan, 2], [np.nan, np.nan]]])
-def test_rankings_in_which_no_two_are_compared_are_refused(scores: list[list[float]]) -> None:
-    with pytest.raises(InputError, match="no two of the 3 alternatives were compared"):
-        kofn.combine(rankings=np.array(scores))
-    scores[0][0] = scores[2][0] = 2
-    assert kofn.combine(rankings=np.array(scores)).n == 3
+@pytest.mark.parametrize("rows", [["x,", "y,", "z,1"], ["x,1,", "y,,2", "z,,"]])
+def test_tables_in_which_no_two_rows_are_compared_are_refused(
+    rows: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    judges = ",".join("ab"[: rows[0].count(",")])
+    Path("r.csv").write_text("\n".join([f"model,{judges}", *rows]) + "\n")
+    says = "no two of the 3 rows were compared"
+    assert says in refused(capsys, "combine", "r.csv", "--id", "model")
+    with pytest.raises(InputError, match=says):
+        kofn.combine("r.csv", ids="model")

@@ -371,11 +371,6 @@ def rankings(value: Any, name: str = "rankings") -> Array:
         columns = getattr(value, "columns", None)
         judge = silent[0] if columns is None or callable(columns) else repr(str(list(columns)[int(silent[0])]))
         raise InputError(f"{name}: judge {judge} rated nothing; drop that column")
-    if len(array) > 1 and ((~np.isnan(array)).sum(axis=0) < 2).all():
-        raise InputError(
-            f"{name}: no two of the {len(array):,} alternatives were compared, as no judge rated more than one; give "
-            "scores of at least two by one judge"
-        )
     return array
 
 
