@@ -1,4 +1,4 @@
-"""Families of programs by hardness: whether larger tags are harder, and what a predictor learns of families together.
+"""Families of programs by hardness: what a predictor learns of several together, for programs of its size and larger.
 
 Covers, independent sets, auctions and facility locations, drawn at three hardnesses. A predictor reads each variable's
 cost, column and relaxation and gives the chance that the optimum has it; the least likely 60% of a program's variables
@@ -30,27 +30,23 @@ FAILED = 1.0
 
 @claim(
     paper=113,
-    says="Programs of a family are harder for HiGHS from tag to tag; a predictor fitted to a few programs of each of "
-    "four families fixes variables with a smaller gap than one fitted to as few of the family itself, on larger "
-    "programs too, and far smaller than one fitted to another family",
+    says="A predictor fitted to a few programs of each of four families fixes variables with a smaller gap than one "
+    "fitted to as few of the family itself, on larger programs too, and far smaller than one fitted to another family",
 )
 def check(seed: int, scale: str, broken: bool = False) -> Evidence:
-    """Fixed test seeds; broken: every program is drawn easy, and predictors are fitted to shuffled answers."""
+    """Paired on the same programs; broken: predictors are fitted to shuffled answers."""
     each = 4 if scale == "small" else 12
     fits, tests = derive(seed, FITTED, stream=1), derive(seed, each, stream=2)
     learnt = {kind: _joined([_rows(kind, "easy", one, broken) for one in fits]) for kind in KINDS}
     learnt["all"] = _joined([learnt[kind] for kind in KINDS])
     models = {name: _fitted(*rows) for name, rows in learnt.items()}
-    work = functools.partial(_trial, models=models, broken=broken)
+    work = functools.partial(_trial, models=models)
     trials = spread(work, [(kind, tag, one) for kind in KINDS for tag in TAGS for one in tests])
     measured: dict[str, Any] = {}
     criteria: dict[str, bool] = {}
     for kind in KINDS:
         own = {tag: [row for row in trials if (row["kind"], row["tag"]) == (kind, tag)] for tag in TAGS}
         seconds = [float(np.median([row["seconds"] for row in own[tag]])) for tag in TAGS]
-        criteria[f"{kind}: harder from tag to tag"] = bool(
-            seconds[0] * 1.5 < seconds[1] and seconds[1] * 1.5 < seconds[2]
-        )
         measured[kind] = {
             "median seconds by tag": np.round(seconds, 3).tolist(),
             "median nodes by tag": [float(np.median([row["nodes"] for row in own[tag]])) for tag in TAGS],
@@ -73,8 +69,8 @@ def check(seed: int, scale: str, broken: bool = False) -> Evidence:
         holds=all(criteria.values()),
         criteria=criteria,
         measured=measured,
-        expected="median processor seconds of HiGHS to the optimum 1.5 times as many from tag to tag, in each family; "
-        "lower 95% limits of paired differences of the gap above 0, on programs of the size fitted to and on larger",
+        expected="lower 95% limits of paired differences of the gap above 0, on programs of the size fitted to and on "
+        "larger",
         baseline="the same predictor fitted to three programs of the family itself, and to three of the next family",
         kind="reduced",
     )
@@ -144,10 +140,9 @@ def _fitted(x: Floats, y: Floats) -> Any:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(x, y)
 
 
-def _trial(case: tuple[Any, str, int], *, models: dict[str, Any], broken: bool) -> dict[str, Any]:
+def _trial(case: tuple[Any, Any, int], *, models: dict[str, Any]) -> dict[str, Any]:
     kind, tag, seed = case
-    hardness: Any = "easy" if broken else tag
-    program = kofn.allocation.drawn_program(kind, hardness, seed=seed)
+    program = kofn.allocation.drawn_program(kind, tag, seed=seed)
     began = time.process_time()
     best = _solved(program)
     seconds, optimum = time.process_time() - began, float(best.fun)

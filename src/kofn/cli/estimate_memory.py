@@ -43,7 +43,7 @@ def refuse_memory(entry: Entry, options: Mapping[str, Any], call: Mapping[str, A
     objective = call.get("objective", "facility_location") if "objective" in entry.accepted else None
     if entry.name == "two_round_greedy" and n > (options.get("part_rows") or _sizes.PART_ROWS):
         sizes = [options.get(name) for name in ("part_rows", "n_reference", "bound_rows")]
-        _sizes.refuse_memory(room, n, width, size, call["k"], *sizes, n_threads=threads)
+        _sizes.Rounds(n, width, size, call["k"], *sizes, n_threads=threads).refuse_memory(room)
     elif objective == "facility_location" or entry.name in _OF_PAIRS:
         facility_location.refuse_memory(n, width, size, call.get("metric") or "euclidean", room, threads)
     elif entry.name == "uncertainty_herding":

@@ -27,7 +27,7 @@ from kofn.io.words import DIMS
 from kofn.objectives._estimates import pairs_of_search
 from kofn.objectives.facility_location import bytes_beside_rows
 from kofn.selection.pools._near_duplicates_by_cells import bytes_of_cells, pairs_of_cells
-from kofn.selection.pools._sizes import PART_ROWS, bytes_of_rounds, pairs_of_rounds, refuse_memory
+from kofn.selection.pools._sizes import PART_ROWS, Rounds, pairs_of_rounds
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_pool import refuse_no_scores
@@ -105,7 +105,7 @@ def _least_way(table: Table, arguments: SelectArguments, n: int, d: int, item: i
         return True
     room, k = _room(arguments), arguments.k or 1
     at_once = max(_bytes_of_work(table, arguments, n, d, item), _floor_at_once(arguments, n, d, item))
-    parts = bytes_of_rounds(n, d, item, k, n_threads=arguments.n_threads) if n > PART_ROWS else at_once
+    parts = Rounds(n, d, item, k, n_threads=arguments.n_threads).bytes if n > PART_ROWS else at_once
     if min(at_once, parts) > room:
         raise InputError(
             f"--max-memory {arguments.max_memory}: facility location on {n} rows of {d} features takes "
@@ -274,7 +274,7 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
         and rows > (arguments.part_rows or PART_ROWS)
     ):
         given = [arguments.part_rows, *(arguments.options.get(name) for name in ("n_reference", "bound_rows"))]
-        refuse_memory(_room(arguments), rows, d, item, k, *given, n_threads=arguments.n_threads)
+        Rounds(rows, d, item, k, *given, n_threads=arguments.n_threads).refuse_memory(_room(arguments))
     size, speed = rows * d * item, pairs_a_second(d) * threads
     reading = size / (_READ_SPEED * threads) + (rows / _TEXTS_A_SECOND if arguments.text else 0.0)
     if arguments.method in _IN_PARTS and arguments.method != METHOD:

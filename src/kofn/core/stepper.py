@@ -49,8 +49,9 @@ from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.bibliography import cite, keys_of
 from kofn.core.checks import InputError, KofnError, shown
+from kofn.core.digests import digest
 from kofn.core.plans import Plan, Selection
-from kofn.core.problems import Problem, digest
+from kofn.core.problems import Problem
 from kofn.core.registry import REQUIRED, VERBS, Entry, Paper
 from kofn.core.signatures import annotation_text, bind, described
 from kofn.core.stepper_values import DIGEST, as_text, check_kind, content, listed_once, refuse_objects, saved, setting

@@ -11,7 +11,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, shown
-from kofn.core.problems import digest
+from kofn.core.digests import digest
 
 # Arguments of an event that are read into a list.
 _LAZY = (Iterator, ValuesView)

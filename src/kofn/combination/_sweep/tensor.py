@@ -7,18 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.io.quantised import Stored
 
-class Tensor(Protocol):
+
+class Tensor(Stored, Protocol):
     """A tensor whose dtype and shape are known, and whose values are read block by block."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def size(self) -> int: ...
 
     @property
     def nbytes(self) -> int:

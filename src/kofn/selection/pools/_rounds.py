@@ -28,11 +28,11 @@ from kofn.selection.pools._kept import Kept
 from kofn.selection.pools._parts import Ask, Handed, Picked, Rows, Seen, costs_of, hand_over, look
 from kofn.selection.pools._sizes import (
     FRAGMENT_ROWS,
+    Rounds,
     deep_parts,
     handed_by_a_part,
     handed_by_a_shallow_part,
     judges_of,
-    refuse_memory,
     rows_of_a_fragment,
 )
 
@@ -133,12 +133,9 @@ class Run:
 
     def refuse_memory(self) -> None:
         """Refuse a limit that the work would not keep."""
-        refuse_memory(
-            self.max_memory,
-            *(self.pool.n, self.pool.width, self.pool.dtype.itemsize, self.constraints.k),
-            *(self.part_rows, self.given_reference, self.bound_rows),
-            n_threads=self.n_threads,
-        )
+        pool, asked = self.pool, (self.constraints.k, self.part_rows, self.given_reference, self.bound_rows)
+        rounds = Rounds(pool.n, pool.width, pool.dtype.itemsize, *asked, n_threads=self.n_threads)
+        rounds.refuse_memory(self.max_memory)
 
     def _fragment_rows(self) -> int:
         return rows_of_a_fragment(self.pool.width, self.pool.dtype.itemsize, self.part_rows, _FRAGMENT_ROWS)

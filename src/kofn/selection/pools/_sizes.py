@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from kofn.core.checks import InputError
 from kofn.engines.threads import cores
 
@@ -32,80 +34,64 @@ def rows_of_a_fragment(width: int, size: int, part_rows: int, most: int = FRAGME
     return part_rows * max(1, min(most, _FRAGMENT_BYTES // (width * size)) // part_rows)
 
 
-def bytes_of_rounds(
-    n: int,
-    width: int,
-    size: int,
-    k: int,
-    part_rows: int | None = None,
-    n_reference: int | None = None,
-    bound_rows: int | None = None,
-    n_threads: int | None = None,
-) -> int:
-    """The bytes that two rounds hold beside the pool: the least `max_memory` that they take.
+@dataclass(frozen=True)
+class Rounds:
+    """The sizes of two rounds over n rows of `width` numbers of `size` bytes; what is None is as the method has it.
 
-    Rounds, and the look at all rows after them, follow each other: the largest of the three counts. As many fragments
-    are held as threads work on, and no more than there are.
-
-    >>> bytes_of_rounds(20_000, 64, 4, 50, n_threads=2) / 1e6
+    >>> Rounds(20_000, 64, 4, 50, n_threads=2).bytes / 1e6
     43.816
     """
-    part = PART_ROWS if part_rows is None else part_rows
-    parts, vector = -(-n // part), width * size
-    all_judge = parts == 1 if n_reference is None else n_reference >= n
-    judges = min(n, judges_of(k) if n_reference is None else n_reference)
-    bound = min(n, BOUND_ROWS if bound_rows is None else bound_rows)
-    fragment = min(n, rows_of_a_fragment(width, size, part))
-    tasks = min(cores(n_threads), -(-n // fragment))
-    fragment_bytes = fragment * (vector + _IN_A_FRAGMENT)
-    in_part = -(-n // parts)
-    table = (in_part + width) * (judges if all_judge else min(in_part, judges)) * size
-    brought = _BROUGHT * (judges + bound) * (vector + 8)
-    searched = _SEARCHED * vector
-    candidates = candidates_of(n, k, part, all_judge) + k
-    most = max(
-        tasks * (table + _READ * fragment_bytes),
-        judges * (searched + _OF_A_JUDGE) + candidates * (searched + _OF_A_CANDIDATE),
-        tasks * (_LOOKED_AT * fragment_bytes + min(_AT_ONCE, fragment) * vector + bound * searched),
-    )
-    return _OF_A_ROW * n + brought + most
 
+    n: int
+    width: int
+    size: int
+    k: int
+    part_rows: int | None = None
+    n_reference: int | None = None
+    bound_rows: int | None = None
+    n_threads: int | None = field(default=None, kw_only=True)
 
-def refuse_memory(
-    max_memory: int | None,
-    n: int,
-    width: int,
-    size: int,
-    k: int,
-    part_rows: int | None = None,
-    n_reference: int | None = None,
-    bound_rows: int | None = None,
-    *,
-    n_threads: int | None = None,
-) -> None:
-    """Refuse a limit that two rounds would not keep.
+    @property
+    def bytes(self) -> int:
+        """The bytes that the rounds hold beside the pool: the least `max_memory` that they take.
 
-    Args:
-        max_memory: the bytes allowed; None for any.
-        n: rows.
-        width: numbers of a row.
-        size: bytes of a number.
-        k: how many picks.
-        part_rows: as it was given.
-        n_reference: as it was given.
-        bound_rows: as it was given.
-        n_threads: threads of the call.
-
-    Raises:
-        InputError: it is less than `bytes_of_rounds`.
-    """
-    part_rows = PART_ROWS if part_rows is None else part_rows
-    least = bytes_of_rounds(n, width, size, k, part_rows, n_reference, bound_rows, n_threads)
-    if max_memory is not None and least > max_memory:
-        raise InputError(
-            f"max_memory={max_memory} is too little for two_round_greedy on {n} rows of {width} features with "
-            f"part_rows={part_rows}; give at least {least} bytes, fewer part_rows or a smaller n_reference"
+        Rounds, and the look at all rows after them, follow each other: the largest of the three counts. As many
+        fragments are held as threads work on, and no more than there are.
+        """
+        n, width, size = self.n, self.width, self.size
+        part = PART_ROWS if self.part_rows is None else self.part_rows
+        parts, vector = -(-n // part), width * size
+        all_judge = parts == 1 if self.n_reference is None else self.n_reference >= n
+        judges = min(n, judges_of(self.k) if self.n_reference is None else self.n_reference)
+        bound = min(n, BOUND_ROWS if self.bound_rows is None else self.bound_rows)
+        fragment = min(n, rows_of_a_fragment(width, size, part))
+        tasks = min(cores(self.n_threads), -(-n // fragment))
+        fragment_bytes = fragment * (vector + _IN_A_FRAGMENT)
+        in_part = -(-n // parts)
+        table = (in_part + width) * (judges if all_judge else min(in_part, judges)) * size
+        brought = _BROUGHT * (judges + bound) * (vector + 8)
+        searched = _SEARCHED * vector
+        candidates = candidates_of(n, self.k, part, all_judge) + self.k
+        most = max(
+            tasks * (table + _READ * fragment_bytes),
+            judges * (searched + _OF_A_JUDGE) + candidates * (searched + _OF_A_CANDIDATE),
+            tasks * (_LOOKED_AT * fragment_bytes + min(_AT_ONCE, fragment) * vector + bound * searched),
         )
+        return _OF_A_ROW * n + brought + most
+
+    def refuse_memory(self, max_memory: int | None) -> None:
+        """Refuse a limit that the rounds would not keep.
+
+        Raises:
+            InputError: it is less than `bytes`.
+        """
+        if max_memory is not None and self.bytes > max_memory:
+            part_rows = PART_ROWS if self.part_rows is None else self.part_rows
+            raise InputError(
+                f"max_memory={max_memory} is too little for two_round_greedy on {self.n} rows of {self.width} features "
+                f"with part_rows={part_rows}; give at least {self.bytes} bytes, fewer part_rows or a smaller "
+                "n_reference"
+            )
 
 
 def candidates_of(n: int, k: int, part_rows: int, all_judge: bool) -> int:
