@@ -16,6 +16,28 @@ INNER: dict[str, Any] = {**_ALL, "no_cpython_wrapper": True}
 OUTER: dict[str, Any] = {**_ALL, "cache": True}
 
 
+# A fused multiplication and addition rounds once: faster, and closer to the real number.
+CONTRACTED: dict[str, Any] = {"fastmath": {"contract"}}
+
+
+def compiled_for(signature: str, read: int = 0) -> list[Any]:
+    """The types that a loop is compiled for: those of the signature, for float32 and for float64 where it names `T`.
+
+    Arrays among the first `read` arguments are declared read-only, so memory-mapped and read-only arrays are accepted.
+    """
+    from numba.core.sigutils import normalize_signature
+    from numba.core.types import Array
+
+    def locked(kind: Any) -> Any:
+        return Array(kind.dtype, kind.ndim, kind.layout, readonly=True) if isinstance(kind, Array) else kind
+
+    out = []
+    for precision in ("f4", "f8") if "T" in signature else ("",):
+        arguments, result = normalize_signature(signature.replace("T", precision))
+        out.append(result(*map(locked, arguments[:read]), *arguments[read:]))
+    return out
+
+
 class NotCompiledError(FailureError):
     """Compiled code that is needed is not on disk, where nothing may be compiled."""
 

@@ -192,12 +192,13 @@ class Similar:
 
     def _distances(self, candidates: Ints) -> Floats:
         """Float64 distances (candidates, n) from differences, their bits those of `Geometry.distances`."""
+        from kofn.core import distance_tiles as tiles
         from kofn.objectives import _kernels
 
         space = self.space
         points = space.points(candidates)
         out = np.empty((len(points), self.n))
-        blocks = -(-self.n // _kernels.LANES)
+        blocks = -(-self.n // tiles.LANES)
         _kernels.distances(space.columns, space.scale, points, space.squared, 0, blocks, out)
         return out
 

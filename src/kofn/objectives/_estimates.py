@@ -94,10 +94,11 @@ class Estimates:
 
     def _distances(self, candidates: Ints) -> Floats:
         """Exact costs (candidates, items)."""
+        from kofn.core import distance_tiles as tiles
         from kofn.objectives import _kernels
 
         space, out = self.source.space, np.empty((len(candidates), len(self.rows)))
-        blocks = -(-len(self.rows) // _kernels.LANES)
+        blocks = -(-len(self.rows) // tiles.LANES)
         _kernels.distances(self._columns, self._scale, space.points(candidates), space.squared, 0, blocks, out)
         self.source.pairs += out.size
         return space.decayed(out) if space.rate else out
@@ -157,7 +158,7 @@ class Estimates:
         for lists, items in self._listed(changed):
             old, new, weights = (self._rounded(values, items) for values in (self._seen, self.cost, self.weights))
             _sample_kernels.follow(
-                lists.near, lists.costs, lists.starts, lists.lengths, self._slot[items], old, new, weights, self._gains
+                lists.starts, self._slot[items], old, new, weights, lists.near, lists.costs, lists.lengths, self._gains
             )
 
     def _look(self, items: Ints, old: Floats, new: Floats, weights: Floats) -> None:
@@ -172,18 +173,19 @@ class Estimates:
             self._look_at(part, old[part], new[part], weights[part], reach[low : low + step])
 
     def _look_at(self, items: Ints, old: Floats, new: Floats, weights: Floats, reach: Floats) -> None:
-        from kofn.objectives import _kernels, _sample_kernels
+        from kofn.core import distance_tiles as tiles
+        from kofn.objectives import _sample_kernels
 
         source, space, everyone = self.source, self.source.space, np.empty(0, np.int64)
         points, kind = source.rounded(self.rows[items]), source.kind
         # Padding weighs nothing and lists nobody.
         padded = [np.pad(x, (0, len(points) - len(items))).astype(kind) for x in (old, new, weights, reach)]
-        room = _kernels.LANES * int((reach > 0).sum()) + 1
-        blocks = -(-source.n // _kernels.LANES)
+        room = tiles.LANES * int((reach > 0).sum()) + 1
+        blocks = -(-source.n // tiles.LANES)
         lists_of_blocks: list[Any] = [None] * blocks
 
         def work(low: int, high: int) -> None:
-            lanes, tile = _kernels.scratch(space.rows.shape[1], kind)
+            lanes, tile = tiles.scratch(space.rows.shape[1], kind)
             near, costs, ends = np.empty(room, np.int32), np.empty(room, kind), np.zeros(len(points) + 1, np.int64)
             for block in range(low, high):
                 _sample_kernels.look(

@@ -5,35 +5,18 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.core.compiled import INNER, OUTER
-from kofn.objectives._kernels import (
-    _BOOL,
-    _F8,
-    _INT,
-    _PRECISIONS,
-    _TILING,
-    FEATURES,
-    GROUP,
-    LANES,
-    _add_in_order,
-    _load,
-    _read,
-    _tile,
-    _write,
-)
+from kofn.core.compiled import CONTRACTED, INNER, OUTER, compiled_for
+from kofn.core.distance_tiles import FEATURES, GROUP, LANES, fill_tile, load_lanes
+from kofn.objectives._kernels import add_in_order
 
 
 @nb.njit(
-    [
-        nb.void(
-            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
-            *(_read(f, 2), _read(f, 1), _read(f, 1), _read(f, 1), _read(f, 1)),
-            *(_BOOL, f, _INT, _write(f, 2), _write(f, 2), _write(_F8, 1)),
-            *(_write(nb.int32, 1), _write(f, 1), _write(_INT, 1)),
-        )
-        for f in _PRECISIONS
-    ],
-    **_TILING,
+    compiled_for(
+        "void(T[:,::1],T[:,::1],f8[::1],i8[::1],T[:,::1],T[::1],T[::1],T[::1],T[::1],b1,T,i8,T[:,::1],T[:,::1],f8[::1],i4[::1],T[::1],i8[::1])",
+        read=9,
+    ),
+    **OUTER,
+    **CONTRACTED,
 )
 def look(
     rows, columns, scale, everyone, points, old, new, weights, reach, squared, rate, block, lanes, tile, gains,
@@ -46,11 +29,11 @@ def look(
     """
     start = block * LANES
     width = min(LANES, columns.shape[1] - start)
-    _load(rows, columns, scale, everyone, start, lanes)
+    load_lanes(rows, columns, scale, everyone, start, lanes)
     sums = gains[start : start + width]
     kept = 0
     for first in range(0, len(points), GROUP):
-        _tile(lanes, points, first, tile)
+        fill_tile(lanes, points, first, tile)
         for q in range(GROUP):
             b = tile[q]
             if not squared:
@@ -71,16 +54,7 @@ def look(
             ends[i + 1] = kept
 
 
-@nb.njit(
-    [
-        nb.void(
-            *(_read(nb.int32, 1), _read(f, 1), _read(_INT, 1), _write(_INT, 1)),
-            *(_write(nb.int32, 1), _write(f, 1)),
-        )
-        for f in _PRECISIONS
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for("void(i4[::1],T[::1],i8[::1],i8[::1],i4[::1],T[::1])", read=3), **OUTER)
 def move(near, costs, ends, to, all_near, all_costs):
     """Move the lists of one block to where those of their items stand; to[i] moves on behind what was added."""
     for i in range(len(to)):
@@ -89,17 +63,8 @@ def move(near, costs, ends, to, all_near, all_costs):
             to[i] += 1
 
 
-@nb.njit(
-    [
-        nb.void(
-            *(_write(nb.int32, 1), _write(f, 1), _read(_INT, 1), _write(_INT, 1), _read(_INT, 1)),
-            *(_read(f, 1), _read(f, 1), _read(f, 1), _write(_F8, 1)),
-        )
-        for f in _PRECISIONS
-    ],
-    **OUTER,
-)
-def follow(near, costs, starts, lengths, which, old, new, weights, gains):
+@nb.njit(compiled_for("void(i8[::1],i8[::1],T[::1],T[::1],T[::1],i4[::1],T[::1],i8[::1],f8[::1])", read=5), **OUTER)
+def follow(starts, which, old, new, weights, near, costs, lengths, gains):
     """gains[l] -= weights_i (old_i - max(cost_il, new_i)) over the lists of some items; then candidates as dear as
     new_i are dropped."""
     for index in range(len(which)):
@@ -113,16 +78,7 @@ def follow(near, costs, starts, lengths, which, old, new, weights, gains):
         lengths[i] = kept - start
 
 
-@nb.njit(
-    [
-        nb.void(
-            *(_read(nb.int32, 1), _read(f, 1), _read(_INT, 1), _read(_INT, 1), _read(_INT, 1)),
-            *(_read(f, 1), _read(f, 1), _write(_F8, 1)),
-        )
-        for f in _PRECISIONS
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for("void(i4[::1],T[::1],i8[::1],i8[::1],i8[::1],T[::1],T[::1],f8[::1])", read=7), **OUTER)
 def add_up(near, costs, starts, lengths, which, cost, weights, gains):
     """gains[l] += weights_i (cost_i - cost_il) over the lists of some items."""
     for index in range(len(which)):
@@ -137,7 +93,7 @@ def _distance(row, factor, point, squared):
     total = 0.0
     whole = len(row) - len(row) % FEATURES
     for f in range(0, whole, FEATURES):
-        total = _add_in_order(
+        total = add_in_order(
             total,
             row[f] * factor - point[f],
             row[f + 1] * factor - point[f + 1],
@@ -161,14 +117,10 @@ def _limit(cost, nearest, squared, relative, moved):
 
 
 @nb.njit(
-    [
-        _INT(
-            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1), _read(f, 2), _read(_F8, 2)),
-            *(_BOOL, _F8, _F8, _INT, _INT, _write(f, 2), _write(f, 2)),
-            *(_write(_F8, 1), _write(_INT, 1), _write(_INT, 2), _write(_F8, 2)),
-        )
-        for f in _PRECISIONS
-    ],
+    compiled_for(
+        "void(T[:,::1],T[:,::1],f8[::1],i8[::1],T[:,::1],f8[:,::1],b1,f8,f8,i8,i8,T[:,::1],T[:,::1],f8[::1],i8[::1],i8[:,::1],f8[:,::1])",
+        read=6,
+    ),
     **OUTER,
 )
 def records(
@@ -183,13 +135,13 @@ def records(
     """
     start = block * LANES
     width = min(LANES, columns.shape[1] - start)
-    _load(rows, columns, scale, everyone, start, lanes)
+    load_lanes(rows, columns, scale, everyone, start, lanes)
     recorded = 0
     limit = np.empty(LANES, lanes.dtype)
     for l in range(width):
         limit[l] = _limit(cost[start + l], nearest[start + l], squared, relative, moved)
     for first in range(0, len(points), GROUP):
-        _tile(lanes, rounded, first, tile)
+        fill_tile(lanes, rounded, first, tile)
         for pick in range(first, min(first + GROUP, len(points))):
             b = tile[pick - first]
             for l in range(width):

@@ -113,12 +113,13 @@ class Table:
         listed = candidates[:0] if everyone else candidates
         out = np.zeros(self.n if everyone else len(candidates))
         if self.compiled:
+            from kofn.core import distance_tiles as tiles
             from kofn.objectives import _kernels
 
             sum_up = _kernels.turned_table_savings if self.turned else _kernels.table_savings
             table = self.table.T if self.turned else self.table
             arguments = (table, self.sign, listed, change.items, change.old, change.new, weights[change.items])
-            spread(lambda low, high: sum_up(*arguments, low, high, out), -(-len(out) // _kernels.LANES), self.n_threads)
+            spread(lambda low, high: sum_up(*arguments, low, high, out), -(-len(out) // tiles.LANES), self.n_threads)
         else:
             step = max(1, (1 << 20) // len(out))
             for low in range(0, len(change.items), step):
@@ -222,6 +223,7 @@ class Rows:
 
     def from_points(self, space: Geometry, points: Floats) -> Floats:
         """Exact distances (points, rows of the space)."""
+        from kofn.core import distance_tiles as tiles
         from kofn.objectives import _kernels
 
         out = np.empty((len(points), space.n))
@@ -229,7 +231,7 @@ class Rows:
         def work(low: int, high: int) -> None:
             _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
 
-        spread(work, -(-space.n // _kernels.LANES), self.n_threads)
+        spread(work, -(-space.n // tiles.LANES), self.n_threads)
         self.pairs += out.size
         return space.decayed(out) if space.rate else out
 
@@ -287,64 +289,59 @@ class Rows:
 
         `near`: how far everyone is from a pick and, falling, how near to it a candidate must be to matter to each item.
         """
-        from kofn.objectives import _kernels
+        from kofn.core import distance_tiles as tiles
 
         # Coordinates of neighbours in the pool are quicker to fetch than those of most of them one by one.
         everyone = 4 * len(candidates) >= 3 * self.n
         width = self.n if everyone else len(candidates)
-        blocks = -(-width // _kernels.LANES)
+        blocks = -(-width // tiles.LANES)
         counts = np.full(blocks, len(items))
         if near is not None and width:
             far, reach = near
-            closest = np.minimum.reduceat(far if everyone else far[candidates], np.arange(0, width, _kernels.LANES))
+            closest = np.minimum.reduceat(far if everyone else far[candidates], np.arange(0, width, tiles.LANES))
             counts = np.searchsorted(-reach, -closest)
-        out = np.zeros((len(old), blocks * _kernels.LANES))
+        out = np.zeros((len(old), blocks * tiles.LANES))
         listed = candidates[:0] if everyone else candidates
         # A multiple of what the kernel sums together, so that the sums do not depend on it.
         products = max(1, width * self.space.rows.shape[1])
-        step = (
-            max(_FEWEST_AT_ONCE, min(_ITEMS_AT_ONCE, _PRODUCTS_AT_ONCE // products)) // _kernels.GROUP * _kernels.GROUP
-        )
+        step = max(_FEWEST_AT_ONCE, min(_ITEMS_AT_ONCE, _PRODUCTS_AT_ONCE // products)) // tiles.GROUP * tiles.GROUP
         for low in range(0, int(counts.max(initial=0)), step):
             if low and self.poll is not None:
                 self.poll()
             part = slice(low, low + step)
             here = np.clip(counts - low, 0, step)
             self._add_sums(listed, items[part], old[:, part], new[:, part], weights, here, out)
-        self.pairs += int(counts.sum()) * min(width, _kernels.LANES)
+        self.pairs += int(counts.sum()) * min(width, tiles.LANES)
         return out[:, candidates] if everyone else out[:, :width]
 
     def _add_sums(
         self, listed: Ints, items: Ints, old: Floats, new: Floats, weights: Floats, counts: Ints, out: Floats
     ) -> None:
+        from kofn.core import distance_tiles as tiles
         from kofn.objectives import _kernels
 
         space, kind = self.space, self.kind
         d = space.rows.shape[1]
         points = self.rounded(items)
         old, new, share = (_padded(x, len(points), kind) for x in (old, new, weights[None, items]))
-        counts = -(-counts // _kernels.GROUP) * _kernels.GROUP
+        counts = -(-counts // tiles.GROUP) * tiles.GROUP
 
         def work(low: int, high: int) -> None:
-            lanes, tile = _kernels.scratch(d, kind)
+            lanes, tile = tiles.scratch(d, kind)
             _kernels.savings(
                 space.rows, space.columns, space.scale, listed, points, old, new, share[0], counts, space.squared,
                 kind(space.rate), low, high, lanes, tile, out,
             )  # fmt: skip
 
-        busy = int(counts.sum()) * _kernels.LANES * d > 1 << 22
+        busy = int(counts.sum()) * tiles.LANES * d > 1 << 22
         spread(work, len(counts), self.n_threads if busy else 1, shares=4)
 
     def rounded(self, items: Ints) -> NDArray[Any]:
         """Coordinates of items in the precision of the rows, padded with zeros to whole tiles."""
-        from kofn.objectives import _kernels
+        from kofn.core.distance_tiles import in_whole_tiles
 
-        space, d = self.served, self.served.rows.shape[1]
-        points = np.zeros((len(items) + -len(items) % _kernels.GROUP, d + -d % _kernels.FEATURES), self.kind)
-        points[: len(items), :d] = space.rows[items]
-        if len(space.scale):
-            points[: len(items), :d] = space.rows[items] * space.scale[items][:, None]
-        return points
+        space = self.served
+        return in_whole_tiles(space.rows[items], space.scale[items] if len(space.scale) else space.scale)
 
     def _length(self, cost: NDArray[Any]) -> NDArray[Any]:
         """Distances that obey the triangle inequality."""

@@ -175,10 +175,11 @@ def usual_bandwidth(X: NDArray[Any]) -> float:
     if is_small(m, d):
         squares = space.table()
     else:
+        from kofn.core.distance_tiles import LANES
         from kofn.objectives import _kernels
 
         points, squares = space.points(slice(None)), np.empty((m, m))
-        _kernels.distances(space.columns, space.scale, points, True, 0, -(-m // _kernels.LANES), squares)
+        _kernels.distances(space.columns, space.scale, points, True, 0, -(-m // LANES), squares)
     which = min(NEIGHBOR, m - 1)
     bandwidths = np.sqrt(np.partition(squares, which, axis=1)[:, which])
     width = float(np.median(bandwidths)) or float(np.sqrt(squares).mean())
@@ -281,18 +282,18 @@ def pairwise_distances(
         out = space.table()
         out *= unit
         return out.astype(kind, copy=False)
+    from kofn.core.distance_tiles import LANES, distance_rows, scratch
     from kofn.engines.threads import cores, spread
-    from kofn.objectives import _kernels
 
     rows, columns = space.rows.astype(kind, copy=False), space.columns.astype(kind, copy=False)
-    out = np.empty((n, n), kind)
+    out, everyone = np.empty((n, n), kind), np.arange(n)
 
     def fill(low: int, high: int) -> None:
-        lanes, tile = _kernels.scratch(rows.shape[1], kind)
-        _kernels.pairs(rows, columns, space.scale, space.squared, unit, low, high, lanes, tile, out)
+        lanes, tile = scratch(rows.shape[1], kind)
+        distance_rows(rows, columns, space.scale, everyone, space.squared, unit, low, high, lanes, tile, out)
 
     # Ctrl-C is taken between two ranges.
-    spread(fill, -(-n // _kernels.LANES), cores(n_threads), shares=4 + n * n * rows.shape[1] // _A_RANGE)
+    spread(fill, -(-n // LANES), cores(n_threads), shares=4 + n * n * rows.shape[1] // _A_RANGE)
     return out
 
 

@@ -5,43 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import both_precisions
-from kofn.core.compiled import INNER, OUTER
-from kofn.objectives._kernels import GROUP, LANES, _load, _tile
-
-
-@nb.njit(
-    both_precisions("void(T[:,::1],T[:,::1],f8[::1],i8[::1],b1,f8,i8,i8,T[:,::1],T[:,::1],T[:,::1])", read=4),
-    fastmath={"contract"},
-    **OUTER,
-)
-def distance_rows(rows, columns, scale, candidates, squared, unit, low, high, lanes, tile, out):
-    """out[q, i] = unit * distance of row i to row candidates[q], for the rows of blocks low..high-1."""
-    n, d = rows.shape
-    items = np.zeros((GROUP, lanes.shape[0]), rows.dtype)
-    everyone = np.empty(0, np.int64)
-    for block in range(low, high):
-        start = block * LANES
-        stop = min(start + LANES, n)
-        _load(rows, columns, scale, everyone, start, lanes)
-        for first in range(0, len(candidates), GROUP):
-            here = min(GROUP, len(candidates) - first)
-            for q in range(here):
-                c = candidates[first + q]
-                for f in range(d):
-                    items[q, f] = rows[c, f]
-                if len(scale) > 0:
-                    for f in range(d):
-                        items[q, f] = rows[c, f] * scale[c]
-            _tile(lanes, items, 0, tile)
-            for q in range(here):
-                b, target = tile[q], out[first + q, start:stop]
-                if squared:
-                    for l in range(len(target)):
-                        target[l] = b[l] * unit
-                else:
-                    for l in range(len(target)):
-                        target[l] = np.sqrt(b[l]) * unit
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 
 @nb.njit(**INNER)
@@ -128,7 +92,7 @@ def _lowered(row, m, nearest, near, second, weights):
 _STATE = "T[:,::1],i4[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1]"
 
 
-@nb.njit(both_precisions(f"void(T[:,::1],i8[::1],i8[::1],u1[::1],{_STATE},f8[::1],f8,i8,i8[::1])", read=2), **OUTER)
+@nb.njit(compiled_for(f"void(T[:,::1],i8[::1],i8[::1],u1[::1],{_STATE},f8[::1],f8,i8,i8[::1])", read=2), **OUTER)
 def sweep(
     rows,
     candidates,
@@ -176,7 +140,7 @@ def sweep(
 
 
 @nb.njit(
-    both_precisions("void(T[:,::1],i8,u1[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1],b1,f8,f8[::1],i8[::1])", read=1),
+    compiled_for("void(T[:,::1],i8,u1[::1],i4[::1],T[::1],T[::1],f8[::1],f8[::1],b1,f8,f8[::1],i8[::1])", read=1),
     **OUTER,
 )
 def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, naive, margin, best, counts):
@@ -201,7 +165,7 @@ def best_swap(rows, start, is_medoid, nearest, near, second, weights, removal, n
                 counts[0], counts[1] = start + b, m
 
 
-@nb.njit(both_precisions(f"f8(T[::1],i8,{_STATE})", read=1), **OUTER)
+@nb.njit(compiled_for(f"f8(T[::1],i8,{_STATE})", read=1), **OUTER)
 def swap(row, m, to_medoid, nearest, runner, near, second, weights, removal):
     """`_swap`, compiled for calls from Python."""
     return _swap(row, m, to_medoid, nearest, runner, near, second, weights, removal)

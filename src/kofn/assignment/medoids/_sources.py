@@ -106,9 +106,8 @@ class Vectors:
 
     def rows(self, candidates: Ints) -> Reals:
         """Distance rows by differences; a pair has the same bits in every call."""
-        from kofn.assignment.medoids import _kernels
+        from kofn.core.distance_tiles import LANES, distance_rows, scratch
         from kofn.engines.threads import cores, spread
-        from kofn.objectives._kernels import LANES, scratch
 
         space, kind = self.space, self.space.rows.dtype.type
         out = np.empty((len(candidates), self.n), kind)
@@ -120,7 +119,7 @@ class Vectors:
 
         def fill(low: int, high: int) -> None:
             lanes, tile = scratch(space.rows.shape[1], kind)
-            _kernels.distance_rows(
+            distance_rows(
                 space.rows,
                 columns,
                 space.scale,

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import both_precisions
 from kofn.assignment.routing._kernels import worse
-from kofn.core.compiled import INNER, OUTER
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 
 class _Members(NamedTuple):
@@ -298,7 +297,7 @@ def _mend_lists(scores, labels, members, lists, parent, end):
     return read
 
 
-@nb.njit(both_precisions("void(T[:,::1],i8[::1],i8[::1],f8[::1],i4[::1],i8[::1],b1[::1],i8,i8[::1])", read=1), **OUTER)
+@nb.njit(compiled_for("void(T[:,::1],i8[::1],i8[::1],f8[::1],i4[::1],i8[::1],b1[::1],i8,i8[::1])", read=1), **OUTER)
 def min_cost_flow(scores, low, high, price, labels, flow, reached, width, counts):
     """Assign each item to one bin for the largest total score, loads within low..high; labels, prices and loads.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import both_precisions
-from kofn.core.compiled import INNER, OUTER
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 
 @nb.njit(**INNER)
@@ -75,7 +74,7 @@ def _admit(scores, items, size, score, item):
     return -1
 
 
-@nb.njit(both_precisions("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])", read=1), **OUTER)
+@nb.njit(compiled_for("void(T[:,::1],i8[::1],i8[::1],b1,i4[:,::1],i8[::1],T[::1],i4[::1],f8[::1])", read=1), **OUTER)
 def defer(scores, room, offsets, reroute, chosen, asked, heap_scores, heap_items, most):
     """Deferred acceptance: items ask for bins best first, full bins keep their highest scores; held[i] are i's bins.
 
@@ -127,7 +126,7 @@ def defer(scores, room, offsets, reroute, chosen, asked, heap_scores, heap_items
                     best = _best_open(scores[item], item, bar, bar_item, chosen[item])
 
 
-@nb.njit(both_precisions("void(T[:,::1],i4[:,::1])", read=1), **OUTER)
+@nb.njit(compiled_for("void(T[:,::1],i4[:,::1])", read=1), **OUTER)
 def best_bins(scores, chosen):
     """chosen[i] = the bins of item i's highest scores in order, ties to the lowest bin; -1 where fewer are listed."""
     choices = np.empty(chosen.shape[1], np.int64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import both_precisions
 from kofn.assignment.routing._flow_kernels import (
     _enlist,
     _Lists,
@@ -20,7 +19,7 @@ from kofn.assignment.routing._flow_kernels import (
     _shortest_path,
     _surplus,
 )
-from kofn.core.compiled import INNER, OUTER
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 
 @nb.njit(**INNER)
@@ -169,7 +168,7 @@ def _mend_along(scores, members, lists, parent, end):
 
 
 @nb.njit(
-    both_precisions("void(T[:,::1],i8[::1],i8[::1],f8[::1],i8,i4[:,::1],i8[::1],b1[::1],i8,i8[::1])", read=1), **OUTER
+    compiled_for("void(T[:,::1],i8[::1],i8[::1],f8[::1],i8,i4[:,::1],i8[::1],b1[::1],i8,i8[::1])", read=1), **OUTER
 )
 def several_flow(scores, low, high, price, per_item, position, flow, reached, width, counts):
     """Assign each item to `per_item` bins for the largest total score, loads within low..high.

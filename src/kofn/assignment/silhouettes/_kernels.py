@@ -5,8 +5,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.assignment._compiled import both_precisions
-from kofn.core.compiled import INNER, OUTER
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 
 @nb.njit(**INNER)
@@ -71,13 +70,13 @@ def _change(row, weights, nothing, who, dist, removal, change):
 _KNOWN = "T[:,::1],f8[::1],f8,i4[:,::1],f8[:,::1],f8[::1]"
 
 
-@nb.njit(both_precisions(f"f8({_KNOWN})"), **OUTER)
+@nb.njit(compiled_for(f"f8({_KNOWN})"), **OUTER)
 def refresh(to_medoid, weights, nothing, who, dist, removal):
     """`_refresh`, compiled for calls from Python."""
     return _refresh(to_medoid, weights, nothing, who, dist, removal)
 
 
-@nb.njit(both_precisions(f"void(T[:,::1],i8,i8[::1],u1[::1],{_KNOWN},f8[::1],f8,i8[::1])", read=1), **OUTER)
+@nb.njit(compiled_for(f"void(T[:,::1],i8,i8[::1],u1[::1],{_KNOWN},f8[::1],f8,i8[::1])", read=1), **OUTER)
 def sweep(rows, start, medoids, is_medoid, to_medoid, weights, nothing, who, dist, removal, loss, tolerance, counts):
     """Try the candidates start, start + 1, ... and swap immediately if the loss falls by more than the tolerance.
 

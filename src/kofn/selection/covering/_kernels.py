@@ -11,21 +11,11 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from kofn.core.compiled import INNER, OUTER
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 LANES = 8
 BLOCK = 1024
 EUCLIDEAN, SQEUCLIDEAN, COSINE = 0, 1, 2
-_F8, _F4, _I8, _I4, _BOOL = nb.float64, nb.float32, nb.int64, nb.int32, nb.boolean
-
-
-def _read(kind: Any, dimensions: int) -> Any:
-    """An array that is only read, so that memory-mapped and locked input will do."""
-    return nb.types.Array(kind, dimensions, "C", readonly=True)
-
-
-def _write(kind: Any, dimensions: int) -> Any:
-    return nb.types.Array(kind, dimensions, "C")
 
 
 @nb.njit(**INNER)
@@ -135,14 +125,11 @@ def _look(
     return taken
 
 
-_STATE = [
-    (_read(_BOOL, 1), _read(kind, 2), _read(_F8, 1), _I8, _read(_F8, 3), _read(_BOOL, 1), _read(_F4, 2), _I8)
-    for kind in (_F4, _F8)
-]
-_KEPT = (_write(_F8, 1), _write(_I4, 1), _write(_I4, 1), _write(_F8, 1), _write(_I8, 1))
+_STATE = "T[:,::1],f8[::1],i8,f8[:,:,::1],b1[::1],f4[:,::1],i8"
+_KEPT = "f8[::1],i4[::1],i4[::1],f8[::1],i8[::1]"
 
 
-@nb.njit([_I8(_I8, *state, *_KEPT) for state in _STATE], **OUTER)
+@nb.njit(compiled_for(f"i8(i8,b1[::1],{_STATE},{_KEPT})", read=9), **OUTER)
 def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places):
     """Look at up to `most` promising blocks in turn; returns distances taken, or -1 - that if it is not yet settled."""
     point, out, taken = np.empty(rows.shape[1]), np.empty(LANES), 0
@@ -159,7 +146,7 @@ def few_blocks(most, closed, rows, sizes, metric, picks, directionless, apart, c
     return -1 - taken
 
 
-@nb.njit([_I8(_I8, _I8, _F8, *state, *_KEPT) for state in _STATE], **OUTER)
+@nb.njit(compiled_for(f"i8(i8,i8,f8,b1[::1],{_STATE},{_KEPT})", read=11), **OUTER)
 def all_blocks(
     first, last, least, closed, rows, sizes, metric, picks, directionless, apart, count, near, own, seen, tops, places
 ):  # fmt: skip
@@ -174,7 +161,7 @@ def all_blocks(
     return taken
 
 
-@nb.njit([_I8(_I8, _I8, *state[1:], *_KEPT[:3]) for state in _STATE], **OUTER)
+@nb.njit(compiled_for(f"i8(i8,i8,{_STATE},f8[::1],i4[::1],i4[::1])", read=9), **OUTER)
 def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, near, own, seen):
     """Bring a range of items up to date; returns distances taken."""
     point, out, taken = np.empty(rows.shape[1]), np.empty(LANES), 0
@@ -183,7 +170,7 @@ def refresh(low, high, rows, sizes, metric, picks, directionless, apart, count, 
     return taken
 
 
-@nb.njit(nb.void(_read(_F8, 1), _BOOL, _I8, _I8, _write(_F8, 3), _write(_BOOL, 1), _write(_F4, 2)), **OUTER)
+@nb.njit(compiled_for("void(f8[::1],b1,i8,i8,f8[:,:,::1],b1[::1],f4[:,::1])", read=1), **OUTER)
 def add_pick(point, zero, metric, count, picks, directionless, apart):
     """Put a pick into its lane, and half its distance to every earlier one, rounded down, into `apart`."""
     chunk, lane = count // LANES, count % LANES
@@ -205,16 +192,7 @@ def add_pick(point, zero, metric, count, picks, directionless, apart):
     apart[count, count] = 0.0
 
 
-@nb.njit(
-    [
-        nb.void(
-            *(_I8, _I8, _read(kind, 2), _read(_F8, 1), _I8, _read(_F8, 3), _read(_BOOL, 1), _read(_F4, 2), _I8),
-            *(_F8, _read(_F8, 1), _write(_F8, 1), _write(_I4, 1), _write(_F8, 2)),
-        )
-        for kind in (_F4, _F8)
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for(f"void(i8,i8,{_STATE},f8,f8[::1],f8[::1],i4[::1],f8[:,::1])", read=11), **OUTER)
 def serve(first, last, rows, sizes, metric, picks, directionless, apart, count, unit, weights, near, own, saved):
     """saved[block, t]: what pick t saves the items of a block after the picks before it, w (near - unit * distance)."""
     point, out = np.empty(rows.shape[1]), np.empty(LANES)

@@ -37,6 +37,7 @@ def distances(space: Space, points: Any, n_threads: int) -> Floats:
         return space.squares(points, n_threads)
     if len(points) * space.rows.size <= _SMALL and "kofn.objectives._kernels" not in sys.modules:
         return np.array([space.distances(point) for point in points])
+    from kofn.core.distance_tiles import LANES
     from kofn.objectives import _kernels
 
     out = np.empty((len(points), space.n))
@@ -44,7 +45,7 @@ def distances(space: Space, points: Any, n_threads: int) -> Floats:
     def work(low: int, high: int) -> None:
         _kernels.distances(space.columns, space.scale, points, space.squared, low, high, out)
 
-    spread(work, -(-space.n // _kernels.LANES), n_threads)
+    spread(work, -(-space.n // LANES), n_threads)
     return out
 
 

@@ -187,20 +187,21 @@ class SampledVectors(Sampled):
 
     def _many(self, picks: Ints) -> list[tuple[Ints, Floats]]:
         """Which rows each pick serves better than those before it, and how much."""
-        from kofn.objectives import _kernels, _sample_kernels
+        from kofn.core import distance_tiles as tiles
+        from kofn.objectives import _sample_kernels
 
         source, space, everyone = self._source, self._source.space, np.empty(0, np.int64)
         points, rounded = space.points(picks), source.rounded(picks)
         # Twice what is proven, for the rounding of the limit itself.
         relative, moved = 2 * source.relative + 8 * source.rounding, 2 * source.moved
-        blocks = -(-self.n // _kernels.LANES)
+        blocks = -(-self.n // tiles.LANES)
         records: list[Any] = [None] * blocks
 
         def work(low: int, high: int) -> None:
-            lanes, tile = _kernels.scratch(space.rows.shape[1], source.kind)
+            lanes, tile = tiles.scratch(space.rows.shape[1], source.kind)
             served, fell = (
-                np.empty((_kernels.LANES * len(picks), 2), np.int64),
-                np.empty((_kernels.LANES * len(picks), 2)),
+                np.empty((tiles.LANES * len(picks), 2), np.int64),
+                np.empty((tiles.LANES * len(picks), 2)),
             )
             for block in range(low, high):
                 count = _sample_kernels.records(

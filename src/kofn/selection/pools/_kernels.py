@@ -5,31 +5,14 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from kofn.core.compiled import INNER, OUTER
-from kofn.objectives._kernels import (
-    _BOOL,
-    _F8,
-    _INT,
-    _PRECISIONS,
-    _TILING,
-    GROUP,
-    LANES,
-    _load,
-    _read,
-    _tile,
-    _write,
-)
+from kofn.core.compiled import CONTRACTED, INNER, OUTER, compiled_for
+from kofn.core.distance_tiles import GROUP, LANES, fill_tile, load_lanes
 
 
 @nb.njit(
-    [
-        nb.void(
-            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
-            *(_read(f, 2), _INT, _BOOL, _BOOL, _write(f, 2), _write(f, 2), _write(f, 2)),
-        )
-        for f in _PRECISIONS
-    ],
-    **_TILING,
+    compiled_for("void(T[:,::1],T[:,::1],f8[::1],i8[::1],T[:,::1],i8,b1,b1,T[:,::1],T[:,::1],T[:,::1])", read=5),
+    **OUTER,
+    **CONTRACTED,
 )
 def table(rows, columns, scale, candidates, points, count, mirrored, squared, lanes, tile, out):
     """out[i, l] = distance of candidate l to points[i], for the first `count` points; the others are padding.
@@ -39,9 +22,9 @@ def table(rows, columns, scale, candidates, points, count, mirrored, squared, la
     """
     for start in range(0, len(candidates), LANES):
         stop = min(start + LANES, len(candidates))
-        _load(rows, columns, scale, candidates, start, lanes)
+        load_lanes(rows, columns, scale, candidates, start, lanes)
         for first in range(start if mirrored else 0, count, GROUP):
-            _tile(lanes, points, first, tile)
+            fill_tile(lanes, points, first, tile)
             here = min(GROUP, count - first)
             for q in range(here):
                 b, target = tile[q], out[first + q, start:stop]
@@ -58,14 +41,9 @@ def table(rows, columns, scale, candidates, points, count, mirrored, squared, la
 
 
 @nb.njit(
-    [
-        nb.void(
-            *(_read(f, 2), _read(f, 2), _read(_F8, 1), _read(_INT, 1)),
-            *(_read(f, 2), _read(f, 1), _read(f, 1), _BOOL, _write(f, 2), _write(f, 2), _write(_F8, 1)),
-        )
-        for f in _PRECISIONS
-    ],
-    **_TILING,
+    compiled_for("void(T[:,::1],T[:,::1],f8[::1],i8[::1],T[:,::1],T[::1],T[::1],b1,T[:,::1],T[:,::1],f8[::1])", read=7),
+    **OUTER,
+    **CONTRACTED,
 )
 def saved(rows, columns, scale, candidates, points, cost, weights, squared, lanes, tile, out):
     """out[l] = sum_i weights_i max(0, cost_i - distance of candidate l to points[i]); padding weighs nothing."""
@@ -74,9 +52,9 @@ def saved(rows, columns, scale, candidates, points, cost, weights, squared, lane
         sums = out[start:stop]
         for l in range(len(sums)):
             sums[l] = 0.0
-        _load(rows, columns, scale, candidates, start, lanes)
+        load_lanes(rows, columns, scale, candidates, start, lanes)
         for first in range(0, len(points), GROUP):
-            _tile(lanes, points, first, tile)
+            fill_tile(lanes, points, first, tile)
             if not squared:
                 for q in range(GROUP):
                     b = tile[q]
@@ -128,17 +106,8 @@ def _follow(costs, weights, changed, old, count, pick, sign, gains):
             gains[l] -= sign * np.float64((t0 + t1) + (t2 + t3))
 
 
-@nb.njit(
-    [
-        _INT(
-            *(_read(f, 2), _read(f, 1), _write(f, 1), _write(_BOOL, 1), _INT),
-            *(_read(_INT, 2), _write(_INT, 1), _write(_INT, 1), _write(_INT, 1)),
-        )
-        for f in _PRECISIONS
-    ],
-    **OUTER,
-)
-def greedy(costs, weights, cost, closed, k, groups, room, needs, picks):
+@nb.njit(compiled_for("void(T[:,::1],T[::1],i8[:,::1],i8,T[::1],b1[::1],i8[::1],i8[::1],i8[::1])", read=3), **OUTER)
+def greedy(costs, weights, groups, k, cost, closed, room, needs, picks):
     """Pick k candidates that each save most, and then the best of every group of which more are needed.
 
     costs[i, l] is what candidate l costs item i, cost[i] what item i costs now; closed[l] bars a candidate. Candidate l

@@ -183,10 +183,10 @@ def _pick(ask: Ask, numbers: Ints, X: Array, first_row: int) -> Ints:
     taken = _kernels.greedy(
         costs,
         (weights / (weights.max(initial=0.0) or 1.0)).astype(kind),
+        groups,
+        k,
         cost,
         ask.rows.banned[numbers],
-        k,
-        groups,
         ask.room.copy(),
         ask.needs.copy(),
         picks,
@@ -194,28 +194,16 @@ def _pick(ask: Ask, numbers: Ints, X: Array, first_row: int) -> Ints:
     return picks[:taken]
 
 
-def padded(space: Geometry, items: Ints) -> NDArray[Any]:
-    """Points of the space in the precision of its rows, padded with zeros to whole tiles."""
-    from kofn.objectives import _kernels
-
-    d = space.rows.shape[1]
-    points = np.zeros((len(items) + -len(items) % _kernels.GROUP, d + -d % _kernels.FEATURES), space.rows.dtype)
-    points[: len(items), :d] = space.rows[items]
-    if len(space.scale):
-        points[: len(items), :d] = space.rows[items] * space.scale[items][:, None]
-    return points
-
-
 def costs_of(space: Geometry, candidates: Ints, items: Ints) -> NDArray[Any]:
     """Rounded costs (items, candidates) between rows of a space, before its unit."""
-    from kofn.objectives import _kernels as tiles
+    from kofn.core import distance_tiles as tiles
     from kofn.selection.pools import _kernels
 
     kind = space.rows.dtype.type
     lanes, tile = tiles.scratch(space.rows.shape[1], kind)
     out = np.empty((len(items), len(candidates)), kind)
     columns = np.empty((0, 0), kind)
-    points = padded(space, items)
+    points = tiles.in_whole_tiles(space.rows[items], space.scale[items] if len(space.scale) else space.scale)
     mirrored = np.array_equal(candidates, items)
     _kernels.table(
         space.rows, columns, space.scale, candidates, points, len(items), mirrored, space.squared, lanes, tile, out
@@ -323,7 +311,7 @@ def _radius(X: Array, centre: Floats) -> float:
 
 def _residual(picked: Picked, numbers: Ints, X: Array) -> tuple[Floats, bool]:
     """The largest sums of what a row that may be picked saves the sample, falling; and whether all were looked at."""
-    from kofn.objectives import _kernels as tiles
+    from kofn.core import distance_tiles as tiles
     from kofn.selection.pools import _kernels
 
     sample = len(picked.sample)
@@ -337,7 +325,7 @@ def _residual(picked: Picked, numbers: Ints, X: Array) -> tuple[Floats, bool]:
         space = geometry(np.vstack([picked.sample, block]), picked.metric)
         kind = space.rows.dtype.type
         lanes, tile = tiles.scratch(space.rows.shape[1], kind)
-        points = padded(space, np.arange(sample))
+        points = tiles.in_whole_tiles(space.rows[:sample], space.scale[:sample])
         scale = picked.weights.max(initial=0.0) or 1.0
         cost, weights = np.zeros(len(points), kind), np.zeros(len(points), kind)
         cost[:sample], weights[:sample] = picked.cost / space.unit, picked.weights / scale

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba as nb
 import numpy as np
 
-from kofn.core.compiled import OUTER
-
-_F4, _F8, _I8 = nb.float32, nb.float64, nb.int64
+from kofn.core.compiled import OUTER, compiled_for
 
 
-def _read(kind: Any, dimensions: int) -> Any:
-    """An array that is only read."""
-    return nb.types.Array(kind, dimensions, "C", readonly=True)
-
-
-@nb.njit(
-    _I8(
-        *(_read(_F4, 2), _read(_F4, 1), _read(_F4, 1), _read(_F8, 1)),
-        *(_I8, nb.types.Array(nb.int32, 2, "C")),
-    ),
-    **OUTER,
-)
+@nb.njit(compiled_for("i8(f4[:,::1],f4[::1],f4[::1],f8[::1],i8,i4[:,::1])", read=4), **OUTER)
 def visits(products, halves, apart, within, cell, out):
     """out[i] = the columns j that are nearest beyond the plane between the centres `cell` and j, the nearest first.
 
