@@ -106,7 +106,7 @@ def _follow(costs, weights, changed, old, count, pick, sign, gains):
             gains[l] -= sign * np.float64((t0 + t1) + (t2 + t3))
 
 
-@nb.njit(compiled_for("void(T[:,::1],T[::1],i8[:,::1],i8,T[::1],b1[::1],i8[::1],i8[::1],i8[::1])", read=3), **OUTER)
+@nb.njit(compiled_for("i8(T[:,::1],T[::1],i8[:,::1],i8,T[::1],b1[::1],i8[::1],i8[::1],i8[::1])", read=3), **OUTER)
 def greedy(costs, weights, groups, k, cost, closed, room, needs, picks):
     """Pick k candidates that each save most, and then the best of every group of which more are needed.
 
