@@ -153,7 +153,9 @@ def knn_graph(
         rows = _drawn(n, checks.count(sample, "sample"), seed)
         recall, missed = _measure(centred, indices, lengths, rows, metric, control)
     kind = np.float32 if X.dtype == np.float32 else np.float64
-    distances = _distance(lengths, metric, space).astype(kind)
+    distances = np.empty(lengths.shape, kind)
+    for part in blocks(0, n, count):
+        distances[part] = _distance(lengths[part], metric, space)
     # Products in float64 distinguish rows whose squared distances differ by more than this; a stored distance may also
     # be rounded up.
     close = math.sqrt(ROUNDING * float(centred.squares.max()))
