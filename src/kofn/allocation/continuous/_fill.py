@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -132,7 +133,7 @@ class _Turns:
         """Newton's steps from a price near the right one: send all items where they belong at a price, and take that of
         those that are free, until no item moves. The price then, None where that takes too long."""
         for step in range(_PLACED):
-            per_block = of_each(lambda _, block, price=price: self._place(block, price, amounts), self.blocks)
+            per_block = of_each(partial(self._place, price, amounts), self.blocks)
             self._count()
             if step and not any(moved for _, moved in per_block):
                 return price
@@ -142,7 +143,7 @@ class _Turns:
             price = self.curves.price_of(self.of_free_parts, left, price)
         return None
 
-    def _place(self, block: slice, price: float, amounts: Floats) -> tuple[float, int]:
+    def _place(self, price: float, amounts: Floats, _: int, block: slice) -> tuple[float, int]:
         """Write what items take at a price, and which are beyond a bound: what those cost there, and how many moved."""
         part, low, high = self.curves.part(block), self.least[block], self.most[block]
         wanted = amounts[block] = part.amounts(price)

@@ -299,15 +299,20 @@ class _Listed(Objective):
         """The open candidate that gains most, the lowest in a tie: of those that are stale, few are looked at."""
         from kofn.neighbors.graphs import _kernels
 
-        unseen = np.flatnonzero(np.isinf(self.upper)) if np.isinf(self.upper[-1]) else ()
+        if np.isinf(self.upper[-1]):
+            self._look_at_all()
+        closed = ~open_items
+        self.calls += _kernels.refresh_best(closed, self.stale, self.upper, *self.entries[:3], self.weights, self.cost)
+        return int(np.argmax(np.where(closed, -np.inf, self.upper)))
+
+    def _look_at_all(self) -> None:
+        """Take the gains that have not been taken yet."""
+        unseen = np.flatnonzero(np.isinf(self.upper))
         for low in range(0, len(unseen), _CANDIDATES):
             if self.poll is not None:
                 self.poll()
             some = unseen[low : low + _CANDIDATES]
             self.upper[some], self.stale[some] = self.gains(some), False
-        closed = ~open_items
-        self.calls += _kernels.refresh_best(closed, self.stale, self.upper, *self.entries[:3], self.weights, self.cost)
-        return int(np.argmax(np.where(closed, -np.inf, self.upper)))
 
     def ceilings(self) -> Floats:
         return self.upper
