@@ -768,7 +768,7 @@ def select(
     engine: str | None = None,
     device: str | None = None,
     n_neighbors: int = ...,
-    neighbors: Literal['auto', 'exact', 'usearch'] = ...,
+    neighbors: Literal['auto', 'exact', 'cells', 'usearch'] = ...,
     expansion: int | None = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...

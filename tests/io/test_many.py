@@ -258,3 +258,17 @@ def test_zstandard_is_read_and_refused_where_it_is_damaged(tmp_path: Path) -> No
     (tmp_path / "d.csv.zst").write_bytes(header + block + body[:5])
     with pytest.raises(InputError, match=r"d\.csv\.zst cannot be decompressed"):
         open_table(tmp_path / "d.csv.zst")
+
+
+def test_a_part_that_is_damaged_in_the_middle_is_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in range(3):
+        pl.DataFrame({"x": rng.random(3_000), "y": rng.random(3_000)}).write_parquet(tmp_path / f"part-{part}.parquet")
+    damaged = tmp_path / "part-1.parquet"
+    content = bytearray(damaged.read_bytes())
+    content[200:20_000] = bytes(19_800)
+    damaged.write_bytes(content)
+    table = open_tables([tmp_path / "part-*.parquet"])
+    for read in (lambda: table.column("x"), lambda: table.take([1, 4_000])):
+        with pytest.raises(InputError, match=r"part-1\.parquet cannot be read"):
+            read()

@@ -13,6 +13,7 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints, Mask
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.checks import InputError
 from kofn.core.signatures import annotation_text, bind
 from kofn.core.vocabulary import VOCABULARY, argument
@@ -131,6 +132,14 @@ class Objective(ABC):
         """About `count` open items, the best first, that complete the picks of a search without time, by a look at a
         sample; None where that would take more than a second."""
         return None
+
+    @classmethod  # noqa: B027 (most refuse nothing)
+    def refuse_ahead(cls, ahead: CallAhead) -> None:
+        """Refuse, before the rows are read, a `max_memory` that it would refuse when it is built.
+
+        Raises:
+            InputError: it holds more.
+        """
 
     # What it counts and reports.
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from kofn.core.bibliography import cite, keys_of
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.checks import InputError, explained
 from kofn.core.draws import Draw
 from kofn.core.pools import is_pool
@@ -31,6 +32,7 @@ from kofn.engines.threads import limited
 P = ParamSpec("P")
 R = TypeVar("R")
 Paper = int | str | tuple[int | str, ...]
+RefuseAhead = Callable[[CallAhead], None]
 FORMS = ("function", "merge_rule", "stepper", "module", "objective", "helper")
 
 VERBS = ("select", "assign", "allocate", "combine")
@@ -138,6 +140,12 @@ class Entry:
         draws: Draw = self.load().__kofn__.draws  # type: ignore[attr-defined]
         return draws
 
+    @property
+    def refuse_ahead(self) -> RefuseAhead | None:
+        """What the method declares to refuse before its rows are read; imports the method."""
+        refuse: RefuseAhead | None = self.load().__kofn__.refuse_ahead  # type: ignore[attr-defined]
+        return refuse
+
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
@@ -159,6 +167,7 @@ class Spec:
     pooled: bool = False
     draws: Draw = field(default_factory=Draw)
     begun: Callable[[Mapping[str, Any]], int | None] | None = None
+    refuse_ahead: RefuseAhead | None = None
     aliases: tuple[str, ...] = ()
     python_only: bool = False
     form: str = "function"
@@ -218,6 +227,7 @@ def method(
     pooled: bool = False,
     draws: Draw | None = None,
     begun: Callable[[Mapping[str, Any]], int | None] | None = None,
+    refuse_ahead: RefuseAhead | None = None,
     aliases: tuple[str, ...] = (),
     python_only: bool = False,
     form: str = "function",
@@ -240,6 +250,8 @@ def method(
         draws: what the laws and the hostile-input tests need to know to draw a call of this method.
         begun: the seed of the run that these arguments go on with, None where they begin one; asked where no seed is
             given.
+        refuse_ahead: raises what the method would raise of a `max_memory` once all rows are read, from a `CallAhead`
+            before they are; a method with an `objective` is asked for its objective's (`Objective.refuse_ahead`).
         aliases: other names that people look for, read by `kofn find`.
         python_only: True where no command takes what it needs, and all that can be had is a call from Python.
         form: "function", or "merge_rule" where a rule's class made the function.
@@ -269,6 +281,7 @@ def method(
             pooled=pooled,
             draws=draws or Draw(),
             begun=begun,
+            refuse_ahead=refuse_ahead,
             aliases=aliases,
             python_only=python_only,
             form=form,

@@ -295,7 +295,11 @@ class _ParquetFiles(Several, Parquet):
             return pl.concat(
                 [part.new_from_index(0, rows) for part, rows in zip(parts, np.diff(self.starts).tolist(), strict=True)]
             )
-        return pl.concat([part._column(name).cast(self._types[name]) for part in self.parts])
+        columns = []
+        for part in self.parts:
+            with reading_file(part.path):
+                columns.append(part._column(name).cast(self._types[name]))
+        return pl.concat(columns)
 
     def _first_vector(self, name: str) -> pl.Series:
         heads = (part._first_vector(name) for part in self.parts if part.n)

@@ -91,6 +91,12 @@ def _maker(term: Term, given: Mapping[str, Any]) -> Any:
     return getattr(importlib.import_module(f"kofn.objectives.{module}"), name)
 
 
+def kind_of(objective: Any) -> type[Objective] | None:
+    """The class of an objective that is named without parameters; None of any other."""
+    known = OBJECTIVES.get(objective) if isinstance(objective, str) else None
+    return None if known is None else load(known.maker)
+
+
 def words_of(objective: str) -> set[str]:
     """The arguments of a call that a textual objective is built from."""
     makers = [load(OBJECTIVES[term.name].maker) for term in parse(objective, OBJECTIVES)]

@@ -10,9 +10,10 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
-from kofn.objectives._amounts import Dense, Entries, similarities
+from kofn.objectives._amounts import Dense, Entries, refuse_memory, similarities
 from kofn.objectives._sparse_rows import distances_from
 from kofn.objectives._units import Amounts, Units
 from kofn.objectives.similarity import add_exactly
@@ -250,6 +251,12 @@ class SaturatedCoverage(_Coverage):
     """
 
     name = "saturated_coverage"
+    label = "saturated coverage"
+
+    @classmethod
+    def refuse_ahead(cls, ahead: CallAhead) -> None:
+        """Refuse a `max_memory` that this would not keep on rows that are yet to be read."""
+        refuse_memory(ahead.n, ahead.width, ahead.itemsize, ahead.max_memory, ahead.n_threads, cls.label)
 
     def __init__(
         self,
@@ -265,7 +272,7 @@ class SaturatedCoverage(_Coverage):
         self.alpha = checks.fraction(alpha, "alpha")
         if not self.alpha > 0:
             raise InputError(f"alpha={alpha!r}: items must be served something; give a share in (0, 1]")
-        toward, _, self._given = similarities(X, similarity, metric, max_memory, n_threads, "saturated coverage")
+        toward, _, self._given = similarities(X, similarity, metric, max_memory, n_threads, self.label)
         super().__init__(toward)
         self._from_rows = similarity is None and metric != "precomputed"
         self.metric = metric

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.core import checks, vocabulary
 from kofn.core.arrays import Floats, Ints, Mask
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.engines.threads import cores
@@ -129,6 +130,11 @@ class FacilityLocation(Objective):
     polls = True
     # After a pick only the items that it changed matter, for all candidates alike: asking for a few saves little.
     eager = True
+
+    @classmethod
+    def refuse_ahead(cls, ahead: CallAhead) -> None:
+        """Refuse a `max_memory` that this would not keep on rows that are yet to be read."""
+        refuse_memory(ahead.n, ahead.width, ahead.itemsize, ahead.metric, ahead.max_memory, ahead.n_threads)
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ import numpy as np
 
 from kofn.core import checks
 from kofn.core.arrays import Floats
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.objective import Objective
-from kofn.objectives._amounts import similarities
+from kofn.objectives._amounts import refuse_memory, similarities
 from kofn.objectives._sparse_rows import distances_from
 from kofn.objectives._units import Units
 from kofn.objectives.similarity import add_exactly, exact_pair
@@ -73,12 +74,18 @@ class GraphCut(Objective):
     """
 
     name = "graph_cut"
+    label = "graph cut"
     n: int
     submodular = True
     # Each pick brings all gains up to date.
     eager = True
     polls = True
     calls = 0
+
+    @classmethod
+    def refuse_ahead(cls, ahead: CallAhead) -> None:
+        """Refuse a `max_memory` that this would not keep on rows that are yet to be read."""
+        refuse_memory(ahead.n, ahead.width, ahead.itemsize, ahead.max_memory, ahead.n_threads, cls.label)
 
     def __init__(
         self,
@@ -92,7 +99,7 @@ class GraphCut(Objective):
         n_threads: int | None = None,
     ) -> None:
         self.lam = float(checks.number(lam, "lam"))
-        self._toward, self._back, self._given = similarities(X, similarity, metric, max_memory, n_threads, "graph cut")
+        self._toward, self._back, self._given = similarities(X, similarity, metric, max_memory, n_threads, self.label)
         self.n = self._toward.n
         self._from_rows = similarity is None and metric != "precomputed"
         self.metric = metric

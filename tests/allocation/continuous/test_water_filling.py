@@ -11,6 +11,7 @@ import scipy.optimize as opt
 
 import kofn
 from kofn.allocation import multiple_choice_knapsack, water_filling
+from kofn.allocation.continuous import _fill
 from kofn.core.checks import InfeasibleError, InputError
 
 FAMILIES = {
@@ -154,3 +155,39 @@ def test_threads_change_nothing(family: Any) -> None:
     assert plans[0].amounts.tolist() == plans[1].amounts.tolist()
     assert (plans[0].value, plans[0].price) == (plans[1].value, plans[1].price)
     assert plans[0].info["uniform"]["value"] == plans[1].info["uniform"]["value"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("bounded", [False, True])
+def test_what_a_sample_begins_is_what_turns_end(family: str, bounded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the price of some items on, the same amounts and price as from none."""
+    curves, sizes, bounds, budget = draw(family, 5, 3_000)
+    given: Any = {"budget": budget, "sizes": sizes, "family": family, "bounds": bounds if bounded else None}
+    turns = water_filling(curves, **given)
+    monkeypatch.setattr(_fill, "_MANY", 100)
+    monkeypatch.setattr(_fill, "_SAMPLE", 60)
+    placed = water_filling(curves, **given)
+    assert placed.status == turns.status == "optimal"
+    assert placed.price == pytest.approx(turns.price, rel=1e-12)
+    assert placed.amounts == pytest.approx(turns.amounts, rel=1e-9, abs=1e-12)
+    # Where no price settles in the steps that are allowed, bounds are fixed in turns.
+    monkeypatch.setattr(_fill, "_PLACED", 1)
+    assert water_filling(curves, **given).equals(turns)
+
+
+def test_the_same_for_all_is_the_most_that_the_budget_buys() -> None:
+    rng = np.random.default_rng(6)
+    least = rng.random(500)
+    most = np.where(rng.random(500) < 0.2, np.inf, least + rng.random(500))
+    sizes = rng.random(500) + 0.1
+    curves = np.ones((500, 2))
+    for budget in (1.001 * float(least @ sizes), 500.0, 5e4):
+        uniform = water_filling(
+            curves, budget=budget, sizes=sizes, bounds=np.stack([least, most], axis=1), family="log"
+        )
+        amounts, used = uniform.info["uniform"]["amounts"], uniform.info["uniform"]["used"]
+        inside = amounts[(amounts > least) & (amounts < most)]
+        assert used == pytest.approx(budget, rel=1e-12)
+        assert np.ptp(inside) == 0
+        assert (amounts[least > inside[0]] == least[least > inside[0]]).all()
+        assert (amounts[most < inside[0]] == most[most < inside[0]]).all()

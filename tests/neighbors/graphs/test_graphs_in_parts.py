@@ -13,7 +13,7 @@ from kofn.core.runtime import Control, Stopped
 from kofn.engines.local import Local
 from kofn.laws.engines import Shuffled
 from kofn.neighbors import knn_graph
-from kofn.neighbors.graphs import _found_rows, _sparse_graph
+from kofn.neighbors.graphs import _cells, _found_rows, _sparse_graph
 
 X = np.random.default_rng(0).integers(0, 6, (300, 4)).astype(np.float64)
 
@@ -26,10 +26,12 @@ def rows_of(kind: str) -> tuple[Any, dict[str, Any]]:
     return X, {"engine": kind}
 
 
-@pytest.mark.parametrize("kind", ["exact", "usearch", "sparse"])
+@pytest.mark.parametrize("kind", ["exact", "cells", "usearch", "sparse"])
 def test_the_graph_is_that_of_threads(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_found_rows, "_OF_TASK", 300 * 4 * 40)
     monkeypatch.setattr(_found_rows, "_COORDINATES", 160)
+    monkeypatch.setattr(_cells, "_CELL", 20)
+    monkeypatch.setattr(_cells, "_OF_TASK", 3)
     monkeypatch.setattr(_sparse_graph, "_ROWS_AT_ONCE", 15)
     rows, words = rows_of(kind)
     whole = knn_graph(rows, 9, **words)
@@ -42,7 +44,7 @@ def test_the_graph_is_that_of_threads(kind: str, monkeypatch: pytest.MonkeyPatch
         assert (graph.slack, graph.recall) == (whole.slack, whole.recall)
 
 
-@pytest.mark.parametrize("kind", ["exact", "usearch", "sparse"])
+@pytest.mark.parametrize("kind", ["exact", "cells", "usearch", "sparse"])
 def test_the_work_can_be_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sparse_graph, "_ROWS_AT_ONCE", 15)
 
@@ -58,7 +60,7 @@ def test_the_work_can_be_stopped(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
         knn_graph(rows, 9, tasks=Local(1), control=Late(), **words)
 
 
-@pytest.mark.parametrize("kind", ["exact", "usearch", "sparse"])
+@pytest.mark.parametrize("kind", ["exact", "cells", "usearch", "sparse"])
 def test_sparse_greedy_picks_the_same_rows(kind: str) -> None:
     rows, words = rows_of(kind)
     call: dict[str, Any] = {"k": 5, "method": "sparse_greedy", "n_neighbors": 9, "metric": "cosine"}

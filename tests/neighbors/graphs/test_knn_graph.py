@@ -13,6 +13,7 @@ from scipy import sparse
 from kofn.core.checks import InputError
 from kofn.core.runtime import Control, Stopped
 from kofn.neighbors import knn_graph
+from kofn.neighbors.graphs import _cells as cells
 from kofn.neighbors.graphs import _found_rows as found_rows
 from kofn.neighbors.graphs import _knn_graph as graphs
 
@@ -29,7 +30,7 @@ def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("engine", ["exact", pytest.param("usearch", marks=needs_usearch)])
+@pytest.mark.parametrize("engine", ["exact", "cells", pytest.param("usearch", marks=needs_usearch)])
 @pytest.mark.parametrize("compiled", [False, True])
 def test_graph_is_that_of_all_pairs(monkeypatch: pytest.MonkeyPatch, metric: str, engine: str, compiled: bool) -> None:
     if compiled:
@@ -92,16 +93,19 @@ def test_ties_of_the_axes_by_hand() -> None:
 
 def test_rows_that_an_index_lost_are_listed_by_length_and_number() -> None:
     space = graphs.geometry(np.ones((9, 2)), "euclidean")
-    assert found_rows._exactly(space, 2, 4).tolist() == [0, 1, 3, 4]
+    assert found_rows.exactly(space, 2, 4).tolist() == [0, 1, 3, 4]
 
 
-@needs_usearch
+@pytest.mark.parametrize(("engine", "expansion"), [("cells", 400), pytest.param("usearch", 13, marks=needs_usearch)])
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_an_index_misses_is_measured(metric: str) -> None:
+def test_what_an_approximate_graph_misses_is_measured(
+    metric: str, engine: Any, expansion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "_CELL", 50)
     X = np.random.default_rng(1).normal(size=(3000, 24)).astype(np.float32)
     apart = pairwise(X, metric)
     np.fill_diagonal(apart, np.inf)
-    graph = knn_graph(X, 12, metric, engine="usearch", expansion=13)
+    graph = knn_graph(X, 12, metric, engine=engine, expansion=expansion)
     assert graph.sample.tolist() == list(range(3000))
     true = np.argsort(apart, axis=1)[:, :12]
     recall = np.mean([len(set(a) & set(b)) / 12 for a, b in zip(true.tolist(), graph.indices.tolist(), strict=True)])
@@ -111,28 +115,66 @@ def test_what_an_index_misses_is_measured(metric: str) -> None:
     np.put_along_axis(unlisted, graph.indices, np.inf, axis=1)
     missed = np.maximum(graph.distances[:, -1] - unlisted.min(axis=1), 0)
     assert graph.missed == pytest.approx(missed, abs=1e-5)
-    part = knn_graph(X, 12, metric, engine="usearch", expansion=13, sample=500, seed=4)
+    part = knn_graph(X, 12, metric, engine=engine, expansion=expansion, sample=500, seed=4)
     assert len(part.sample) == 500
     assert part.missed == pytest.approx(missed[part.sample], abs=1e-5)
 
 
-@needs_usearch
-def test_graph_is_the_same_for_any_number_of_threads() -> None:
+@pytest.mark.parametrize("engine", ["cells", pytest.param("usearch", marks=needs_usearch)])
+def test_graph_is_the_same_for_any_number_of_threads(engine: Any) -> None:
     X = rows(4000, 12)
-    found = [knn_graph(X, 8, engine="usearch", n_threads=threads) for threads in (1, 2, 4)]
-    assert all((one.indices == found[0].indices).all() and one.recall == found[0].recall for one in found)
+    graphs = [knn_graph(X, 8, engine=engine, expansion=600, n_threads=threads) for threads in (1, 2, 4)]
+    assert all((graph.indices == graphs[0].indices).all() and graph.recall == graphs[0].recall for graph in graphs)
 
 
-def test_without_usearch_all_pairs_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_row_is_compared_with_the_rows_of_the_nearest_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two heaps far apart: the cells of one heap are enough, and each list is exact."""
+    monkeypatch.setattr(cells, "_CELL", 50)
+    rng = np.random.default_rng(4)
+    X = np.concatenate([rng.normal(size=(200, 5)), 1e3 + rng.normal(size=(200, 5))])
+    graph = knn_graph(X, 6, engine="cells", expansion=200)
+    whole = knn_graph(X, 6, engine="exact")
+    assert (graph.indices == whole.indices).all()
+    assert graph.recall == 1.0
+    assert not graph.missed.any()
+
+
+def test_lists_longer_than_the_cells_in_view_and_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "_CELL", 8)
+    for X in (rows(100, 3), np.ones((100, 3))):
+        graph = knn_graph(X, 60, engine="cells", expansion=1)
+        assert (np.diff(np.sort(graph.indices, axis=1), axis=1) > 0).all()
+        assert (graph.indices != np.arange(100)[:, None]).all()
+
+
+@pytest.mark.parametrize("count", [1, 5, 64])
+def test_largest_products_are_kept(count: int) -> None:
+    from kofn.neighbors.graphs import _kernels
+
+    rng = np.random.default_rng(count)
+    products = rng.integers(-50, 50, (7, 900)).astype(np.float32) + np.arange(900, dtype=np.float32) / 1024
+    values = np.empty((7, 4 * count), np.float32)
+    places, kept, least = np.empty(values.shape, np.int32), np.zeros(7, np.int64), np.full(7, -np.inf, np.float32)
+    for low in range(0, 900, 130):
+        part = slice(low, low + 130)
+        numbers = np.arange(900, dtype=np.int32)[part]
+        _kernels.keep_largest(np.ascontiguousarray(products[:, part]), numbers, count, values, places, kept, least)
+    _kernels.trim(count, values, places, kept)
+    assert (kept == count).all()
+    assert (np.sort(places[:, :count]) == np.sort(np.argsort(-products, axis=1)[:, :count])).all()
+
+
+def test_without_usearch_large_pools_are_cut_into_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(graphs, "_EXACT_ROWS", 10)
-    assert knn_graph(rows(40, 2), 3).engine == "exact"
+    assert knn_graph(rows(40, 2), 3).engine == "cells"
+    assert knn_graph(rows(10, 2), 3).engine == "exact"
     with pytest.raises(InputError, match="needs the package usearch"):
         knn_graph(rows(40, 2), 3, engine="usearch")
 
 
 def test_a_graph_can_be_stopped() -> None:
-    for engine in ("exact", "usearch"):
+    for engine in ("exact", "cells", "usearch"):
         with pytest.raises(Stopped):
             knn_graph(rows(40, 2), 3, engine=engine, control=Control(time_limit=1e-9))
 

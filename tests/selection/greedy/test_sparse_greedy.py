@@ -35,7 +35,10 @@ def rows(n: int, d: int, seed: int = 0) -> np.ndarray:
 REFUSED = {
     "too many": (lambda: knn_graph(rows(9, 2), 9), "n_neighbors=9 of 9 rows: a row has 8 others"),
     "none": (lambda: knn_graph(rows(9, 2), 0), "n_neighbors=0"),
-    "engine": (lambda: knn_graph(rows(9, 2), 3, engine="faiss"), "engine='faiss': choose one of auto, exact, usearch"),
+    "engine": (
+        lambda: knn_graph(rows(9, 2), 3, engine="faiss"),
+        "engine='faiss': choose one of auto, exact, cells, usearch",
+    ),
     "metric": (lambda: knn_graph(rows(9, 2), 3, "manhattan"), "metric='manhattan'"),
     "expansion": (lambda: knn_graph(rows(9, 2), 3, engine="usearch", expansion=0), "expansion=0"),
     "neighbors": (lambda: sparse_greedy(rows(9, 2), k=2, neighbors="all"), "neighbors='all'"),
@@ -160,6 +163,24 @@ def test_compiled_evaluation_is_the_plain_one(monkeypatch: pytest.MonkeyPatch, m
     assert compiled[0].bound == pytest.approx(plain.bound, rel=1e-12)
     assert compiled[0].info["unlisted"] == plain.info["unlisted"]
     assert plain.value == pytest.approx(value(X, plain.indices, metric, weights, plain.info["offset"]), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("grid", [False, True])
+def test_the_compiled_search_is_the_plain_one(monkeypatch: pytest.MonkeyPatch, kind: type, grid: bool) -> None:
+    """Of rows on a grid sums are exact in any order, so that ties are the same ties."""
+    rng = np.random.default_rng(7)
+    X = (rng.integers(0, 12, (2000, 2)) if grid else rng.normal(size=(2000, 3))).astype(kind)
+    given: Any = {"k": 60, "metric": "sqeuclidean" if grid else "euclidean", "n_neighbors": 9, "exclude": [3, 1500]}
+    given |= {"weights": np.arange(2000) % 4 + 1.0, "include": [11]}
+    plain = sparse_greedy(X, **given)
+    monkeypatch.setattr(sparse, "_COMPILED", -1)
+    monkeypatch.setattr(sparse, "_CANDIDATES", 300)
+    compiled = sparse_greedy(X, **given)
+    assert compiled.indices.tolist() == plain.indices.tolist()
+    assert (compiled.value, compiled.info["unlisted"]) == (plain.value, plain.info["unlisted"])
+    assert compiled.bound == pytest.approx(plain.bound, rel=1e-12)
+    assert compiled.info["oracle_calls"] <= 2000 + 60 * 200
 
 
 def test_budget_and_its_best_single_item() -> None:

@@ -18,7 +18,7 @@ F_co = TypeVar("F_co", bound="Family", covariant=True)
 T = TypeVar("T")
 
 # Steps of Newton's method, which doubles the digits in each.
-_STEPS = 100
+_STEPS, _SMALL_STEP = 100, 1e-7
 
 
 class Each(Protocol[F_co]):
@@ -58,8 +58,8 @@ class Family(ABC):
 
     @classmethod
     @abstractmethod
-    def price_of(cls, each: Each[Self], budget: float) -> float:
-        """The same of those items of blocks that have the weight 1, not 0."""
+    def price_of(cls, each: Each[Self], budget: float, near: float = 1.0) -> float:
+        """The same of those items of blocks that have the weight 1, not 0; `near` is a price that may be near it."""
 
     @abstractmethod
     def amounts(self, price: float) -> Floats:
@@ -87,7 +87,7 @@ class Logarithm(Family):
     """Values `scale * log(1 + x / shape)`."""
 
     @classmethod
-    def price_of(cls, each: Each[Self], budget: float) -> float:
+    def price_of(cls, each: Each[Self], budget: float, near: float = 1.0) -> float:  # noqa: ARG003 (others need it)
         sums = each(lambda block, free: (float(block.scale @ free), float(block.weighed(block.shape) @ free)))
         return math.fsum(scale for scale, _ in sums) / (budget + math.fsum(shape for _, shape in sums))
 
@@ -112,7 +112,7 @@ class Saturating(Family):
             return np.log(self.scale / self.weighed(self.shape))
 
     @classmethod
-    def price_of(cls, each: Each[Self], budget: float) -> float:
+    def price_of(cls, each: Each[Self], budget: float, near: float = 1.0) -> float:  # noqa: ARG003 (others need it)
         def sums(block: Self, free: Floats) -> tuple[float, float]:
             costs = block.weighed(block.shape) * free
             return float(costs @ np.where(free > 0, block._starts(), 0.0)), float(costs.sum())
@@ -151,17 +151,19 @@ class _Powers(Family):
         raise NotImplementedError
 
     @classmethod
-    def price_of(cls, each: Each[Self], budget: float) -> float:
+    def price_of(cls, each: Each[Self], budget: float, near: float = 1.0) -> float:
         ends = each(lambda block, _: (float(block.shape.min()), float(block.shape.max())))
         alike = min(low for low, _ in ends) == max(high for _, high in ends)
         # The logarithm of the cost is convex in that of the price: from below Newton's steps never pass the root.
-        price = 0.0
+        price, before = math.log(near), math.inf
         for _ in range(_STEPS):
             total, power = cls._costs(each, price)
             step = (total - math.log(budget)) / power
             price += step
-            if alike or abs(step) <= 1e-15 * max(abs(price), 1.0):
+            # After a step so small the next one is the last: what follows is the rounding of the sums.
+            if alike or before <= _SMALL_STEP or abs(step) <= 1e-15 * max(abs(price), 1.0):
                 break
+            before = abs(step)
         return math.exp(price)
 
     @classmethod

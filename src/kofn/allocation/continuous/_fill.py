@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 # Sums of so few terms are rounded once, and of so few are compared with the budget as fractions.
 EXACT, _FRACTIONS = 2**17, 2_000
+# More items than this are begun with the price of so many of them, and placed in at most so many steps.
+_MANY, _SAMPLE, _PLACED = 2**17, 2**14, 12
 # An item that is free, and one that is fixed at its least or at its most.
 _FREE, _UNDER, _OVER = 0, 1, 2
 
@@ -31,10 +34,18 @@ def fill(curves: Family, budget: float, least: Floats, most: Floats) -> tuple[Fl
     """The best amounts and the price.
 
     Bounds are fixed in turns: at the price of the items that are free, those that would take too much or too little go
-    to their bound, of the two kinds the one that is further off in total, which never has to be taken back.
+    to their bound, of the two kinds the one that is further off in total, which never has to be taken back. Of many
+    items a sample says first about where the price is, so that few items are sent to the wrong place.
     """
     amounts, price = least.copy(), 0.0
     turns = _Turns(curves, least, most)
+    if len(least) > _MANY:
+        near = _price_of_some(curves, budget, least, most)
+        known = turns.placed_from(near, budget, amounts) if near > 0 else None
+        if known is not None:
+            turns.settle(amounts)
+            return amounts, known
+        turns = _Turns(curves, least, most)
     left = budget - turns.fixed_cost
     while turns.open:
         if left <= 0:
@@ -47,6 +58,13 @@ def fill(curves: Family, budget: float, least: Floats, most: Floats) -> tuple[Fl
         left -= turns.fix(_OVER if excess > lack else _UNDER)
     turns.settle(amounts)
     return amounts, price
+
+
+def _price_of_some(curves: Family, budget: float, least: Floats, most: Floats) -> float:
+    """The price at which every so many items share as much of the budget; 0 where they cannot."""
+    some = slice(None, None, len(least) // _SAMPLE)
+    part, low, high = curves.part(some), np.ascontiguousarray(least[some]), np.ascontiguousarray(most[some])
+    return fill(part, budget * len(low) / len(least), low, high)[1]
 
 
 class _Turns:
@@ -110,6 +128,34 @@ class _Turns:
 
         per_block = of_each(tried_in, self._open_blocks())
         return math.fsum(lack for lack, _ in per_block), math.fsum(excess for _, excess in per_block)
+
+    def placed_from(self, price: float, budget: float, amounts: Floats) -> float | None:
+        """Newton's steps from a price near the right one: send all items where they belong at a price, and take that of
+        those that are free, until no item moves. The price then, None where that takes too long."""
+        for step in range(_PLACED):
+            per_block = of_each(partial(self._place, price, amounts), self.blocks)
+            self._count()
+            if step and not any(moved for _, moved in per_block):
+                return price
+            left = budget - math.fsum(cost for cost, _ in per_block)
+            if left <= 0 or not self.open:
+                return None
+            price = self.curves.price_of(self.of_free_parts, left, price)
+        return None
+
+    def _place(self, price: float, amounts: Floats, _: int, block: slice) -> tuple[float, int]:
+        """Write what items take at a price, and which are beyond a bound: what those cost there, and how many moved."""
+        part, low, high = self.curves.part(block), self.least[block], self.most[block]
+        wanted = amounts[block] = part.amounts(price)
+        kind = ((wanted < low) | (part.scale <= 0) | (high <= low)).astype(np.int8) * np.int8(_UNDER)
+        fixed = low * (kind == _UNDER)
+        if self.limited:
+            over = (wanted > high) & (kind == _FREE)
+            kind += over * np.int8(_OVER)
+            fixed = np.where(over, high, fixed)
+        moved = int(np.count_nonzero(kind != self.kind[block]))
+        self.kind[block] = kind
+        return float(part.weighed(fixed).sum()), moved
 
     def fix(self, kind: int) -> float:
         """Send the free items that were beyond this bound to it; what they cost there."""

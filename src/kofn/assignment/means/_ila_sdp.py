@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kofn.assignment.means import _gaussian, _sdp
-from kofn.assignment.means._relaxation import grouped, prepared, relaxed
+from kofn.assignment.means._relaxation import grouped, prepared, refuse_memory, relaxed
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -23,6 +23,7 @@ _RESTARTS = 10
 
 @method(
     "assign",
+    refuse_ahead=lambda ahead: refuse_memory(ahead.n, ahead.words["k"], ahead.max_memory),
     draws=Draw(log_value=True),
     cost="O(k n^3) a step, up to max_iter steps a round; O(k n^2) memory",
     exact="nothing; each round's relaxation is convex, the rounds are an alternation",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kofn.assignment.means import _gaussian
-from kofn.assignment.means._relaxation import grouped, prepared, relaxed
+from kofn.assignment.means._relaxation import grouped, prepared, refuse_memory, relaxed
 from kofn.core import checks
 from kofn.core.plans import Assignment
 from kofn.core.registry import method
@@ -16,6 +16,7 @@ from kofn.core.words import Progress
 @method(
     "assign",
     traits=("sandwich",),
+    refuse_ahead=lambda ahead: refuse_memory(ahead.n, 1, ahead.max_memory),
     cost="O(n^3) a step, up to max_iter steps; O(n^2) memory",
     exact="the bound is proven; where it meets the value the partition is the best of all",
     paper="peng2007",

@@ -64,7 +64,7 @@ class Centred:
         return self.space.points(rows) - self.centre
 
 
-class _OfTask(Control):
+class OfTask(Control):
     """Stops a task where the engine says so."""
 
     def stopped(self) -> bool:
@@ -107,7 +107,7 @@ def exact_rows(part: tuple[int, int], pairs: _AllPairs) -> NDArray[np.int32]:
     """The neighbours of rows by all products, in no order."""
     # Of the array for all rows no more takes memory than is written.
     out = np.empty((pairs.centred.space.n, pairs.count), np.int32)
-    pairs.fill(slice(*part), out, _OfTask())
+    pairs.fill(slice(*part), out, OfTask())
     return out[slice(*part)].copy()
 
 
@@ -178,7 +178,7 @@ def by_index(
     for low in range(0, n, at_once):
         control.check()
         part = order[low : low + at_once]
-        index.add(part, _narrow(centred, part), threads=1)
+        index.add(part, narrow(centred, part), threads=1)
         control.step((low + len(part)) // 2)
     out = np.empty((n, count), np.int32)
     parts = [order[low : low + at_once] for low in range(0, n, at_once)]
@@ -205,14 +205,15 @@ def _empty_index(width: int, view: int) -> Any:
     )
 
 
-def _narrow(centred: Centred, rows: Any) -> NDArray[np.float32]:
+def narrow(centred: Centred, rows: Any) -> NDArray[np.float32]:
+    """Points less their mean, in float32."""
     return centred.points(rows).astype(np.float32)
 
 
 def _search(index: Any, centred: Centred, part: NDArray[np.int64], count: int, threads: int) -> NDArray[np.int32]:
     """The neighbours of some rows by the index."""
     # For a single row usearch returns another type; so the first row is always searched twice.
-    matches: Any = index.search(_narrow(centred, np.append(part, part[0])), count + 1, threads=threads)
+    matches: Any = index.search(narrow(centred, np.append(part, part[0])), count + 1, threads=threads)
     keys, counts = np.asarray(matches.keys)[:-1].astype(np.int64), np.asarray(matches.counts)[:-1]
     own = keys == part[:, None]
     # A row missing from its own list loses its farthest neighbour instead.
@@ -221,24 +222,24 @@ def _search(index: Any, centred: Centred, part: NDArray[np.int64], count: int, t
     own[~own.any(axis=1), -1] = True
     out = keys[~own].reshape(len(part), count).astype(np.int32)
     for position in np.flatnonzero(short).tolist():
-        out[position] = _exactly(centred.space, int(part[position]), count)
+        out[position] = exactly(centred.space, int(part[position]), count)
     return out
 
 
 def _near_each_other(centred: Centred, control: Control) -> NDArray[np.int64]:
     """The rows in an order in which neighbours follow each other: by the nearest of some pivots."""
     n, width = centred.space.rows.shape
-    pivots = _narrow(centred, np.arange(0, n, max(1, n // _PIVOTS))[:_PIVOTS])
+    pivots = narrow(centred, np.arange(0, n, max(1, n // _PIVOTS))[:_PIVOTS])
     half = np.einsum("ij,ij->i", pivots, pivots) / 2
     nearest = np.empty(n, np.int64)
     for part in blocks(0, n, len(pivots), width):
         control.check()
-        nearest[part] = np.argmax(_narrow(centred, part) @ pivots.T - half, axis=1)
+        nearest[part] = np.argmax(narrow(centred, part) @ pivots.T - half, axis=1)
     return np.argsort(nearest, kind="stable")
 
 
-def _exactly(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
-    """The neighbours of one row for which the index did not find enough."""
+def exactly(space: Geometry, row: int, count: int) -> NDArray[np.int32]:
+    """The neighbours of one row for which an approximate search did not see enough."""
     away = lengths_to(space, row, np.arange(space.n))
     away[row] = np.inf
     return np.argsort(away, kind="stable")[:count].astype(np.int32)

@@ -1,4 +1,4 @@
-"""The graph of nearest neighbours: each row with the rows nearest to it, exactly or by usearch."""
+"""The graph of nearest neighbours: each row with the rows nearest to it, exactly, by nearby cells or by usearch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from kofn.core.helpers import helper
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
 from kofn.neighbors.graphs._boundary import lengths_to
+from kofn.neighbors.graphs._cells import by_cells
 from kofn.neighbors.graphs._found_rows import ROUNDING, Centred, all_pairs, blocks, by_index, nearest_first
 from kofn.neighbors.graphs._sparse_graph import neighbors_of_sparse
 from kofn.objectives.similarity import FROM_ROWS, Geometry, geometry
@@ -34,7 +35,7 @@ class KnnGraph:
     Attributes:
         indices: (n, m) the neighbours of each row, the row itself left out; nearest first, ties by row.
         distances: (n, m) their distances, computed from differences in float64, stored in the precision of X.
-        engine: "exact" (all pairs were multiplied out) or "usearch" (an approximate index).
+        engine: "exact" (all pairs were multiplied out), "cells" (those of nearby cells) or "usearch" (an index).
         recall: the share of the true neighbours in the lists of a sample of rows; 1.0 if exact.
         sample: the rows of that sample, drawn independently of each other; all rows where n is no larger.
         missed: for each of them, how much nearer than the farthest listed neighbour the nearest unlisted row is.
@@ -66,7 +67,7 @@ def knn_graph(
     n_neighbors: int = 32,
     metric: str = "euclidean",
     *,
-    engine: Literal["auto", "exact", "usearch"] = "auto",
+    engine: Literal["auto", "exact", "cells", "usearch"] = "auto",
     expansion: int | None = None,
     sample: int = 4096,
     seed: int = 0,
@@ -80,14 +81,15 @@ def knn_graph(
         X: vectors (n, d); with metric "cosine" SciPy-sparse rows too, which are never made dense.
         n_neighbors: how many for each row, at most n - 1; a row is not its own neighbour.
         metric: "euclidean", "sqeuclidean" or "cosine" (1 - cos).
-        engine: "exact" multiplies all pairs; "usearch" builds an approximate index (extra `neighbors`); "auto" takes
-            usearch where it is installed and n is above 16,384. Of sparse rows all pairs are looked at.
-        expansion: rows that usearch keeps in view during a search; more raise the recall. Default n_neighbors + 1, at
-            least 64.
+        engine: "exact" multiplies all pairs; "cells" cuts the rows into cells of 256 and multiplies each with those
+            that are near; "usearch" builds an approximate index (extra `neighbors`); "auto" takes cells where n is
+            above 16,384. Of sparse rows all pairs are looked at.
+        expansion: rows that each row is compared with in cells (default 32 n_neighbors, at least 16,384), or that
+            usearch keeps in view during a search (default n_neighbors + 1, at least 64); more raise the recall.
         sample: the number of rows on which the recall of an approximate index is measured, against all rows.
         seed: draws those rows.
-        n_threads: default all cores; the graph is the same for any number. An index is built by one thread, since the
-            graph built by several depends on their speed.
+        n_threads: default all cores; the graph is the same for any number. usearch's index is built by one thread,
+            since the graph built by several depends on their speed.
         control: stops the work early and shows its progress.
         tasks: an open engine (`kofn.engines`) that finds the neighbours of parts of the rows, by default threads. The
             graph is the same.
@@ -100,8 +102,9 @@ def knn_graph(
         InputError: bad input, n_neighbors >= n, or engine="usearch" without usearch installed.
         Stopped: `control` stopped the work.
 
-    Costs O(n^2 d) time if exact, about O(n log n d) with usearch; memory n * m * 8 bytes, about three copies of X in
-    float32 and the index's copy of X with 300 bytes a row. Sparse rows take a share of all products of two entries in a
+    Costs O(n^2 d) time if exact, O(n * expansion * d) in float32 with cells, about O(n log n d) with usearch; memory
+    n * m * 16 bytes and a copy of X in float32, with usearch 300 bytes a row more. Cells share the work among threads;
+    a million rows of 64 take some 100 processor seconds. Sparse rows take a share of all products of two entries in a
     column: what common columns can add to a cosine is bounded by the rows' lengths in these, and left out where a
     neighbour would need more. Of texts, 132,000 rows take 80 processor seconds; memory of four copies of X.
 
@@ -118,7 +121,7 @@ def knn_graph(
     """
     X = _readable(X, metric, engine)
     checks.choice(metric, "metric", FROM_ROWS)
-    checks.choice(engine, "engine", ("auto", "exact", "usearch"))
+    checks.choice(engine, "engine", ("auto", "exact", "cells", "usearch"))
     count = checks.count(n_neighbors, "n_neighbors")
     if tasks is not None and not isinstance(tasks, Engine):
         raise InputError(f"tasks is {type(tasks).__name__}; give an open engine, such as kofn.engines.local.Local()")
@@ -135,7 +138,7 @@ def knn_graph(
     if engine == "usearch" and not installed:
         raise InputError("engine='usearch' needs the package usearch: pip install 'kofn[neighbors]'; or engine='exact'")
     if engine == "auto":
-        engine = "usearch" if installed and n > _EXACT_ROWS else "exact"
+        engine = "cells" if n > _EXACT_ROWS else "exact"
     space = geometry(X, metric)
     control = Control() if control is None else control
     centred = Centred.of(space, control)
@@ -144,12 +147,15 @@ def knn_graph(
         neighbors = all_pairs(centred, count, control, tasks)
         indices, lengths = nearest_first(space, neighbors, n_threads, control)
     else:
-        neighbors = by_index(centred, count, expansion, n_threads, control, tasks)
+        by = by_cells if engine == "cells" else by_index
+        neighbors = by(centred, count, expansion, n_threads, control, tasks)
         indices, lengths = nearest_first(space, neighbors, n_threads, control)
         rows = _drawn(n, checks.count(sample, "sample"), seed)
         recall, missed = _measure(centred, indices, lengths, rows, metric, control)
     kind = np.float32 if X.dtype == np.float32 else np.float64
-    distances = _distance(lengths, metric, space).astype(kind)
+    distances = np.empty(lengths.shape, kind)
+    for part in blocks(0, n, count):
+        distances[part] = _distance(lengths[part], metric, space)
     # Products in float64 distinguish rows whose squared distances differ by more than this; a stored distance may also
     # be rounded up.
     close = math.sqrt(ROUNDING * float(centred.squares.max()))

@@ -13,6 +13,7 @@ from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.speed import features_of, rows_sampled
+from kofn.objectives.facility_location import FacilityLocation
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._sample import Sampled, SampledVectors
 from kofn.selection.greedy._search import Search
@@ -25,6 +26,7 @@ from kofn.selection.greedy._search import Search
     exact="the greedy picks exactly where reference >= n, else those for a sample of the rows; their value is exact",
     paper=("wei2014", "mak1999", "minoux1978"),
     sparse=True,
+    refuse_ahead=FacilityLocation.refuse_ahead,
     aliases=("subsampled greedy", "sample average approximation"),
 )
 def sampled_greedy(

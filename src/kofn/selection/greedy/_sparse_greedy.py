@@ -8,13 +8,13 @@ import math
 import sys
 import time
 from contextlib import nullcontext
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Ints
+from kofn.core.arrays import Floats, Ints, Mask
 from kofn.core.constraints import Constraints, Tracker
 from kofn.core.draws import Draw
 from kofn.core.objective import Objective
@@ -36,6 +36,8 @@ _SMALL = 1 << 26
 # Entries of the graph looked at together, blocks of rows between two signs of progress, and coordinates of pairs of a
 # row and a pick between two looks at the clock.
 _ENTRIES, _BLOCKS_AT_ONCE, _AT_ONCE = 1 << 21, 64, 1 << 26
+# Up to this many entries NumPy is faster than loading compiled code; candidates whose first gains are taken at once.
+_COMPILED, _CANDIDATES = 1 << 20, 1 << 16
 # So many of those a core of a slow machine evaluates, and the seconds it takes to load compiled code.
 _COORDINATES_A_SECOND, _LOADING = 1e9, 1.0
 # The bound may fail for one sample of rows in a million.
@@ -48,7 +50,7 @@ _PATIENCE = 1.0
     "select",
     traits=("sandwich", "distributed"),
     draws=Draw(options={"n_neighbors": (1, 2)}),
-    cost="about O(n log n d) for the graph, O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
+    cost="O(n d) for the graph (times 16,384), O(n k d) to evaluate the picks; O(n (d + n_neighbors)) memory",
     exact="the greedy picks exactly where n_neighbors >= n - 1, else those of the graph; their value is exact",
     sparse=True,
     paper=("minoux1978", "malkov2018", "wei2014"),
@@ -62,7 +64,7 @@ def sparse_greedy(
     n_threads: int | None = None,
     progress: Progress = None,
     n_neighbors: int = 64,
-    neighbors: Literal["auto", "exact", "usearch"] = "auto",
+    neighbors: Literal["auto", "exact", "cells", "usearch"] = "auto",
     expansion: int | None = None,
     engine: Any = None,
     **where: Unpack[Where],
@@ -74,10 +76,10 @@ def sparse_greedy(
         metric: "euclidean" (c - distance), "sqeuclidean" or "cosine" ((1 + cos) / 2).
         n_neighbors: how many neighbours of each item can be its stand-in as far as the search sees. More are better
             and slower; where n / k is far above it, many items are near no pick that the search knows of.
-        neighbors: "usearch" (extra `neighbors`), "exact" or "auto", as `engine` of `kofn.neighbors.knn_graph`.
-        expansion: how many rows usearch keeps in view; more find more.
+        neighbors: "cells", "usearch" (extra `neighbors`), "exact" or "auto", as `engine` of `kofn.neighbors.knn_graph`.
+        expansion: how many rows each is compared with in cells, or usearch keeps in view; more find more.
         engine: where the neighbours of parts of the rows are found: "local" (threads), "ray", "ray://HOST:PORT", or an
-            engine. An index is built here, and asked there. The picks are the same.
+            engine. Cells and indices are made here, and looked up there. The picks are the same.
 
     Returns:
         Selection, in the order picked. `gains` and `value` are those of the full objective, every item with its
@@ -91,9 +93,10 @@ def sparse_greedy(
     Raises:
         InputError: bad input. InfeasibleError: constraints that cannot be met together.
 
-    Costs: the graph O(n^2 d) time where exact and about O(n log n d) with usearch, its measure O(n d) with 4,096 rows,
-    the search 12 bytes and a few reads for each of the n * n_neighbors entries, the value at most k passes over X. The
-    graph's search is the greedy algorithm on the similarity that is 0 for all pairs that are not listed.
+    Costs: the graph O(n^2 d) time where exact, O(n d) with cells and about O(n log n d) with usearch, its measure
+    O(n d) with 4,096 rows, the search 8 bytes and a few reads for each of the n * n_neighbors entries and two passes
+    over n gains a pick, the value at most k passes over X. The graph's search is the greedy algorithm on the similarity
+    that is 0 for all pairs that are not listed.
 
     References:
         Minoux, "Accelerated greedy algorithms for maximizing submodular set functions", 1978.
@@ -110,7 +113,7 @@ def sparse_greedy(
     began = time.monotonic()
     n = X.shape[0]
     count = checks.count(n_neighbors, "n_neighbors")
-    checks.choice(neighbors, "neighbors", ("auto", "exact", "usearch"))
+    checks.choice(neighbors, "neighbors", ("auto", "exact", "cells", "usearch"))
     if expansion is not None:
         checks.count(expansion, "expansion")
     constraints = Constraints.of(n, where)
@@ -147,9 +150,9 @@ def sparse_greedy(
     if graph is None:
         # No neighbour graph: the picks are drawn at random.
         left = 1e-9
-        entries = _by_candidate(np.empty((n, 0), np.int32), np.empty((n, 0)))
+        entries = _by_candidate(np.empty((n, 0), np.int32), np.empty((n, 0)), unit)
     else:
-        entries = _by_candidate(graph.indices, unit * graph.distances)
+        entries = _by_candidate(graph.indices, graph.distances, unit)
     inner = pick(_Listed(entries, np.full(n, offset), w), left)
     left = remaining()
     if interrupted or (graph is not None and inner.status == "stopped"):
@@ -209,57 +212,120 @@ def _lost(value: float, bound: float | None, confidence: float) -> dict[str, flo
     }
 
 
-def _by_candidate(indices: NDArray[np.int32], costs: NDArray[Any]) -> Any:
-    """CSC of costs: of each candidate, the items that list it and what it costs to serve them; itself at no cost."""
-    from scipy.sparse import csr_array
+class _Entries(NamedTuple):
+    """The pairs of a graph, candidate by candidate: candidate j serves items[starts[j] : starts[j + 1]] at these costs.
 
+    lists: (n, m) the candidates of each item, without itself.
+    """
+
+    starts: NDArray[np.int64]
+    items: NDArray[np.int32]
+    costs: NDArray[Any]
+    lists: NDArray[np.int32]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether there are so many that loading compiled code is worth its while."""
+        return len(self.items) > _COMPILED
+
+
+def _by_candidate(indices: NDArray[np.int32], distances: NDArray[Any], unit: float) -> _Entries:
+    """Of each candidate, the items that list it and what it costs to serve them: unit * distance, itself nothing."""
     n, m = indices.shape
-    entries = np.column_stack([np.arange(n, dtype=np.int32), indices])
-    data = np.column_stack([np.zeros(n, costs.dtype), costs])
-    kind = np.int32 if entries.size < 2**31 else np.int64
-    indptr = np.arange(0, entries.size + 1, m + 1, dtype=kind)
-    return csr_array((data.ravel(), entries.ravel().astype(kind, copy=False), indptr), shape=(n, n)).tocsc()
+    if n * (m + 1) > _COMPILED:
+        from kofn.neighbors.graphs import _kernels
+
+        starts, items = np.zeros(n + 1, np.int64), np.empty(n * (m + 1), np.int32)
+        costs = np.empty(n * (m + 1), distances.dtype)
+        _kernels.by_candidate(indices, distances, unit, starts, items, costs)
+        return _Entries(starts, items, costs, indices)
+    candidates = np.column_stack([np.arange(n, dtype=np.int32), indices]).ravel()
+    costs = np.column_stack([np.zeros(n, distances.dtype), unit * distances]).ravel()
+    order = np.argsort(candidates, kind="stable")
+    ends = np.cumsum(np.bincount(candidates, minlength=n))
+    return _Entries(np.append(0, ends), (order // (m + 1)).astype(np.int32), costs[order], indices)
 
 
 class _Listed(Objective):
-    """sum_i w_i (start_i - min(start_i, least cost of a pick that i lists)): monotone and submodular."""
+    """sum_i w_i (start_i - min(start_i, least cost of a pick that i lists)): monotone and submodular.
+
+    Attributes:
+        upper: (n,) what each candidate gained when it was last looked at, which bounds what it gains now.
+        stale: (n,) the candidates whose gain may have fallen since: those in a list of an item that a pick serves.
+    """
 
     submodular = True
     monotone = True
     calls = 0
 
-    def __init__(self, entries: Any, start: Floats, weights: Floats) -> None:
+    def __init__(self, entries: _Entries, start: Floats, weights: Floats) -> None:
         self.entries, self.start, self.weights = entries, start, weights
         self.cost = start.copy()
+        self.upper, self.stale = np.full(len(start), np.inf), np.ones(len(start), bool)
 
     def __deepcopy__(self, memo: Any) -> _Listed:
         fresh = _Listed(self.entries, self.start, self.weights)
         fresh.cost, fresh.calls = self.cost.copy(), self.calls
         return fresh
 
+    @property
+    def finds_best(self) -> bool:
+        return self.entries.compiled
+
     def gains(self, candidates: Ints) -> Floats:
         """What each candidate saves the items that list it. O(its entries)."""
         self.calls += len(candidates)
-        first = self.entries.indptr[candidates].astype(np.int64)
-        lengths = self.entries.indptr[candidates + 1] - first
         out = np.empty(len(candidates))
+        starts, listed, costs, _ = self.entries
+        if self.entries.compiled:
+            from kofn.neighbors.graphs import _kernels
+
+            _kernels.listed_gains(candidates, starts, listed, costs, self.weights, self.cost, out)
+            return out
+        first = starts[candidates]
+        lengths = starts[candidates + 1] - first
         ends = np.cumsum(lengths)
         cuts = np.searchsorted(ends, np.arange(_ENTRIES, ends[-1] + _ENTRIES, _ENTRIES) if len(ends) else [])
         for low, high in itertools.pairwise([0, *dict.fromkeys(np.minimum(cuts + 1, len(ends)).tolist())]):
             length = lengths[low:high]
             before = np.cumsum(length) - length
             slots = np.arange(int(length.sum())) + np.repeat(first[low:high] - before, length)
-            items = self.entries.indices[slots]
-            saved = self.weights[items] * np.maximum(self.cost[items] - self.entries.data[slots], 0.0)
+            items = listed[slots]
+            saved = self.weights[items] * np.maximum(self.cost[items] - costs[slots], 0.0)
             out[low:high] = np.add.reduceat(saved, before)
         return out
 
+    def best(self, open_items: Mask) -> int:
+        """The open candidate that gains most, the lowest in a tie: of those that are stale, few are looked at."""
+        from kofn.neighbors.graphs import _kernels
+
+        if np.isinf(self.upper[-1]):
+            self._look_at_all()
+        closed = ~open_items
+        self.calls += _kernels.refresh_best(closed, self.stale, self.upper, *self.entries[:3], self.weights, self.cost)
+        return int(np.argmax(np.where(closed, -np.inf, self.upper)))
+
+    def _look_at_all(self) -> None:
+        """Take the gains that have not been taken yet."""
+        unseen = np.flatnonzero(np.isinf(self.upper))
+        for low in range(0, len(unseen), _CANDIDATES):
+            if self.poll is not None:
+                self.poll()
+            some = unseen[low : low + _CANDIDATES]
+            self.upper[some], self.stale[some] = self.gains(some), False
+
+    def ceilings(self) -> Floats:
+        return self.upper
+
     def add(self, item: int) -> float:
         """Commit a pick; returns its gain."""
-        column = slice(*self.entries.indptr[item : item + 2])
-        items = self.entries.indices[column]
-        new = np.minimum(self.cost[items], self.entries.data[column])
+        column = slice(*self.entries.starts[item : item + 2])
+        items = self.entries.items[column]
+        new = np.minimum(self.cost[items], self.entries.costs[column])
         gain = exact_sum(self.weights[items] * (self.cost[items] - new))
+        served = items[new < self.cost[items]]
+        self.stale[served] = True
+        self.stale[self.entries.lists[served]] = True
         self.cost[items] = new
         return gain
 
@@ -270,7 +336,7 @@ class _Listed(Objective):
 
 
 def _listed_bound(
-    entries: Any, reach: Floats, offset: float, weights: Floats, constraints: Constraints, picks: Ints
+    entries: _Entries, reach: Floats, offset: float, weights: Floats, constraints: Constraints, picks: Ints
 ) -> float:
     """At least the optimum, if no unlisted row is nearer to an item than its `reach`.
 

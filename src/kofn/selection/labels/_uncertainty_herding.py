@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kofn.core import checks
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.checks import InfeasibleError, InputError
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
 from kofn.core.registry import method
 from kofn.core.words import Resources, Where
-from kofn.objectives.facility_location import FacilityLocation
+from kofn.objectives.facility_location import FacilityLocation, refuse_memory
 from kofn.selection.greedy._run import greedy
 from kofn.selection.greedy._search import Search
 from kofn.selection.labels._classifier import classifier, counts_of, predict
@@ -34,9 +35,16 @@ class Round(Where, Resources, total=False):
     """What the picks of one round must obey, and what the work may take."""
 
 
+def _refuse_ahead(ahead: CallAhead) -> None:
+    """Refuse a `max_memory` that facility location in the kernel would not keep."""
+    metric = "rbf" if ahead.options.get("bandwidth") is None else "sqeuclidean"
+    refuse_memory(ahead.n, ahead.width, ahead.itemsize, metric, ahead.max_memory, ahead.n_threads)
+
+
 @method(
     "select",
     traits=("sandwich",),
+    refuse_ahead=_refuse_ahead,
     draws=Draw(
         compiled=True,
         units={"bandwidth": "input"},

@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 
 from kofn.core import checks
+from kofn.core.calls_ahead import CallAhead
 from kofn.core.constraints import Constraints
 from kofn.core.draws import Draw
 from kofn.core.plans import Selection
@@ -15,11 +16,22 @@ from kofn.core.pools import as_pool, is_pool
 from kofn.core.registry import method
 from kofn.core.words import Grouped, Metric
 from kofn.engines.opening import opened
+from kofn.objectives.facility_location import FacilityLocation
 from kofn.objectives.similarity import ceiling
 from kofn.selection.pools._answers import plan_of
 from kofn.selection.pools._kept import Kept, seed_begun
 from kofn.selection.pools._rounds import Run
-from kofn.selection.pools._sizes import BOUND_ROWS, PART_ROWS
+from kofn.selection.pools._sizes import BOUND_ROWS, PART_ROWS, Rounds
+
+
+def _refuse_ahead(ahead: CallAhead) -> None:
+    """Refuse a `max_memory` that the rounds, or facility location on a pool of one part, would not keep."""
+    if ahead.n <= (ahead.options.get("part_rows") or PART_ROWS):
+        FacilityLocation.refuse_ahead(ahead)
+        return
+    sizes = [ahead.options.get(name) for name in ("part_rows", "n_reference", "bound_rows")]
+    rounds = Rounds(ahead.n, ahead.width, ahead.itemsize, ahead.words["k"], *sizes, n_threads=ahead.n_threads)
+    rounds.refuse_memory(ahead.max_memory)
 
 
 @method(
@@ -27,6 +39,7 @@ from kofn.selection.pools._sizes import BOUND_ROWS, PART_ROWS
     traits=("sandwich", "distributed"),
     pooled=True,
     begun=seed_begun,
+    refuse_ahead=_refuse_ahead,
     draws=Draw(
         options={
             "part_rows": (2, 3, 5),
