@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba as nb
 import numpy as np
 
-from kofn.core.compiled import INNER, OUTER
-
-
-def _read(kind: Any, dimensions: int) -> Any:
-    """An array that is only read, so that memory-mapped and locked input will do."""
-    return nb.types.Array(kind, dimensions, "C", readonly=True)
+from kofn.core.compiled import INNER, OUTER, compiled_for
 
 
 @nb.njit(**INNER)
@@ -40,13 +33,7 @@ def _from_row(i, rows, scale, others, here, there, out):
         out[l] = np.sqrt(s0 + s1 + s2 + s3)
 
 
-@nb.njit(
-    [
-        nb.void(nb.int64, nb.int64, _read(kind, 2), _read(nb.float64, 1), _read(nb.int32, 2), nb.float64[:, ::1])
-        for kind in (nb.float32, nb.float64)
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for("void(i8,i8,T[:,::1],f8[::1],i4[:,::1],f8[:,::1])", read=5), **OUTER)
 def lengths(low, high, rows, scale, indices, out):
     """out[i, l] = |row i - row indices[i, l]|."""
     here, there = np.empty(rows.shape[1]), np.empty(rows.shape[1])
@@ -54,13 +41,7 @@ def lengths(low, high, rows, scale, indices, out):
         _from_row(i, rows, scale, indices[i], here, there, out[i])
 
 
-@nb.njit(
-    [
-        nb.void(nb.int64, _read(kind, 2), _read(nb.float64, 1), _read(nb.int32, 1), nb.float64[::1])
-        for kind in (nb.float32, nb.float64)
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for("void(i8,T[:,::1],f8[::1],i4[::1],f8[::1])", read=4), **OUTER)
 def lengths_to(i, rows, scale, others, out):
     """out[l] = |row i - row others[l]|, with the bits of `lengths`."""
     _from_row(i, rows, scale, others, np.empty(rows.shape[1]), np.empty(rows.shape[1]), out)
@@ -99,10 +80,10 @@ def _largest_first(values, places, count, size):
     return least
 
 
-_LISTS = (nb.int64, nb.float32[:, ::1], nb.int32[:, ::1], nb.int64[::1])
+_LISTS = "i8,f4[:,::1],i4[:,::1],i8[::1]"
 
 
-@nb.njit(nb.void(nb.float32[:, ::1], nb.int32[::1], *_LISTS, nb.float32[::1]), **OUTER)
+@nb.njit(compiled_for(f"void(f4[:,::1],i4[::1],{_LISTS},f4[::1])"), **OUTER)
 def keep_largest(products, numbers, count, values, places, kept, least):
     """Add to the list of each row the columns whose products may be among its `count` largest.
 
@@ -134,7 +115,7 @@ def keep_largest(products, numbers, count, values, places, kept, least):
         kept[r], least[r] = size, bar
 
 
-@nb.njit(nb.void(*_LISTS), **OUTER)
+@nb.njit(compiled_for(f"void({_LISTS})"), **OUTER)
 def trim(count, values, places, kept):
     """Leave each list its `count` largest."""
     for r in range(len(kept)):
@@ -143,16 +124,10 @@ def trim(count, values, places, kept):
             kept[r] = count
 
 
-_COSTS = [(nb.int64[::1], nb.int32[::1], kind[::1]) for kind in (nb.float32, nb.float64)]
+_COSTS = "i8[::1],i4[::1],T[::1]"
 
 
-@nb.njit(
-    [
-        nb.void(nb.int32[:, ::1], _read(kind, 2), nb.float64, nb.int64[::1], nb.int32[::1], kind[::1])
-        for kind in (nb.float32, nb.float64)
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for(f"void(i4[:,::1],T[:,::1],f8,{_COSTS})", read=2), **OUTER)
 def by_candidate(indices, distances, unit, starts, items, costs):
     """Write, candidate by candidate, the items that list it and unit * distance; each lists itself, at no cost.
 
@@ -187,23 +162,14 @@ def _saved(j, starts, items, costs, weights, now):
     return total
 
 
-@nb.njit(
-    [nb.void(_read(nb.int64, 1), *costs, nb.float64[::1], nb.float64[::1], nb.float64[::1]) for costs in _COSTS],
-    **OUTER,
-)
+@nb.njit(compiled_for(f"void(i8[::1],{_COSTS},f8[::1],f8[::1],f8[::1])", read=1), **OUTER)
 def listed_gains(candidates, starts, items, costs, weights, now, out):
     """out[c] = what candidates[c] saves the items that list it."""
     for c in range(len(candidates)):
         out[c] = _saved(candidates[c], starts, items, costs, weights, now)
 
 
-@nb.njit(
-    [
-        nb.int64(nb.boolean[::1], nb.boolean[::1], nb.float64[::1], *costs, nb.float64[::1], nb.float64[::1])
-        for costs in _COSTS
-    ],
-    **OUTER,
-)
+@nb.njit(compiled_for(f"i8(b1[::1],b1[::1],f8[::1],{_COSTS},f8[::1],f8[::1])"), **OUTER)
 def refresh_best(closed, stale, upper, starts, items, costs, weights, now):
     """Bring up to date the open candidates that may gain most; returns how many that took.
 
