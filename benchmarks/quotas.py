@@ -1,7 +1,8 @@
-"""Quotas over columns of 50 groups: facility location on 20,000 and 100,000 rows with none, with one column, with three.
+"""Quotas over columns of 50 groups: facility location with none, with one column and with three.
 
-The larger pool is tried once a case, since all its pairs are compared: half a minute of processor time. All in fresh processes, in turn, on the same rows and labels. Each group that is large enough has a least and a most
-around an even share. The lines also say what quotas cost in value, and how often top_k by score takes the optimum.
+All in fresh processes, in turn, on the same 20,000 rows and labels; and once on 100,000, where all pairs take half a
+minute of processor time. Each group that is large enough has a least and a most around an even share. The lines also
+say what quotas cost in value, and how often top_k by score takes the optimum.
 """
 
 from __future__ import annotations

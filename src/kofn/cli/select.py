@@ -84,7 +84,8 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
                 if not looked:
                     click.echo(call.pool.notes[-1], err=True)
                 return 0
-            refuse_infeasible("select", call.words, rows)
+            with call.naming_quotas():
+                refuse_infeasible("select", call.words, rows)
             left = rows_left(rows, len(call.pool.rows), table.n) if arguments.dedupe is not None else rows
             notes, again = call.pool.notes, arguments
             making = seconds_of_words(lambda: prepared(table, again), notes, table.n)
