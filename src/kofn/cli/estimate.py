@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -304,7 +304,7 @@ def compiling_of(verb: str) -> str:
     """What is said where the loops over pairs are not on disk, which samples are too small to need."""
     try:
         with only_compiled():
-            importlib.import_module(_LOOPS[verb])
+            import_module(_LOOPS[verb])
     except NotCompiledError:
         return f"; {_COMPILING}"
     return ""

@@ -74,8 +74,7 @@ class Constraints:
         if groups is not None and quotas is None:
             raise InputError("groups are given without quotas; give quotas, or leave the groups out")
         if k is not None and k > n:
-            alone = "" if budget is None else ", or leave k out: the budget alone then limits the picks"
-            raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}{alone}")
+            raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
 
         banned = np.zeros(n, bool)
         if exclude is not None:
