@@ -214,8 +214,9 @@ def read_vectors_together(
         A = tfidf(seen)
         words = [A[start:stop] for start, stop in itertools.pairwise(ends)]
         how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
-    vectors, notes = dict(zip(files, words[1:], strict=True)), []
-    own = words[0]
+    own: Any = words[0]
+    vectors: dict[str, Any] = dict(zip(files, words[1:], strict=True))
+    notes: list[str] = []
     # A query is about its words: a few dimensions of a whole pool blur them.
     if not whole_words:
         X = reduced(A)

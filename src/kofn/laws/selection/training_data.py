@@ -118,16 +118,14 @@ def _marginal_relevance(case: Case) -> None:
     queries, balance = np.asarray(case.options["queries"], np.float64), float(case.options.get("balance", 0.8))
     picks = [int(item) for item in plan.indices]
     out = set(np.atleast_1d(np.asarray(case.words.get("exclude", []), np.int64)).tolist())
-    like, top = _cosine, None
-    if case.options.get("relevance") == "product":
-        rows_scale, queries_scale = np.abs(rows).max(initial=0.0) or 1.0, np.abs(queries).max() or 1.0
+    products = case.options.get("relevance") == "product"
+    rows_unit, queries_unit = np.abs(rows).max(initial=0.0) or 1.0, np.abs(queries).max() or 1.0
 
-        def like(row: Any, query: Any) -> float:
-            return float((row / rows_scale) @ (query / queries_scale))
+    def like(row: Any, query: Any) -> float:
+        return float((row / rows_unit) @ (query / queries_unit)) if products else _cosine(row, query)
 
-        top = 1.0
     best = [max((like(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
-    scale = [(max(0.0, *best) if top is None else top) / value if value > 0 else 1.0 for value in best]
+    scale = [(1.0 if products else max(0.0, *best)) / value if value > 0 else 1.0 for value in best]
     free = not {"quotas", "budget", "include", "start"} & case.words.keys() and plan.status != "stopped"
     for position, pick in enumerate(picks):
         before = picks[:position]
