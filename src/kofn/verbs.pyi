@@ -314,6 +314,7 @@ def select(
     device: str | None = None,
     queries: Any = ...,
     balance: float = ...,
+    relevance: str = ...,
     options: Mapping[str, Any] | None = None,
 ) -> Selection: ...
 

@@ -64,3 +64,20 @@ def test_seconds_without_compiled_code_are_by_what_is_known(
     assert seconds in text
     assert "\nexact " in text
     assert ("the first run compiles it" in text) == (call[0] == "assign")
+
+
+@pytest.mark.parametrize(
+    "call", [("select", "-k", "300"), ("select", "-k", "30", "-m", "sampled_greedy"), ("assign", "--k", "5")]
+)
+def test_loops_that_no_sample_needs_are_said_to_be_compiled(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, call: tuple[str, ...]
+) -> None:
+    np.save("pool.npy", np.random.default_rng(0).random((6_000, 3)).astype(np.float32))
+
+    def missing(name: str) -> object:
+        raise NotCompiledError(f"the compiled code of {name} is not on disk yet; kofn warmup compiles all")
+
+    monkeypatch.setattr(estimate, "import_module", missing)
+    code, text, err = run(capsys, call[0], "pool.npy", *call[1:], "--dry-run")
+    assert code == 0, err
+    assert text.count("the first run compiles it, up to half a minute on top, once") == 1

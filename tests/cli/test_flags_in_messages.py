@@ -53,7 +53,7 @@ def test_rows_and_quotas_are_refused_by_their_flags(folder: Path, capsys: pytest
     call = ("select", "s.csv", "--id", "id", "--columns", "x,y", "-k", 3)
     for word in ("include", "exclude", "start"):
         assert f"kofn: --{word} names 'zzz'" in refused(capsys, *call, f"--{word}", "zzz")
-    assert "kofn: --quota of 'requests' asks for" in refused(capsys, *call, "--quota", "package=requests:3")
+    assert "kofn: --quota package=requests asks for" in refused(capsys, *call, "--quota", "package=requests:3")
     said = refused(capsys, *call, "--quota", "package=requests:3", "--quota", "os=mac:1")
     assert "--quota package=requests asks for" in said
     assert "quotas[" not in said

@@ -64,7 +64,10 @@ def test_near_duplicates_alone_are_dropped_and_all_others_kept_in_order(
     code, _, err = run(capsys, "select", "pool.jsonl", "--text", "text", "--dedupe", "1", "-o", "kept.jsonl")
     assert (code, err) == (0, "")
     assert (folder / "kept.jsonl").read_text() == '{"text": "one",  "n": 1}\n{"text": "two"}\n'
-    assert "--report is of picks" in refused(capsys, *CALL, "--dedupe", "0.8", "--report", "r.html")
+    code, text, err = run(capsys, *CALL, "--dedupe", "0.8", "--report", "r.html")
+    assert (code, "report -> r.html" in text) == (0, True), err
+    assert "2 near-duplicates of 6 rows were dropped" in (folder / "r.html").read_text()
+    assert "--plan is of picks" in refused(capsys, *CALL, "--dedupe", "0.8", "--plan", "p.json")
     assert "give a number between 0 and 1, for example 0.9 or 90%" in refused(capsys, *CALL, "--dedupe", "90")
 
 

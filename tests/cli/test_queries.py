@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import html
+import math
 import re
 import sysconfig
 from pathlib import Path
@@ -16,6 +17,7 @@ from command_line import refused, run
 
 import kofn
 from kofn.core.checks import InputError
+from kofn.io.words import bm25
 from kofn.selection import marginal_relevance
 
 ABOUT = {
@@ -76,12 +78,56 @@ def test_sparse_and_dense_rows_give_the_same_picks() -> None:
     )
 
 
+def test_rows_with_all_words_of_a_query_come_before_short_rows_with_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = [f"how the {i} layers of a neural network learn {i} times" for i in ("four", "five", "six")]
+    other = [f"the {word} on the {word} table" for word in ("cat", "dog", "hat", "ant", "pan")]
+    pool_of(["network helpers", "famous network", "layer cake", *whole, *other])
+    asked = ("select", "pool.csv", "--text", "text", "--queries", "neural network layers", "-k", "3", "-o", "o.csv")
+    code, text, err = run(capsys, *asked)
+    assert code == 0, err
+    assert "by BM25" in text
+    assert set(pl.read_csv("o.csv")["text"]) == set(whole)
+    code, text, err = run(capsys, *asked, "--relevance", "cosine")
+    assert code == 0, err
+    assert "TF-IDF" in text
+
+
+def test_bm25_is_the_published_score() -> None:
+    texts = ["A cat and a cat.", "the dog", "a dog and the cat", "birds"]
+    weights, wanted = bm25(pl.Series(texts), pl.Series(["cat dog", "fish"]))
+    words = [re.findall(r"\w+", text.lower()) for text in texts]
+    for query, column in zip((["cat", "dog"], ["fish"]), (weights @ wanted.T).toarray().T, strict=True):
+        for row, score in zip(words, column, strict=True):
+            want = 0.0
+            for word in query:
+                having = sum(word in other for other in words)
+                rarity = math.log(1 + (len(texts) - having + 0.5) / (having + 0.5))
+                length = 0.25 + 0.75 * len(row) / np.mean([len(other) for other in words])
+                want += rarity * row.count(word) * 2.2 / (row.count(word) + 1.2 * length)
+            assert score == pytest.approx(want)
+    # Without spaces it is pairs of characters that tell words apart.
+    weights, wanted = bm25(pl.Series(["\u6570\u636e\u5e93", "\u636e\u6570", "\u732b"]), pl.Series(["\u6570\u636e"]))
+    scores = (weights @ wanted.T).toarray()[:, 0]
+    assert scores[0] > scores[1] > scores[2] == 0
+
+
+def test_products_are_shares_of_the_best_row() -> None:
+    X = np.array([[4.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0, 0.1]])
+    for scale in (1.0, 1e300):
+        plan = marginal_relevance(X * scale, k=2, queries=[[1.0, 0.0], [0.0, 1.0]], relevance="product")
+        assert plan.indices.tolist() == [0, 2]
+        assert plan.info["relevance"].tolist() == [1.0, 1.0]
+
+
 def test_what_queries_must_be() -> None:
     X = np.random.default_rng(0).random((9, 3))
     for options, says in (
         ({}, "marginal_relevance needs queries"),
         ({"queries": np.ones((1, 2))}, "queries have 2 columns, X has 3"),
         ({"queries": X[:1], "balance": 2}, "balance"),
+        ({"queries": X[:1], "relevance": "dot"}, "relevance='dot': choose one of cosine, product"),
     ):
         with pytest.raises(InputError, match=says):
             kofn.select(X, k=2, method="marginal_relevance", options=options)
@@ -101,7 +147,7 @@ def test_a_query_may_be_a_text(folder: Path, capsys: pytest.CaptureFixture[str])
     code, text, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "socket server", "-k", "3")
     assert code == 0, err
     assert "first picks: 2, 1, 0" in text, "the repeat of row 2 waits"
-    assert "cosine to the nearest query: 0." in text
+    assert "the best row's being 1: 0.33 to 1.00" in text
     for missing in ("wanted.txt", "wanted.jsonl", "folder/wanted"):
         code, _, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", missing, "-k", "3")
         assert (code, f"--queries {missing}: no such file" in err) == (2, True), err

@@ -44,6 +44,7 @@ SELECT: list[tuple[Any, dict[str, Any], str]] = [
     (POOL, {"text": "body", "k": "200%"}, "k='200%'"),
     (POOL, {"text": "body", "k": 3.5}, "k=3.5: give a whole number"),
     (POOL, {"text": "body", "k": 300}, "k=300 of 40 items"),
+    (POOL, {"text": "body", "k": 300, "cost": "tokens", "budget": 9}, "or leave k out: the budget alone then limits"),
     (POOL, {**BODY, "each": 3}, "each=3: give {column: number}"),
     (POOL, {**BODY, "each": {"lang": 2}}, "k=3 and each lang=2 do not go together"),
     (POOL, {**BODY, "weights": [1, 2]}, "weights has 2 values, X has 40 rows"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from kofn.cli.estimate_samples import run_sample as _run_sample
 from kofn.cli.printing import facts, say
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, naming
-from kofn.core.compiled import NotCompiledError
+from kofn.core.compiled import NotCompiledError, only_compiled
 from kofn.core.plans import Plan
 from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import ROWS as ROWS_READ
@@ -59,6 +60,8 @@ _BASE_BYTES = 160 * 2**20
 _ON_TOP = "; reading the file and making vectors come on top"
 # What the first run takes beside, where compiled code is not on disk.
 _COMPILING = "the first run compiles it, up to half a minute on top, once"
+# The compiled loops over pairs of rows.
+_LOOPS = {"select": "kofn.objectives._kernels", "assign": "kofn.assignment.medoids._kernels"}
 # Texts among which near-duplicates are looked for, and the power of their number that seconds grow as: words are
 # shared by more of them (measured on 20,000 and 200,000 texts of 12 words).
 _TEXTS, _TEXTS_GROWTH = 1_500, 1.2
@@ -259,9 +262,10 @@ def _timed(
                 plan = _run_sample(verb, method, options, call, n, seen, size)
                 worked += time.process_time()
                 if n > size and (cost := by_cost(plan.method, options, call, n)):
-                    return cost, plan
+                    return cost + compiling_of(verb), plan
                 if n > _SAMPLES[1] and _looks_at_pairs(plan, call):
-                    return by_pairs(_searches(verb, method, options, call, n, seen), options, call, n), plan
+                    pairs = by_pairs(_searches(verb, method, options, call, n, seen), options, call, n)
+                    return pairs + compiling_of(verb), plan
                 # The clock runs on while other programs have the processor; threads work at the same time.
                 took = min(worked, time.perf_counter() - start) * times_fewer(verb, call, size)
                 seconds[size] = min(seconds.get(size, math.inf), took)
@@ -294,6 +298,16 @@ def _timed(
     slope = growth(seconds)
     grows = "growing as" if len(seconds) > 1 else "if it grows as"
     return f"about {seconds[last] * (n / last) ** slope:.2g} ({measured}, {grows} n^{slope:.1f})", plan
+
+
+def compiling_of(verb: str) -> str:
+    """What is said where the loops over pairs are not on disk, which samples are too small to need."""
+    try:
+        with only_compiled():
+            import_module(_LOOPS[verb])
+    except NotCompiledError:
+        return f"; {_COMPILING}"
+    return ""
 
 
 def _of_rounds_of_labels(options: Mapping[str, Any], call: Mapping[str, Any], n: int, seen: int) -> str:

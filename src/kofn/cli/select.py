@@ -21,7 +21,7 @@ from kofn.cli.estimate_samples import refuse_infeasible
 from kofn.cli.printing import say
 from kofn.cli.select_answer import answer, export_picks, picks, refuse_nothing, render, report_context, warn_of_few
 from kofn.cli.select_arguments import ANSWER, COMPARED, KNOWN, LARGE, WANTED
-from kofn.cli.select_kept import answer_kept, dropped_rows, render_kept, write_kept
+from kofn.cli.select_kept import answer_kept, dropped_rows, plan_kept, render_kept, write_kept
 from kofn.cli.select_large import by_parts, is_large, ways_beforehand, with_sample
 from kofn.cli.select_rounds import with_row_numbers
 from kofn.cli.verb_command import VerbCommand
@@ -84,7 +84,8 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> int:
                 if not looked:
                     click.echo(call.pool.notes[-1], err=True)
                 return 0
-            refuse_infeasible("select", call.words, rows)
+            with call.naming_quotas():
+                refuse_infeasible("select", call.words, rows)
             left = rows_left(rows, len(call.pool.rows), table.n) if arguments.dedupe is not None else rows
             notes, again = call.pool.notes, arguments
             making = seconds_of_words(lambda: prepared(table, again), notes, table.n)
@@ -108,6 +109,9 @@ def _select(table: Table, arguments: SelectArguments, parts: Pool | None, began:
     pool, arguments = call.pool, call.arguments
     if call.method is None:
         write_kept(pool, arguments)
+        if arguments.report:
+            kept = plan_kept(pool)
+            kept.report(arguments.report, command=arguments.typed, **report_context(kept, pool, arguments))
         say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
         return 0
     plan = call.answer(select)

@@ -252,7 +252,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     lines += drawn_lines(plan, arguments.seed, "these picks")
     lines += _quality(plan, arguments.measured_by)
     if "relevance" in plan.info:
-        lines += _relevance(plan)
+        lines += _relevance(plan, pool)
     if "costs" in plan.used:
         lines.append(f"cost {plan.used['costs']:,} of at most {plan.budget['costs']:,}")
     lines += _quotas(plan, pool, arguments)
@@ -289,10 +289,13 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     return "\n".join(lines)
 
 
-def _relevance(plan: Selection) -> list[str]:
+def _relevance(plan: Selection, pool: Pool) -> list[str]:
     """How near the picks are to the queries, and how many are about none."""
     relevance = np.asarray(plan.info["relevance"])
-    line = f"cosine to the nearest query: {relevance.min():.2f} to {relevance.max():.2f}"
+    span = f"{relevance.min():.2f} to {relevance.max():.2f}"
+    line = f"cosine to the nearest query: {span}"
+    if pool.vectors.get("relevance") == "product":
+        line = f"relevance to the nearest query, the best row's being 1: {span}"
     if none := int((relevance <= 0).sum()):
         return [line, f"{none:,} of {len(plan):,} picks have nothing in common with any query; ask for fewer"]
     return [line]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kofn.cli.printing import first_of
 from kofn.cli.write import free_name, lines_of, rows_with
+from kofn.core.plans import Selection
 from kofn.core.pools import is_pool
 from kofn.io.atomic import write_lines, write_parts, write_table
 from kofn.io.parquet import Parquet
@@ -50,6 +51,15 @@ def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
     return pl.DataFrame({name: keys[rows], **{free_name(word, [name]): column for word, column in columns.items()}})
 
 
+def plan_kept(pool: Pool) -> Selection:
+    """The rows that stay as a plan, in their order, for the report."""
+    kept = np.searchsorted(pool.rows, rows_kept(pool))
+    gains = np.full(len(kept), np.nan)
+    return Selection(
+        n=len(pool.rows), indices=kept, gains=gains, additive=False, method="near_duplicates", used={"k": len(kept)}
+    )
+
+
 def answer_kept(pool: Pool, arguments: SelectArguments) -> dict[str, Any]:
     """The answer for machines."""
     keys = _keys_kept(pool)
@@ -85,4 +95,6 @@ def render_kept(pool: Pool, arguments: SelectArguments) -> str:
         lines.append(f"first: {first_of(keys.tolist())}  (-o FILE writes them all)")
     if arguments.dropped:
         lines.append(f"dropped -> {arguments.dropped}")
+    if arguments.report:
+        lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ wants whether the tracker `admits` it.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -181,6 +182,12 @@ class Constraints:
         """The combinations of the columns' groups."""
         return Cells(self.columns)
 
+    @functools.cached_property
+    def first_witness(self) -> Witness:
+        """Counts by cell that meet the quotas of several columns, before any pick; solved for once."""
+        supply = np.bincount(self.cells.of[~self.banned], minlength=self.cells.count)
+        return Witness(self.cells, self.k, supply, self.preselected)
+
     @property
     def cardinality_only(self) -> bool:
         """True where only the number of picks (and `include`, `start`, `exclude`) constrains."""
@@ -236,8 +243,9 @@ class Tracker:
     def _first_witness(self) -> Witness | PricedWitness:
         constraints, cells = self.constraints, self.constraints.cells
         if constraints.costs is None:
-            supply = np.bincount(cells.of[~constraints.banned], minlength=cells.count)
-            return Witness(cells, constraints.k, supply, constraints.preselected)
+            first = constraints.first_witness
+            # Each tracker changes its own; the cells are the same for all.
+            return copy.deepcopy(first, {id(cells): cells})
         return PricedWitness(
             cells, constraints.k, constraints.costs, constraints.limit, self.open, constraints.preselected
         )

@@ -109,11 +109,9 @@ def build(
         # A table of scores is a pool of entries, row by row; elsewhere each row is an item.
         n, shape = checked["scores"].size, checked["scores"].shape
     if verb in ("select", "combine") and checked.get("k", 0) > n:
-        k = checked["k"]
-        raise InfeasibleError(
-            f"k={k} of {n} {'members' if verb == 'combine' else 'items'}: there are only {n} to choose from; "
-            f"ask for k <= {n}"
-        )
+        k, items = checked["k"], "members" if verb == "combine" else "items"
+        alone = ", or leave k out: the budget alone then limits the picks" if "budget" in checked else ""
+        raise InfeasibleError(f"k={k} of {n} {items}: there are only {n} to choose from; ask for k <= {n}{alone}")
     measured = verb == "assign" or (verb == "select" and not cosine and not _reads_entries(given.get("objective")))
     if source == "X" and measured and not is_pool(checked["X"]):
         _note_unlike_scales(given["X"], checked["X"])

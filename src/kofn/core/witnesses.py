@@ -22,7 +22,7 @@ from kofn.core.quotas import Cells, best_of_cells, clash, exact_total, whole_num
 from kofn.core.whole_choices import cheapest_choice
 
 # Cells that a first, smaller integer programme looks at beside those that hold something.
-_FEW_CELLS = 1500
+_FEW_CELLS = 500
 # Cells that may take counts in when a witness is loosened.
 _FEW_TAKERS = 300
 _NONE, _ENDS = -1, -2

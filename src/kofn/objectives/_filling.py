@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core.arrays import Floats, Ints, Mask
+from kofn.core.checks import is_sparse
 
+# What is said of such picks, and of others.
+BY_SAMPLES, AT_RANDOM = "by greedy search on a sample", "at random"
+# Fewer rows are soon searched as they are.
+LEAST_ROWS = 1_000
 # Candidates and rows that judge them: so many, or so many times the picks that are wanted.
 _LEAST, _TIMES = 1_000, 3
 # Distances between them: so many a row of the pool, which take half of what facility location holds for a row, and
@@ -14,6 +22,23 @@ _LEAST, _TIMES = 1_000, 3
 _OF_A_ROW, _MOST, _MOST_PRODUCTS = 56, 1 << 23, 1 << 32
 # Candidates whose gains are brought up to date at once.
 _AT_ONCE = 16
+
+
+def filling_of(X: Any, metric: str, picks: list[int]) -> Callable[[Mask, int], Ints] | None:
+    """What `finish` may ask for rows that complete a growing list of picks; None of sparse rows and of small pools."""
+    if X is None or is_sparse(X) or len(X) < LEAST_ROWS:
+        return None
+    weights = np.ones(len(X))
+
+    def fill(open_items: Mask, count: int) -> Ints:
+        return greedy_on_samples(X, metric, weights, np.array(picks, np.int64), open_items, count, 1.0)
+
+    return fill
+
+
+def in_time(picks: int, filling: object) -> dict[str, Any]:
+    """What a plan that was stopped says of its picks: how many the search made, and how the others were picked."""
+    return {"found_in_time": picks, "filled_by": AT_RANDOM if filling is None else BY_SAMPLES}
 
 
 def greedy_on_samples(

@@ -16,6 +16,7 @@ from kofn.core.calls_ahead import CallAhead
 from kofn.core.checks import InputError
 from kofn.core.objective import Objective
 from kofn.engines.threads import cores
+from kofn.objectives._filling import LEAST_ROWS, greedy_on_samples
 from kofn.objectives._sources import Change, Entries, Rows, Source, Table
 from kofn.objectives.similarity import SAMPLED, Geometry, ceiling, exact_sum, geometry, is_small, rbf_geometry
 
@@ -25,8 +26,6 @@ _ALWAYS_SMALL = 256
 _BYTES_AN_ITEM = 8 * 56
 _LANES_OF_A_THREAD = 512
 _MOST_CHANGES = 16
-# Pools of which samples are looked at to complete picks that ran out of time.
-_FILLED = 1_000
 # Following up on one change takes as long as looking at this many costs, however few items changed.
 _COSTS_A_CHANGE = 1 << 18
 # Copies of the rows while they are laid out, by metric; and of float64 squares between the sample that gives "rbf" its
@@ -259,9 +258,8 @@ class FacilityLocation(Objective):
 
     def filling(self, picks: Ints, open_items: Mask, count: int) -> Ints | None:
         """What greedy search on samples of dense rows picks next; None of others, and of small pools."""
-        if not self._from_rows or checks.is_sparse(self._given) or self._served is not None or self.n < _FILLED:
+        if not self._from_rows or checks.is_sparse(self._given) or self._served is not None or self.n < LEAST_ROWS:
             return None
-        from kofn.objectives._filling import greedy_on_samples
 
         width = self.bandwidth or 1.0
         return greedy_on_samples(self._given, self.metric, self._weights, picks, open_items, count, width)

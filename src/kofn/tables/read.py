@@ -27,12 +27,15 @@ from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
 from kofn.io.text_memory import refuse_texts_over
 from kofn.io.vectors import PoolVectors, beginnings, by_model, pool_vectors
-from kofn.io.words import reduced, tfidf
+from kofn.io.words import bm25, reduced, tfidf
 from kofn.tables.arguments import RowArguments
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
 _TEXTS = (".txt", ".text", "")
+# How much relevance counts, and not novelty, among texts that are ranked by BM25: chosen on twelve queries of the
+# benchmark of queries, judged on others.
+_TEXT_BALANCE = 0.9
 # How many columns are named in one note.
 _NAMED = 12
 # What an empty cell of a table of scores says.
@@ -172,7 +175,8 @@ def read_vectors_together(
         table: the pool.
         arguments: how its rows are compared.
         files: option -> the file that it names, or its texts.
-        whole_words: texts without a model are compared by all their words, as sparse rows.
+        whole_words: texts without a model are compared by all their words, as sparse rows; with the queries by BM25
+            unless the options say another relevance.
     """
     name = arguments.text
     if name is None:
@@ -200,22 +204,35 @@ def read_vectors_together(
         parts = np.split(X, np.cumsum([len(part) for part in texts])[:-1])
         return PoolVectors(parts[0], how), dict(zip(files, parts[1:], strict=True))
     refuse_texts_over(every, name, arguments.max_memory, _times(table, arguments))
-    A = tfidf(beginnings(every) if arguments.dry_run else every)
-    how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
+    seen = beginnings(every) if arguments.dry_run else every
+    ends = np.cumsum([0, *map(len, texts)]).tolist()
+    by_score = whole_words and arguments.options.get("relevance", "product") == "product"
+    if by_score:
+        words = list(bm25(seen[: ends[1]], seen[ends[1] :]))
+        how = f"words of column {name!r} by BM25, as {' and '.join(files)} asks for them"
+    else:
+        A = tfidf(seen)
+        words = [A[start:stop] for start, stop in itertools.pairwise(ends)]
+        how = f"TF-IDF of column {name!r} and {' and '.join(files)}"
+    own: Any = words[0]
+    vectors: dict[str, Any] = dict(zip(files, words[1:], strict=True))
+    notes: list[str] = []
+    # A query is about its words: a few dimensions of a whole pool blur them.
     if not whole_words:
         X = reduced(A)
         how = f"column {name!r} and {' and '.join(files)} by TF-IDF, reduced to {X.shape[1]} dimensions"
-    # A query is about its words: a few dimensions of a whole pool blur them.
-    ends = np.cumsum([0, *map(len, texts)]).tolist()
-    own, *others = ((A if whole_words else X)[start:stop] for start, stop in itertools.pairwise(ends))
-    vectors, notes = dict(zip(files, others, strict=True)), []
-    for option, part, start in zip(files, texts[1:], ends[1:], strict=False):
+        own, *others = (X[start:stop] for start, stop in itertools.pairwise(ends))
+        vectors = dict(zip(files, others, strict=True))
+    for option, part, part_words in zip(files, texts[1:], words[1:], strict=True):
         # The rest of a file, of which a look beforehand sees the beginning, may have other words.
         if option == "queries" and not arguments.dry_run:
-            matched = (A[: ends[1]] @ A[start : start + len(part)].T).getnnz(axis=0) > 0
+            matched = (words[0] @ part_words.T).getnnz(axis=0) > 0
             vectors[option] = vectors[option][matched]
             given = f" {files[option]}" if isinstance(files[option], str) else ""
             notes += _unmatched(part, matched, name, f"--{option}{given}")
+    if by_score:
+        balance = arguments.options.get("balance", _TEXT_BALANCE)
+        vectors |= {"relevance": "product", "balance": balance}
     return PoolVectors(own, how, by_words=True, notes=tuple(notes)), vectors
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.core import checks
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, KofnError
 from kofn.core.checks.kinds import holds_texts
 from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
@@ -36,6 +37,7 @@ from kofn.tables.select_dedupe import refuse_labels_without_use, without_duplica
 from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with_count
 from kofn.tables.select_rounds import labelled, next_round, without_labelled
 from kofn.tables.select_unused import refuse_unused
+from kofn.tables.spelling import with_column
 from kofn.tables.unlike import of_the_row, unlike_bins, unlike_line
 from kofn.tables.words import NAMES_ROWS
 
@@ -56,7 +58,19 @@ class Call(NamedTuple):
 
     def answer(self, verb: Callable[..., Selection]) -> Selection:
         """The plan, by row of the pool: of a round of labelling its own picks alone."""
-        return without_labelled(verb(method=self.method, options=self.options, **self.words), self.pool)
+        with self.naming_quotas():
+            return without_labelled(verb(method=self.method, options=self.options, **self.words), self.pool)
+
+    @contextmanager
+    def naming_quotas(self) -> Iterator[None]:
+        """Inside, refusals of quotas of one column name that column, as whoever typed them did."""
+        columns = self.arguments.quota_columns
+        try:
+            yield
+        except KofnError as error:
+            if len(columns) != 1 or (named := with_column(str(error), str(columns[0]))) == str(error):
+                raise
+            raise type(error)(named) from None
 
 
 def prepared(table: Table, arguments: SelectArguments, parts: Any = None) -> Call:

@@ -10,8 +10,8 @@ from kofn.tables.select_arguments import SelectArguments
 
 # What reads and writes the rows, and settings that change no answer.
 _OF_ANY_CALL = {
-    *("typed", "method", "output", "as_json", "dry_run", "rows_of_whole", "progress", "seed", "n_threads", "drop"),
-    *("na", "decimal", "delimiter", "encoding", "drop_empty", "impute"),
+    *("typed", "method", "output", "report", "as_json", "dry_run", "rows_of_whole", "progress", "seed", "n_threads"),
+    *("drop", "na", "decimal", "delimiter", "encoding", "drop_empty", "impute"),
 }
 # What says which rows are near, and which of them stays.
 _OF_DUPLICATES = {
@@ -28,7 +28,7 @@ _FLAGS = {
     "no_cache": "--no-cache",
 }
 # Those of whose picks there are none.
-_OF_PICKS = ("report", "plan_path", "export")
+_OF_PICKS = ("plan_path", "export")
 _WHY = {
     "embedder": "compares texts as they are written; to compare by meaning, give vectors by --vectors",
     "no_cache": "has no model whose vectors would be kept",

@@ -117,6 +117,15 @@ def constraints_in_flags(text: str) -> str:
     return _QUOTA.sub(_quota, _NAMING.sub(r"--\g<word>", text))
 
 
+def with_column(text: str, column: str) -> str:
+    """A refusal of quotas with the column that they are of, where a call has one column and names none.
+
+    >>> with_column("quotas['de'] asks for at least 5", "lang")
+    "quotas['lang']['de'] asks for at least 5"
+    """
+    return _QUOTA.sub(lambda match: match[0] if match["column"] else f"quotas[{column!r}][{match['group']}]", text)
+
+
 def _quota(match: re.Match[str]) -> str:
     if match["column"] is None:
         return f"--quota of {match['group']}"

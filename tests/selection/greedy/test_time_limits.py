@@ -86,6 +86,30 @@ def test_what_completes_the_picks_of_a_large_pool_is_searched_for_on_samples(met
     assert plan.info["filled_by"] == "by greedy search on a sample"
 
 
+@pytest.mark.parametrize("method", ["gist", "typiclust", "probability_cover", "farthest_first"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_what_completes_other_searches_of_a_large_pool_is_searched_for_too(method: str, metric: str) -> None:
+    plan = kofn.select(_LARGE, k=30, method=method, metric=metric, time_limit=1e-9)
+    points = _LARGE / np.linalg.norm(_LARGE, axis=1, keepdims=True) if metric == "cosine" else _LARGE
+
+    def distance(picks: Any) -> float:
+        return float(np.linalg.norm(points[:, None] - points[picks], axis=2).min(axis=1).mean())
+
+    draws = [distance(np.random.default_rng(draw).choice(1_600, 30, replace=False)) for draw in range(5)]
+    assert len(set(plan.indices.tolist())) == 30
+    assert distance(plan.indices) < 0.9 * min(draws)
+    assert plan.info["found_in_time"] < 30
+    assert plan.info["filled_by"] == "by greedy search on a sample"
+
+
+def test_gist_without_time_takes_the_highest_scores() -> None:
+    scores = np.random.default_rng(3).random(1_600)
+    plan = kofn.select(_LARGE, scores=scores, k=5, method="gist", time_limit=1e-9, exclude=[0])
+    want = [row for row in np.argsort(-scores).tolist() if row != 0][:5]
+    assert plan.indices.tolist() == want
+    assert plan.info["filled_by"] == "by their scores"
+
+
 def test_a_plan_says_how_many_picks_were_found_in_time() -> None:
     assert "found in time=0 of 30 picks, the others by greedy search on a sample" in repr(
         kofn.select(_LARGE, k=30, method="lazy_greedy", time_limit=1e-9)

@@ -107,6 +107,7 @@ def _draw_balance(draw: Draw, given: Mapping[str, Any], options: dict[str, Any])
     count = draw(st.integers(1, 3))
     options["queries"] = rows[draw(st.lists(st.integers(0, len(rows) - 1), min_size=count, max_size=count))] + 1.0
     options["balance"] = draw(st.sampled_from((0.0, 0.3, 0.7, 1.0)))
+    options["relevance"] = draw(st.sampled_from(("cosine", "product")))
 
 
 def _marginal_relevance(case: Case) -> None:
@@ -117,15 +118,21 @@ def _marginal_relevance(case: Case) -> None:
     queries, balance = np.asarray(case.options["queries"], np.float64), float(case.options.get("balance", 0.8))
     picks = [int(item) for item in plan.indices]
     out = set(np.atleast_1d(np.asarray(case.words.get("exclude", []), np.int64)).tolist())
-    best = [max((_cosine(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
-    scale = [max(0.0, *best) / value if value > 0 else 1.0 for value in best]
+    products = case.options.get("relevance") == "product"
+    rows_unit, queries_unit = np.abs(rows).max(initial=0.0) or 1.0, np.abs(queries).max() or 1.0
+
+    def like(row: Any, query: Any) -> float:
+        return float((row / rows_unit) @ (query / queries_unit)) if products else _cosine(row, query)
+
+    best = [max((like(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
+    scale = [(1.0 if products else max(0.0, *best)) / value if value > 0 else 1.0 for value in best]
     free = not {"quotas", "budget", "include", "start"} & case.words.keys() and plan.status != "stopped"
     for position, pick in enumerate(picks):
         before = picks[:position]
         score, repeats = {}, {}
         for row in set(range(len(rows))) - set(before) - out:
             repeats[row] = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
-            relevance = max(_cosine(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
+            relevance = max(like(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
             score[row] = balance * relevance - (1 - balance) * repeats[row]
         if not near(float(plan.gains[position]), score[pick], 1e-8, 1.0):
             raise broken(

@@ -19,6 +19,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores, spread
+from kofn.objectives._filling import filling_of, in_time
 from kofn.objectives._sparse_rows import SparseDistances, chords, unit_rows
 from kofn.objectives.kcenter import distances_to, lengths
 from kofn.objectives.similarity import refuse_extremes
@@ -121,9 +122,9 @@ def farthest_first(
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
         stopped = pick_in_turn(tracker, control, choose, take)
-        radius, picks_in_time = math.nan, len(picks)
+        radius, picks_in_time, filling = math.nan, len(picks), filling_of(X, metric, picks)
         if stopped:
-            added, brought = finish(tracker, control, cover.add if cheap else lambda _item: math.nan)
+            added, brought = finish(tracker, control, cover.add if cheap else lambda _item: math.nan, filling)
             picks, gains = picks + added, gains + brought
         if cheap or len(picks) == picks_in_time:
             radius = cover.radius()
@@ -145,7 +146,7 @@ def farthest_first(
             # In full passes over the pool, rounded up.
             "oracle_calls": -(-cover.evals // n),
             "distance_evals": cover.evals,
-            **({"found_in_time": picks_in_time} if stopped else {}),
+            **(in_time(picks_in_time, filling) if stopped else {}),
         },
     )
 

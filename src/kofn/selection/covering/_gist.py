@@ -20,6 +20,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control
 from kofn.core.words import Progress
 from kofn.objectives import base
+from kofn.objectives._filling import AT_RANDOM, BY_SAMPLES, filling_of
 from kofn.objectives.kcenter import distances_to
 from kofn.objectives.modular import Modular
 from kofn.objectives.similarity import refuse_extremes
@@ -128,7 +129,8 @@ def gist(
     rows = _Rows(X, distances, metric)
     with Control(time_limit=time_limit, progress=progress, total=0, title="thresholds") as control:
         rows.control = control
-        run = _Gist(rows, make, open_items, k, lam, control)
+        filling = _Filling(X, metric, scores)
+        run = _Gist(rows, make, open_items, k, lam, control, filling)
         stopped = run.run(eps)
     proven = metric == "euclidean" if distances is None else _is_metric(distances)
     # A step of the thresholds is a factor of 1 + eps, and what lies below the first is given up: eps in all.
@@ -153,6 +155,7 @@ def gist(
             "min_distance": run.least(picks),
             "diameter": run.diameter,
             "threshold": run.threshold,
+            **({} if run.picks_in_time is None else {"found_in_time": run.picks_in_time, "filled_by": filling.how}),
             "oracle_calls": run.calls,
             "distance_evals": rows.evals,
         },
@@ -274,6 +277,28 @@ class _Stopped(Exception):
     """The time was up in the middle of a step."""
 
 
+class _Filling:
+    """Items that make up the number where the time was up before plain greedy had picked k."""
+
+    def __init__(self, X: Any, metric: str, scores: Any) -> None:
+        self._X, self._metric, self._scores = X, metric, scores
+        self.how = AT_RANDOM
+
+    def of(self, picks: list[int], open_items: Mask, count: int) -> list[int]:
+        """The items of the highest scores, or what greedy search on a sample picks, or any; and how that was."""
+        left = open_items.copy()
+        left[picks] = False
+        if self._scores is not None:
+            self.how = "by their scores"
+            order: Ints = np.argsort(np.where(left, -self._scores, np.inf), kind="stable")
+        elif (fill := filling_of(self._X, self._metric, picks)) is not None:
+            self.how, order = BY_SAMPLES, fill(left, count)
+        else:
+            order = np.random.default_rng(0).permutation(np.flatnonzero(left))
+        more: list[int] = order[:count].tolist()
+        return more
+
+
 class _Gist:
     """One run over all thresholds."""
 
@@ -285,8 +310,12 @@ class _Gist:
         k: int,
         lam: float,
         control: Control,
+        filling: _Filling,
     ) -> None:
         self.rows, self.utility, self.open, self.k, self.lam = rows, utility, open_items, k, lam
+        self.filling = filling
+        # How many picks plain greedy had made when the time was up; None where it was through.
+        self.picks_in_time: int | None = None
         self.control, self.stopped = control, False
         self.diameter = math.nan
         self.best: tuple[list[int], list[float], float] = ([], [], -math.inf)
@@ -310,10 +339,10 @@ class _Gist:
     def _run(self, eps: float) -> None:
         picks, gains = self._spread(0.0)
         if self.stopped and not self.control.interrupted:
-            # Items drawn at random make up the number; they are valued while the grace of the limit lasts.
+            # Other items make up the number; they are valued while the grace of the limit lasts.
             utility = self.utility()
-            rest = np.setdiff1d(np.flatnonzero(self.open), picks)
-            more = np.random.default_rng(0).permutation(rest)[: self.k - len(picks)].tolist()
+            self.picks_in_time = len(picks)
+            more = self.filling.of(picks, self.open, self.k - len(picks))
             gains = []
             for item in (picks := picks + more):
                 gains.append(math.nan if self.control.late() else utility.add(item))

@@ -17,6 +17,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores
+from kofn.objectives._filling import filling_of, in_time
 from kofn.selection.covering import _nearness
 from kofn.selection.covering._nearness import Space
 
@@ -119,8 +120,9 @@ def probability_cover(
                 bound = min(bound, balls.bound(constraints))
         except Stopped:
             stopped = True
+    picks_in_time, filling = len(picks), filling_of(X, metric, picks)
     if stopped:
-        added, brought = finish(tracker, control, lambda item: _late(balls, item, control))
+        added, brought = finish(tracker, control, lambda item: _late(balls, item, control), filling)
         picks, gains = picks + added, gains + brought
     used, limit = tracker.report()
     return Selection(
@@ -134,7 +136,7 @@ def probability_cover(
         budget=limit,
         objective="rows_in_balls",
         guarantee=1 - 1 / np.e if constraints.cardinality_only and not stopped else None,
-        info={"radius": within * unit},
+        info={"radius": within * unit, **(in_time(picks_in_time, filling) if stopped else {})},
     )
 
 

@@ -17,6 +17,7 @@ from kofn.core.registry import method
 from kofn.core.runtime import Control, Stopped
 from kofn.core.words import Metric, Progress, Where
 from kofn.engines.threads import cores
+from kofn.objectives._filling import filling_of, in_time
 from kofn.selection.covering import _nearness
 from kofn.selection.covering._nearness import Space
 
@@ -110,8 +111,9 @@ def typiclust(
                 control.step(len(picks))
         except Stopped:
             stopped = True
+    picks_in_time, filling = len(picks), filling_of(X, metric, picks)
     if stopped:
-        picks += finish(tracker, control, lambda _item: np.nan)[0]
+        picks += finish(tracker, control, lambda _item: np.nan, filling)[0]
     used, limit = tracker.report()
     indices = np.array(picks, np.int64)
     return Selection(
@@ -122,7 +124,11 @@ def typiclust(
         used=used,
         budget=limit,
         additive=False,
-        info={"clusters": n_clusters, "cluster": None if labels is None else labels[indices].tolist()},
+        info={
+            "clusters": n_clusters,
+            "cluster": None if labels is None else labels[indices].tolist(),
+            **(in_time(picks_in_time, filling) if stopped else {}),
+        },
     )
 
 

@@ -40,6 +40,7 @@ def marginal_relevance(
     *,
     queries: Any = None,
     balance: float = 0.8,
+    relevance: str = "cosine",
     time_limit: float | None = None,
     progress: Progress = None,
     **where: Unpack[Where],
@@ -52,17 +53,23 @@ def marginal_relevance(
     row that repeats a pick, at cosine 1, waits until no other row can be picked. Under quotas, costs and the like the
     pick is the best of the rows that the constraints leave open.
 
+    Relevance and redundancy may be measured by different similarities. With `relevance="product"` a row is as relevant
+    as its product with the query, as a share of the best row's; the length of a row then counts. Rows of BM25 weights
+    are made for that: the command line compares texts with texts in this way where it has no model.
+
     Args:
         X: (n, d) rows, dense or SciPy-sparse.
         queries: (q, d) rows that say what is wanted, made like X.
         balance: 1 ranks by relevance alone, repeats too; 0 by novelty alone.
+        relevance: "cosine", or "product" of row and query as they are.
 
     Returns:
         Selection in the order picked. `gains` are the scores at which rows were picked, `value` their sum;
-        `info["relevance"]` (k,) is each pick's highest cosine to a query.
+        `info["relevance"]` (k,) is each pick's highest cosine to a query, or its highest product as a share of the best
+        row's.
 
     Raises:
-        InputError: no queries, or of another width than X, or a balance outside [0, 1].
+        InputError: no queries, or of another width than X, a balance outside [0, 1], or another relevance.
         InfeasibleError: constraints that cannot be met together.
 
     Costs O(n (q + k) d) time and O(n) memory beside X. Guarantee: none on the sum; the first pick is the most relevant
@@ -81,22 +88,25 @@ def marginal_relevance(
     if queries is None:
         raise InputError("marginal_relevance needs queries, (q, d) rows that say what is wanted")
     balance = checks.fraction(balance, "balance")
+    products = checks.choice(relevance, "relevance", ("cosine", "product")) == "product"
     wanted = checks.sparse_rows(queries, "queries") if checks.is_sparse(queries) else checks.matrix(queries, "queries")
     n, d = X.shape
     if wanted.shape[1] != d:
         raise InputError(f"queries have {wanted.shape[1]} columns, X has {d}; make both in the same way")
-    rows = _directed(X)
-    wanted = _directed(wanted)
     constraints = Constraints.of(n, where)
     tracker = Tracker(constraints)
+    rows = _directed(X)
+    compared, wanted = (_scaled(X), _scaled(wanted)) if products else (rows, _directed(wanted))
     # How near the best row is that can be picked, of each query and of any.
     open_rows = ~constraints.banned
-    bests = [float(_cosines(rows, wanted, query)[open_rows].max(initial=0.0)) for query in range(wanted.shape[0])]
-    nearest, relevance = np.full(n, -np.inf), np.full(n, -np.inf)
+    bests = [float(_products(compared, wanted, query)[open_rows].max(initial=0.0)) for query in range(wanted.shape[0])]
+    top = 1.0 if products else max(bests)
+    nearest, relevant = np.full(n, -np.inf), np.full(n, -np.inf)
     for query, best in enumerate(bests):
-        cosines = _cosines(rows, wanted, query)
-        nearest = np.maximum(nearest, cosines)
-        relevance = np.maximum(relevance, cosines * (max(bests) / best if best > 0 else 1.0))
+        likeness = _products(compared, wanted, query)
+        shares = likeness * (top / best if best > 0 else 1.0)
+        nearest = np.maximum(nearest, shares if products else likeness)
+        relevant = np.maximum(relevant, shares)
     redundancy = np.full(n, -np.inf)
     picks: list[int] = []
     gains: list[float] = []
@@ -104,11 +114,11 @@ def marginal_relevance(
     def scores(item: Any = slice(None)) -> Any:
         # Without picks nothing is repeated.
         repeated = np.where(np.isinf(redundancy[item]), 0.0, redundancy[item])
-        return np.round(balance * relevance[item] - (1 - balance) * repeated, _DECIMALS)
+        return np.round(balance * relevant[item] - (1 - balance) * repeated, _DECIMALS)
 
     def add(item: int) -> float:
         gain = float(scores(item))
-        np.maximum(redundancy, _cosines(rows, rows, item), out=redundancy)
+        np.maximum(redundancy, _products(rows, rows, item), out=redundancy)
         return gain
 
     def take(item: int) -> None:
@@ -148,7 +158,13 @@ def _directed(rows: Any) -> Any:
     return sparse_directions(rows) if checks.is_sparse(rows) else directions(rows.astype(np.float64))
 
 
-def _cosines(rows: Any, others: Any, index: int) -> Floats:
+def _scaled(rows: Any) -> Any:
+    """Rows divided by the largest entry of all, so that no product overflows; shares of the best one stay."""
+    largest = float(abs(rows).max()) if min(rows.shape) else 0.0
+    return rows.astype(np.float64) / (largest or 1.0)
+
+
+def _products(rows: Any, others: Any, index: int) -> Floats:
     """(n,) products of all rows with one row of `others`."""
     if not checks.is_sparse(others):
         return np.asarray(rows @ others[index]).reshape(-1)
