@@ -131,7 +131,7 @@ def merge(
     if mixture:
         line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {', '.join(rounded)}"
         notes["warnings"] = [*notes.get("warnings", []), line]
-    noted = [*_repeated(pool), *_negative_variances(pool, result), *_opposite(by_name)]
+    noted = [*_repeated(pool), *_negative_variances(pool, result), *_opposite(done)]
     if noted:
         notes["warnings"] = [*notes.get("warnings", []), *noted]
     return Blend(
@@ -346,10 +346,9 @@ def _repeated(pool: Pool) -> list[str]:
     return warnings
 
 
-def _opposite(merge_rules: Mapping[str, Rule]) -> list[str]:
+def _opposite(done: Done) -> list[str]:
     """A warning if members were opposite to each other where a merge rule follows the arc between them."""
-    distinct = {id(merge_rule): merge_rule for merge_rule in merge_rules.values()}
-    count = sum(merge_rule.opposites for merge_rule in distinct.values())
+    count = len(done.opposite)
     if not count:
         return []
     subject = f"{count:,} tensors are" if count > 1 else "1 tensor is"
