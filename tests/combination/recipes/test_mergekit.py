@@ -321,7 +321,8 @@ def test_a_tensor_of_several_blocks_has_the_steps_of_torch(tmp_path: Path) -> No
         arrays[name] = (start + 0.05 * rng.normal(size=start.shape)).astype(np.float16)
         (tmp_path / name).mkdir()
         write_arrays(tmp_path / name / "model.safetensors", {"x": arrays[name]})
-    text = "{merge_method: nuslerp, models: [{model: @/A, parameters: {weight: .7}}, {model: @/B, parameters: {weight: .3}}]}"
+    models = "{model: @/A, parameters: {weight: .7}}, {model: @/B, parameters: {weight: .3}}"
+    text = f"{{merge_method: nuslerp, models: [{models}]}}"
     (tmp_path / "r.yaml").write_text(text.replace("@", str(tmp_path)))
     got = merge_recipe(tmp_path / "r.yaml").result["x"]
     first, second = (torch.from_numpy(array).reshape(-1) for array in arrays.values())

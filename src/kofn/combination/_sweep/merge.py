@@ -24,7 +24,7 @@ from kofn.combination._sweep.quantised import configured
 from kofn.combination._sweep.requantised import Requantiser
 from kofn.combination._sweep.rule import Rule
 from kofn.combination._sweep.tensor import Tensor
-from kofn.combination._sweep.tied import say_untied
+from kofn.combination._sweep.tied import say_untied, tie_settings
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
@@ -236,7 +236,7 @@ def _write(
         labels = [next(known, f"the model whose config.json is copied ({donor})"), *labels]
         paths = [Path(donor), *paths]
     of_dtypes, dropped = settings_of(pool, paths)
-    settings = {**settings, **of_dtypes}
+    settings = {**settings, **of_dtypes, **tie_settings(paths, pool.written())}
     if pool.vocabulary is not None:
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from kofn.combination._sweep.files import FilesAndThreads, SweepOptions, patterns
 from kofn.combination._sweep.members import FLOATS, HALF, REAL, Pool, open_members
 from kofn.combination._sweep.merge import job_digest, merge
+from kofn.combination._sweep.vocabulary import HEAD
 from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._mergekit_tokens import tokens_asked
 from kofn.combination.recipes._read_recipe import read_recipe
@@ -136,6 +137,9 @@ def open_recipe(recipe: Recipe, options: SweepOptions) -> tuple[Recipe, Pool, di
     skip = list(patterns(options.skip, "skip") or ())
     # The first matching part wins, so each tensor's part is found before the list of copies; patterns may overlap.
     names = list(open_members([members[0]]).first)
+    # A head that the first member ties to its embedding is blended with those of others.
+    sources = [member if isinstance(member, Mapping) else Checkpoint.open(member) for member in members[1:]]
+    names += dict.fromkeys(name for source in sources for name in source if HEAD.search(name) and name not in names)
     recipe = recipe.settled(names)
     part_of = {name: recipe.part_of(name) for name in names}
     skip += [_literal(name) for name, i in part_of.items() if recipe.parts[i].method == COPY]
@@ -182,7 +186,11 @@ def bind_parts(
     bound: dict[int, Rule] = {}
     settings: dict[int, dict[str, Any]] = {}
     for name, i in part_of.items():
-        if name in pool.skipped or not (pool.first[name].dtype in HALF or pool.first[name].dtype in REAL):
+        if (
+            name not in pool.first
+            or name in pool.skipped
+            or not (pool.first[name].dtype in HALF or pool.first[name].dtype in REAL)
+        ):
             continue
         if i not in bound:
             part = recipe.parts[i]

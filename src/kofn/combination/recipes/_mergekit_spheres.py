@@ -35,8 +35,8 @@ from kofn.core.checks import InputError
 _COLINEAR = 0.9995  # the cosine above which two tensors are interpolated along the chord
 _TINY = 1e-7  # lengths below this are taken for this
 _CANCEL = "multislerp: the weighted directions cancel; change the weights"
-# Steps of the iteration that are followed as they are rounded: each takes three readings, and as many of what was before
-# it. Tensors of up to `_SMALL` entries are followed to the end; larger ones, of models as far apart, are not.
+# Steps of Karcher's iteration that are followed as they are rounded: each takes three readings, which repeat the steps
+# before. Tensors of up to `_SMALL` entries are followed to the end; larger ones of models so far apart are not.
 _TURNS, _SMALL = 2, 1 << 16
 _SINGULAR = 1e-6  # a denominator of model stock below this in size: the base is kept
 
