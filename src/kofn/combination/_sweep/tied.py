@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,12 @@ def alike_in_heads(
     return out, tuple(notes)
 
 
-def tie_settings(paths: Sequence[Path | None], written: Mapping[str, Tensor]) -> dict[str, bool]:
+def tie_settings(paths: Sequence[Path | None], written: Collection[str]) -> dict[str, bool]:
     """What a blend's configuration says of its head, where those of the folders differ in it.
 
     Args:
         paths: the folders, whose configurations are compared.
-        written: the tensors of the blend.
+        written: the names of the tensors of the blend.
     """
     configs = [read_config(path / CONFIG) for path in paths if path is not None and (path / CONFIG).is_file()]
     if len({config[TIED] for config in configs if TIED in config}) < 2 or _is_scaled(written):
@@ -87,7 +87,7 @@ def _config(source: Tensors) -> Mapping[str, Any]:
     return read_config(path / CONFIG) if path is not None and (path / CONFIG).is_file() else {}
 
 
-def _is_scaled(source: Tensors) -> bool:
+def _is_scaled(source: Iterable[str]) -> bool:
     return any(name.endswith(SHARED) for name in source)
 
 
