@@ -27,7 +27,7 @@ _OTHERS = ("generation_config.json", *_OF_TOKENIZER, "preprocessor_config.json",
 _MODULES = "modules.json"
 _OF_MODULES = (_MODULES, "sentence_bert_config.json", "config_sentence_transformers.json")
 _MODULE_FOLDERS = "[0-9]*_*"
-_TIED = "tie_word_embeddings"
+TIED = "tie_word_embeddings"
 # Entries of a configuration that only models of text have.
 _OF_TEXT = ("vocab_size", "tokenizer_class")
 # Models that differ in one of these do not compute the same function of the same tensors.
@@ -41,7 +41,7 @@ _ARCHITECTURE = (
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
-    _TIED,
+    TIED,
     "quantization_config",
 )
 # How a model that ties its head to its embedding is made alike to one that does not.
@@ -198,15 +198,15 @@ def retyped(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
 def tying(config: Mapping[str, Any]) -> list[bool]:
     """Every `tie_word_embeddings` of a configuration, those of its parts too."""
     inner = [value for value in config.values() if isinstance(value, dict)]
-    own = [bool(config[_TIED])] if _TIED in config else []
+    own = [bool(config[TIED])] if TIED in config else []
     return own + [flag for value in inner for flag in tying(value)]
 
 
 def untied(config: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a configuration by which its head is a tensor of its own, and those that hold such."""
-    changed: dict[str, Any] = {} if tying(config) else {_TIED: False}
+    changed: dict[str, Any] = {} if tying(config) else {TIED: False}
     for key, value in config.items():
-        if key == _TIED:
+        if key == TIED:
             changed[key] = False
         elif isinstance(value, dict) and tying(value):
             changed[key] = {**value, **untied(value)}
@@ -225,8 +225,8 @@ def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) ->
         for key in _ARCHITECTURE:
             if key in base and key in config and base[key] != config[key] and key not in decided:
                 clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}")
-                only_ties = only_ties and key == _TIED
-                tied.add(label if config.get(_TIED) else reference)
+                only_ties = only_ties and key == TIED
+                tied.add(label if config.get(TIED) else reference)
         warnings += [
             f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}, whose config.json is copied"
             for key in _SCALES

@@ -2,7 +2,7 @@
 
 A weight is kept as 8-bit numbers and a scale for the whole tensor, for each channel or for each block; its value is
 their product. The names of the scales are those of compressed-tensors (`weight_scale`), of block-wise float8
-(`weight_scale_inv`), of ComfyUI (`scale_weight`) and of LLM.int8 (`SCB`).
+(`weight_scale_inv`), of ComfyUI (`scale_weight`), of DeepSeek's own files (`scale`) and of LLM.int8 (`SCB`).
 """
 
 from __future__ import annotations
@@ -212,7 +212,9 @@ def _refuse_unread(
 def scale_of(tensors: Container[str], name: str) -> str | None:
     """The name of the scale beside a weight, None if there is none."""
     stem = name.removesuffix("weight")
-    names = (name + "_scale_inv", name + "_scale", stem + "scale_weight", stem + "SCB")
+    names = [name + "_scale_inv", name + "_scale", stem + "scale_weight", stem + "SCB"]
+    if stem.endswith("."):  # elsewhere a scale may be a parameter of its own, as of a norm
+        names.append(stem + "scale")
     return next((other for other in names if other in tensors and other != name), None)
 
 

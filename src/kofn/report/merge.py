@@ -297,9 +297,10 @@ def _distance(layers: Layers, members: Sequence[str], reach: Reach) -> Element:
         for row in _chosen(layers, reach)
     ]
     size = "the member's own change" if reach is LENGTH else "the member's own weights"
+    scale = " 0% where the blend has all of that change, 100% where it is as far from the member as the base is."
     caption = (
         f"Distance of each member to the blend, in weights, over the size of {size}: the mean as a bar, then "
-        f"{_names(members)}. Distances in weights are not losses of accuracy."
+        f"{_names(members)}.{scale if reach is LENGTH else ''} Distances in weights are not losses of accuracy."
     )
     chart = charts.bars(rows, label="relative distance in each layer")
     return figure(E("div", chart, class_="whole"), caption, title="What each layer lost, in weights", name="lost")

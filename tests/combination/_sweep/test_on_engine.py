@@ -13,7 +13,7 @@ import pytest
 from refusals import refused
 
 import kofn
-from kofn.combination import merge_recipe
+from kofn.combination import merge_recipe, slerp
 from kofn.combination._sweep import blockwise, on_engine
 from kofn.combination._sweep.files import SweepOptions
 from kofn.combination._sweep.members import Pool
@@ -113,6 +113,23 @@ def test_processes_and_recipes_have_them_too(members: list[Path], tmp_path: Path
     assert bytes_of(tmp_path / "here") == bytes_of(tmp_path / "there")
     assert plan.info["nonfinite"] == [0, 0, 0]
     assert plan.info["engine"]["workers"] == 2
+
+
+def test_opposite_tensors_are_counted_by_tasks_and_after_a_resumption(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    first = {f"layers.{i}": rng.normal(size=(20, 20)) for i in range(6)}
+    second = {name: -2 * array if name < "layers.3" else array + 1 for name, array in first.items()}
+    paths = [tmp_path / f"{place}.safetensors" for place in range(2)]
+    for path, arrays in zip(paths, (first, second), strict=True):
+        write_arrays(path, arrays)
+    here = slerp(paths).info["warnings"]
+    assert here[0].startswith("3 tensors are opposite in the two members")
+    assert slerp(paths, out=tmp_path / "out", engine=Sent(2)).info["warnings"] == here
+    with pytest.raises(KeyboardInterrupt):
+        slerp(paths, out=tmp_path / "again", engine=Sent(results=3))
+    again = slerp(paths, out=tmp_path / "again", engine=Sent())
+    assert again.info["resumed"] == 3
+    assert again.info["warnings"] == here
 
 
 def test_entries_that_are_not_finite_are_counted(members: list[Path], tmp_path: Path) -> None:

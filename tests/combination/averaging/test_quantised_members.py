@@ -82,6 +82,8 @@ FORMS: list[tuple[str, tuple[int, ...], Any]] = [
     ("fc.weight_scale", (7, 1), F8),
     ("fc.weight_scale", (7,), np.int8),
     ("fc.scale_weight", (), ml_dtypes.float8_e5m2),
+    ("fc.scale", (), F8),
+    ("fc.scale", (7, 1), np.int8),
     ("fc.SCB", (7,), np.int8),
 ]
 
@@ -402,6 +404,8 @@ def test_a_copied_weight_is_copied_with_its_own_scale(tmp_path: Path) -> None:
         ({"fc.weight": np.ones(4, F8), "fc.input_scale": np.ones(1)}, "'fc.weight' has no scale of its own"),
         ({"fc.weight": np.ones(4, F8), "fc.weight_scales": np.ones(1)}, "'fc.weight_scales' is a scale"),
         ({"fc.weight._data": np.ones(4, F8), "fc.weight._scale": np.ones(1)}, "'fc.weight._scale' is a scale"),
+        ({"fc.weight": np.ones(4, F8), "fc.scales": np.ones(1)}, "'fc.scales' is a scale"),
+        ({"fc.weight": np.ones(4, F8), "fc.wscale_b": np.ones(1)}, "'fc.wscale_b' is a scale"),
         ({"fc.weight": np.ones(4, np.int8), "fc.weight_scales": np.ones(1)}, "'fc.weight' has no scale of its own"),
         ({"fc.weight": np.ones(4), "fc.weight_scale": np.ones(1), "w": np.ones(2, F8), "w_scale": np.ones(1)}, "lone"),
     ],
@@ -479,6 +483,13 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert resumed.info["requantised"] == whole.info["requantised"]
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "out")]
     assert files[0] == files[1]
+
+
+def test_the_scale_of_a_norm_is_no_scale_of_a_weight() -> None:
+    member = {"fc.weight": np.ones(4, F8), "norm.scale": np.full(3, 2.0)}
+    blend = weighted_mean([member, {**member, "norm.scale": np.full(3, 4.0)}]).result
+    assert blend["norm.scale"].tolist() == [3, 3, 3]
+    assert blend["fc.weight"].dtype == F8
 
 
 @pytest.mark.parametrize("scale", [(1,), (1, 1), ()])

@@ -66,11 +66,20 @@ def test_saved_with_both_a_tied_member_blends_with_one_that_is_not(tmp_path: Pat
     paths = [stored(tmp_path, str(i), i, head) for i, head in enumerate(("other", None, "copy"))]
     for path, tied in zip(paths, (False, True, False), strict=True):
         (Path(path) / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    with pytest.raises(InputError, match=r"save it with both .*tie_word_embeddings false"):
-        weighted_mean(paths[:2], out=tmp_path / "out")
-    blend = weighted_mean([paths[0], paths[2]], out=tmp_path / "out")
-    heads = [Checkpoint.open(path)[HEAD].array().astype(np.float64) for path in (paths[0], paths[2])]
+    blend = weighted_mean(paths[:2], out=tmp_path / "out")
+    # The head of the tied member is its embedding.
+    heads = [
+        Checkpoint.open(path)[key].array().astype(np.float64)
+        for path, key in zip(paths[:2], (HEAD, EMBED), strict=True)
+    ]
     np.testing.assert_allclose(blend.result[HEAD], np.mean(heads, axis=0), rtol=1e-6)
+    assert any("ties the head to" in note and note.startswith("member 1") for note in blend.info["warnings"])
+    assert json.loads((tmp_path / "out/config.json").read_text())["tie_word_embeddings"] is False
+    both = weighted_mean([paths[0], paths[2]], out=tmp_path / "out2")
+    assert both.result[HEAD].shape == blend.result[HEAD].shape
+    turned = weighted_mean(paths[1::-1], out=tmp_path / "turned")
+    np.testing.assert_allclose(turned.result[HEAD], blend.result[HEAD], rtol=1e-6)
+    assert json.loads((tmp_path / "turned/config.json").read_text())["tie_word_embeddings"] is False
 
 
 @pytest.mark.parametrize(
@@ -100,22 +109,40 @@ def test_a_head_that_differs_is_not_tied_by_the_configuration(
     np.testing.assert_array_equal(blend.result["lm_head.weight"], 1.5 * table + (0 if copied else 1))
 
 
-def test_a_tied_configuration_beside_one_that_is_not_names_the_remedy(tmp_path: Path) -> None:
-    paths = [stored(tmp_path, f"m{i}", i, head) for i, head in enumerate((None, "copy", "other"))]
-    for path, tied in zip(paths, (True, False, False), strict=True):
-        (Path(path) / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
-    remedy = r"member 0 \(.*m0\) ties its head to its embedding: save it with both .*tie_word_embeddings false"
-    for members, skip in ((paths[:2], None), ([paths[0], paths[2]], HEAD)):
-        with pytest.raises(InputError, match=remedy) as refusal:
-            weighted_mean(members, skip=skip, out=tmp_path / "out")
-        assert "one architecture" not in str(refusal.value)
-    listed = [{"model": path, "parameters": {"weight": 1}} for path in (paths[0], paths[1])]
-    (tmp_path / "r.yaml").write_text(json.dumps({"merge_method": "linear", "models": listed}))
-    with pytest.raises(InputError, match=remedy) as refusal:
-        merge_recipe(tmp_path / "r.yaml", out=tmp_path / "out")
-    assert "donor" not in str(refusal.value)
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("saved", [None, "copy"])
+def test_a_tied_configuration_beside_a_head_that_is_a_copy_stays_tied(
+    order: tuple[int, int], saved: str | None, tmp_path: Path
+) -> None:
+    paths = [stored(tmp_path, f"m{i}", i, head) for i, head in enumerate((saved, "copy"))]
+    for path, tied in zip(paths, (True, False), strict=True):
+        (Path(path) / "config.json").write_text(json.dumps({"tie_word_embeddings": tied, "n": 1}))
+    members = [paths[i] for i in order]
+    for out in ("out", "recipe"):
+        if out == "out":
+            weighted_mean(members, out=tmp_path / out)
+        else:
+            listed = [{"model": path, "parameters": {"weight": 1}} for path in members]
+            (tmp_path / "r.yaml").write_text(json.dumps({"merge_method": "linear", "models": listed}))
+            merge_recipe(tmp_path / "r.yaml", out=tmp_path / out)
+        assert set(Checkpoint.open(tmp_path / out)) == {EMBED, "w"}
+        assert json.loads((tmp_path / out / "config.json").read_text()) == {"tie_word_embeddings": True, "n": 1}
+
+
+def test_a_tied_configuration_that_cannot_be_untied_names_the_remedy(tmp_path: Path) -> None:
+    # T5 scales what goes into a tied head, so that one apart, and equal to the embedding, is another model.
+    for i, tied in enumerate((True, False)):
+        (tmp_path / f"m{i}").mkdir()
+        table = np.full((5, 3), i, np.float32)
+        write_arrays(tmp_path / f"m{i}" / "model.safetensors", {"shared.weight": table, HEAD: table})
+        (tmp_path / f"m{i}" / "config.json").write_text(json.dumps({"tie_word_embeddings": tied}))
+    with pytest.raises(
+        InputError, match=r"member 0 \(.*m0\) ties its head to its embedding: save it with both .*false"
+    ):
+        weighted_mean([tmp_path / "m0", tmp_path / "m1"], out=tmp_path / "out")
     # Where something else differs too, heads are not what keeps the models apart.
-    (Path(paths[0]) / "config.json").write_text(json.dumps({"tie_word_embeddings": True, "hidden_size": 7}))
-    (Path(paths[1]) / "config.json").write_text(json.dumps({"tie_word_embeddings": False, "hidden_size": 8}))
+    for i, tied in enumerate((True, False)):
+        settings = {"tie_word_embeddings": tied, "hidden_size": 7 + i}
+        (tmp_path / f"m{i}" / "config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="blend members of one architecture"):
-        weighted_mean(paths[:2], out=tmp_path / "out")
+        weighted_mean([tmp_path / "m0", tmp_path / "m1"], out=tmp_path / "out")

@@ -46,6 +46,7 @@ class Done:
     squares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     measures: dict[str, dict[str, Any]] = field(default_factory=dict)
     replaced: NDArray[np.int64] | None = None
+    opposite: set[str] = field(default_factory=set)  # tensors without a shortest arc between the members
 
     def spread(self) -> NDArray[np.float64]:
         """(m,) summed squares, independent of the number of threads and of interruptions."""
@@ -208,8 +209,11 @@ class Sweep:
             states[name] = (
                 self.model_state.get(id(merge_rule)) if merge_rule is not None and merge_rule.per_model else None
             )
-        for stage in range(max((self.merge_rules[name].stages for name in names if self._scanned(name)), default=0)):
-            mine = [name for name in names if self._scanned(name) and self.merge_rules[name].stages > stage]
+        mine = [name for name in names if self._scanned(name)]
+        for stage in itertools.count():
+            mine = [name for name in mine if self.merge_rules[name].scans_again(stage, states[name])]
+            if not mine:
+                break
             parts = self._map(mine, self._scanner(stage, states))
             for name, group in itertools.groupby(parts, key=lambda item: item[0]):
                 states[name] = self.merge_rules[name].settle(stage, states[name], (part for _, part in group))
@@ -230,6 +234,12 @@ class Sweep:
             if results[0][1] is not None:
                 whole = functools.reduce(Measures.plus, (seen for _, seen in results))
                 done.measures[name] = {**whole.figures(), "axes": len(self.pool.first[name].shape)}
+            if (
+                self._scanned(name)
+                and self.pool.first[name].size > 1
+                and self.merge_rules[name].is_opposite(states[name])
+            ):
+                done.opposite.add(name)  # a single number has no direction
         for name, squares in blended.items():
             done.squares[name] = np.array([math.fsum(column) for column in squares.T.tolist()])
 

@@ -24,6 +24,7 @@ _SEGMENT = 2048  # words of a sum that stay in the fastest cache
 
 PARTS = """
 declare i64 @llvm.umin.i64(i64, i64)
+declare float @llvm.fma.f32(float, float, float)
 
 ; A bfloat16, given by its bits, in float32.
 define internal float @wide(i16 %word) alwaysinline {
@@ -70,6 +71,14 @@ _SCALE = """
   %number = load float, ptr %from
   %part = fmul float %number, %factor
   %to = getelementptr float, ptr %sums, i64 %i
+"""
+_FUSE = """
+  %from = getelementptr float, ptr %row, i64 %i
+  %number = load float, ptr %from
+  %to = getelementptr float, ptr %sums, i64 %i
+  %present = load float, ptr %to
+  %sum = call float @llvm.fma.f32(float %number, float %factor, float %present)
+  store float %sum, ptr %to
 """
 _SQUARE_DISTANCE = """
   %left = getelementptr float, ptr %row, i64 %i
@@ -195,6 +204,10 @@ class HalfLoops:
         """Add the row times a factor to `sums`; the product is rounded first."""
         self.functions["add_scaled"](address(row), factor, address(sums), len(row))
 
+    def add_fused(self, row: Array, factor: float, sums: Array) -> None:
+        """Add the row times a factor to `sums`; the product is not rounded before."""
+        self.functions["add_fused"](address(row), factor, address(sums), len(row))
+
     def square_distance(self, row: Array, other: Array) -> float:
         """The sum of squared differences: these in float32, their squares in float64."""
         return float(self.functions["square_distance"](address(row), address(other), len(row)))
@@ -216,6 +229,7 @@ def _compiled() -> HalfLoops | None:
     functions = {
         "scale": ("void", "ptr", "float", "ptr", "i64"),
         "add_scaled": ("void", "ptr", "float", "ptr", "i64"),
+        "add_fused": ("void", "ptr", "float", "ptr", "i64"),
         "square_distance": ("double", "ptr", "ptr", "i64"),
     }
     factor = ("ptr %row", "float %factor", "ptr %sums")
@@ -227,6 +241,7 @@ def _compiled() -> HalfLoops | None:
         PARTS,
         loop("scale", factor, _SCALE + store),
         loop("add_scaled", factor, _SCALE + add + store.replace("%part", "%sum")),
+        loop("add_fused", factor, _FUSE),
         loop("square_distance", ("ptr %row", "ptr %other"), _SQUARE_DISTANCE, carried=("double", "0.0")),
         loop("clear", ("ptr %sums",), _CLEAR, internal=True),
     ]

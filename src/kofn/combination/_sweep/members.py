@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.factors import refuse_parts
 from kofn.combination._sweep.quantised import unpacked
 from kofn.combination._sweep.tensor import Tensor
-from kofn.combination._sweep.tied import without_copies
+from kofn.combination._sweep.tied import alike_in_heads
 from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
@@ -197,7 +197,7 @@ def open_members(
     sources = [*mappings, *([] if origin is None else [origin])]
     labelled = [*labels, *([] if origin is None else [base_label])]
     skipped = _skipped(sources, only, skip)
-    sources, notes = without_copies(sources, labelled, skipped)
+    sources, notes = alike_in_heads(sources, labelled, skipped)
     rounded, read_as = (None if name is None else float_dtype(name) for name in (dtype, cast))
     plain = unpacked(
         sources,

@@ -24,7 +24,7 @@ from kofn.combination._sweep.quantised import configured
 from kofn.combination._sweep.requantised import Requantiser
 from kofn.combination._sweep.rule import Rule
 from kofn.combination._sweep.tensor import Tensor
-from kofn.combination._sweep.tied import say_untied
+from kofn.combination._sweep.tied import say_untied, tie_settings
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.plans import Blend
@@ -131,7 +131,7 @@ def merge(
     if mixture:
         line = f"members are of {', '.join(mixture)}: each is read as it is, the blend is {', '.join(rounded)}"
         notes["warnings"] = [*notes.get("warnings", []), line]
-    noted = [*_repeated(pool), *_negative_variances(pool, result), *_opposite(by_name)]
+    noted = [*_repeated(pool), *_negative_variances(pool, result), *_opposite(done)]
     if noted:
         notes["warnings"] = [*notes.get("warnings", []), *noted]
     return Blend(
@@ -236,7 +236,7 @@ def _write(
         labels = [next(known, f"the model whose config.json is copied ({donor})"), *labels]
         paths = [Path(donor), *paths]
     of_dtypes, dropped = settings_of(pool, paths)
-    settings = {**settings, **of_dtypes}
+    settings = {**settings, **of_dtypes, **tie_settings(paths, pool.written())}
     if pool.vocabulary is not None:
         pool.vocabulary.refuse_single_file(options.out)
         tokenizer, config = pool.vocabulary.folder, first_config(paths)
@@ -346,10 +346,9 @@ def _repeated(pool: Pool) -> list[str]:
     return warnings
 
 
-def _opposite(merge_rules: Mapping[str, Rule]) -> list[str]:
+def _opposite(done: Done) -> list[str]:
     """A warning if members were opposite to each other where a merge rule follows the arc between them."""
-    distinct = {id(merge_rule): merge_rule for merge_rule in merge_rules.values()}
-    count = sum(merge_rule.opposites for merge_rule in distinct.values())
+    count = len(done.opposite)
     if not count:
         return []
     subject = f"{count:,} tensors are" if count > 1 else "1 tensor is"

@@ -146,10 +146,17 @@ def _replaced(source: Tensors, read: Mapping[str, Dequantised], dropped: set[str
     return {name: read.get(name, tensor) for name, tensor in source.items() if name not in dropped}
 
 
+def _is_beside_narrow(name: str, tensors: Tensors) -> bool:
+    """Whether a tensor is called a scale in a module whose weight has 8 bits."""
+    module, _, leaf = name.rpartition(".")
+    weight = tensors.get(f"{module}.weight")
+    return "scale" in leaf and weight is not None and weight.dtype in NARROW
+
+
 def _refuse_lone_scales(tensors: Tensors, label: str, skipped: frozenset[str], quantised: bool) -> None:
     """Refuse a scale that belongs to no weight that was read, where there are quantised weights."""
     names = [name for name in tensors if name not in skipped]
-    lone = next((name for name in names if _SCALE.search(name)), None)
+    lone = next((name for name in names if _SCALE.search(name) or _is_beside_narrow(name, tensors)), None)
     narrow = next((name for name in names if tensors[name].dtype in NARROW), None)
     if lone is not None and (quantised or narrow is not None):
         if narrow is None:

@@ -87,9 +87,6 @@ class Rule(ABC):
     total_weight: float = 1.0  # the sum of the weights as they were given, set by `bind`
     device: Any = None  # the torch device to add up on, None for NumPy; set by `bind`
 
-    # What a run has met, counted by `settle`; no field, so that it is no option.
-    opposites = 0  # tensors that are opposite in two members, so that no arc between them is the shortest
-
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         """Check the rule against the members and set `weights`, `form` and `device`.
 
@@ -122,6 +119,14 @@ class Rule(ABC):
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         """The state after this stage, from the summaries in the order of the blocks; `blend` receives the last one."""
         raise NotImplementedError
+
+    def scans_again(self, stage: int, state: Any) -> bool:
+        """Whether the blocks of a tensor with this state are read for this stage, before they are blended."""
+        return stage < self.stages
+
+    def is_opposite(self, state: Any) -> bool:
+        """Whether a tensor with this last state points the other way in two members: then no arc is the shortest."""
+        return False
 
     def plain_sum(self) -> tuple[Sequence[float], float] | None:
         """Factors and a scale of which the blend of half-precision blocks is nothing but a weighted sum.

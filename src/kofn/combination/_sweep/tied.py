@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
-from kofn.io.companions import CONFIG, read_config, tying, untied
+from kofn.io.companions import CONFIG, TIED, read_config, tying, untied
 from kofn.io.json_text import parsed
 from kofn.io.tensor_writer import CheckpointWriter
 from kofn.io.tensors import Checkpoint
@@ -26,12 +26,14 @@ SHARED = "shared.weight"
 _BLOCK = 1 << 20  # elements that are compared at a time
 
 
-def without_copies(
+def alike_in_heads(
     sources: Sequence[Tensors], labels: Sequence[str], skipped: frozenset[str]
 ) -> tuple[list[Tensors], tuple[str, ...]]:
-    """The sources without heads that are copies of their own embedding, where another source has no head.
+    """The sources with the same heads: copies of embeddings are left out, or tied heads are taken for tensors.
 
-    A model without a head among its tensors ties it to the embedding, so a copy of that says nothing.
+    A model without a head among its tensors ties it to the embedding, so where all heads are copies of their own
+    embedding, and a source has none or its configuration ties it, the copies say nothing. Where another source has a
+    head of its own, the head of one whose configuration ties it is its embedding, and is blended as that.
 
     Args:
         sources: the members, and the base last if there is one.
@@ -39,20 +41,62 @@ def without_copies(
         skipped: names of the tensors that are copied.
 
     Returns:
-        The sources, and a note for each head that was left out.
+        The sources, and a note for each head that was left out or taken for one.
     """
     names = dict.fromkeys(name for source in sources for name in source if HEAD.search(name) and name not in skipped)
     out, notes = list(sources), []
+    configs = [_config(source) for source in sources]
     for name in names:
-        if all(name in source for source in sources):
-            continue
         owners = [i for i, source in enumerate(sources) if name in source]
-        if not all(is_copy(sources[i], name) for i in owners):
+        agree = len({config[TIED] for config in configs if TIED in config}) < 2
+        if len(owners) == len(sources) and (agree or any(map(_is_scaled, sources))):
             continue
-        for i in owners:
-            out[i] = _without(out[i], name)
-            notes.append(f"{labels[i]}: {name!r} is a copy of its embedding, which others tie it to: left out")
+        if all(is_copy(sources[i], name) for i in owners):
+            for i in owners:
+                out[i] = _without(out[i], name)
+                notes.append(f"{labels[i]}: {name!r} is a copy of its embedding, which others tie it to: left out")
+            continue
+        shape = sources[owners[0]][name].shape
+        for i, source in enumerate(sources):
+            table = _tied_table(source, configs[i], shape) if name not in source else None
+            if table is not None and isinstance(source, Checkpoint):
+                out[i] = source.extended({name: source[table]})
+                notes.append(
+                    f"{labels[i]}: its config.json ties the head to {table!r}, which is blended as {name!r} with the "
+                    "others' heads: the blend has a head of its own"
+                )
     return out, tuple(notes)
+
+
+def tie_settings(paths: Sequence[Path | None], written: Collection[str]) -> dict[str, bool]:
+    """What a blend's configuration says of its head, where those of the folders differ in it.
+
+    Args:
+        paths: the folders, whose configurations are compared.
+        written: the names of the tensors of the blend.
+    """
+    configs = [read_config(path / CONFIG) for path in paths if path is not None and (path / CONFIG).is_file()]
+    if len({config[TIED] for config in configs if TIED in config}) < 2 or _is_scaled(written):
+        return {}
+    return {TIED: not any(HEAD.search(name) and name.endswith(".weight") for name in written)}
+
+
+def _config(source: Tensors) -> Mapping[str, Any]:
+    """The configuration beside a source's tensors, empty if there is none."""
+    path = source.path if isinstance(source, Checkpoint) else None
+    return read_config(path / CONFIG) if path is not None and (path / CONFIG).is_file() else {}
+
+
+def _is_scaled(source: Iterable[str]) -> bool:
+    return any(name.endswith(SHARED) for name in source)
+
+
+def _tied_table(source: Tensors, config: Mapping[str, Any], shape: tuple[int, ...]) -> str | None:
+    """The embedding that is a source's head of this shape, by its configuration; None where that is not sure."""
+    if not any(tying(config)) or _is_scaled(source):
+        return None
+    tables = [name for name in source if EMBEDDING.search(name) and source[name].shape == shape]
+    return tables[0] if len(tables) == 1 else None
 
 
 def is_copy(source: Tensors, name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,15 @@ from kofn.combination._sweep.measures import inner
 from kofn.combination.rules import Block, Rule, merge_rule
 
 _PARALLEL = 1e-6  # angles below this are interpolated along the chord: there the arc's formula divides by zero
+
+
+class Arc(NamedTuple):
+    """The factors of two tensors, whether they are interpolated along the chord, and whether they are opposite."""
+
+    low: float
+    high: float
+    chord: bool = False
+    opposite: bool = False
 
 
 @merge_rule(
@@ -53,25 +62,27 @@ class Slerp(Rule):
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
         first, second = (row.astype(np.float64) for row in block.rows)
-        sums = np.array([inner(first, first), inner(second, second), inner(first, second), first.size])
+        sums = np.array([inner(first, first), inner(second, second), inner(first, second)])
         return sums if part is None else part + sums
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        first, second, both, size = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
+        first, second, both = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
         scale = math.sqrt(first) * math.sqrt(second)
         theta = math.acos(min(1.0, max(-1.0, both / scale))) if scale > 0 else 0.0
         low, high = self.weights.tolist()
         if math.sin(theta) < _PARALLEL:
-            self.opposites += both < 0 and size > 1  # a single number has no direction
-            return low, high, True
-        return math.sin(low * theta) / math.sin(theta), math.sin(high * theta) / math.sin(theta), False
+            return Arc(low, high, chord=True, opposite=both < 0)
+        return Arc(math.sin(low * theta) / math.sin(theta), math.sin(high * theta) / math.sin(theta))
+
+    def is_opposite(self, state: Any) -> bool:
+        return bool(state.opposite)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        low, high, linear = block.state
+        low, high, chord, _ = block.state
         np.multiply(block.rows[0], low, out=total)
         np.multiply(block.rows[1], high, out=spare)
         np.add(total, spare, out=total)
-        return bool(linear)
+        return bool(chord)
 
 
 slerp = Slerp.method

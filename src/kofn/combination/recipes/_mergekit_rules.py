@@ -9,54 +9,25 @@ step to that, by which signs and last places turn out otherwise: so do these rul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination._sweep import quantiles
+from kofn.combination._sweep.half_loops import ready
 from kofn.combination._sweep.members import Pool
+from kofn.combination._sweep.replayed import Steps
 from kofn.combination.averaging._weighted_mean import WeightedMean
 from kofn.combination.rules import Block, Rule
 from kofn.combination.task_vectors._arcee_fusion import ArceeFusion
 from kofn.combination.task_vectors._dare import entry_stream
 from kofn.core.checks import InputError
 
-_HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
 _NO_WEIGHT = 1e-8  # a sum of weights below this in size divides by one instead
 _TINY = 1e-7  # changes whose sum of magnitudes is below this are not rescaled
-
-
-class Steps:
-    """The half precision that each step is rounded to, by tensor; other steps are exact as far as kofn's are.
-
-    Of bfloat16 and float16, torch computes each operation in float32 and rounds the result.
-    """
-
-    def __init__(self, pool: Pool) -> None:
-        sources = [*pool.members, *([] if pool.base is None else [pool.base])]
-        self._dtypes: dict[str, np.dtype[Any]] = {}
-        for name in pool.first:
-            dtypes = {source[name].dtype for source in sources} if pool.cast is None else {pool.cast}
-            if len(dtypes) == 1 and dtypes <= _HALF:
-                self._dtypes[name] = dtypes.pop()
-
-    def rounder(self, name: str) -> Callable[[Any], NDArray[Any]]:
-        """What rounds the values of a step of a tensor, which is then computed in float32; else the identity."""
-        dtype = self._dtypes.get(name)
-        if dtype is None:
-            return lambda values: values
-        return lambda values: np.asarray(values, np.float32).astype(dtype).astype(np.float32)
-
-    def of(self, block: Block) -> tuple[Callable[[Any], NDArray[Any]], list[NDArray[Any]], NDArray[Any]]:
-        """What rounds the steps of a block, and the rows and the base to compute with."""
-        if block.span.name not in self._dtypes:
-            return self.rounder(block.span.name), block.rows, block.origin
-        rows = [row.astype(np.float32, copy=False) for row in block.rows]
-        return self.rounder(block.span.name), rows, block.origin.astype(np.float32, copy=False)
 
 
 @dataclass
@@ -259,15 +230,33 @@ class Linear(Rule):
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         given = np.asarray(weights, np.float64)
         total = math.fsum(given.tolist())
-        if self.divide:
-            if abs(total) < _NO_WEIGHT:
-                raise InputError(f"weights {given.tolist()} sum to {total:g}, by which linear divides; change them")
-            given = given / total
-        form = "linear" if not self.divide else "simplex" if (given >= 0).all() else "affine"
-        return WeightedMean.of_weights(given, form)
+        if self.divide and abs(total) < _NO_WEIGHT:
+            raise InputError(f"weights {given.tolist()} sum to {total:g}, by which linear divides; change them")
+        used = given / total if self.divide else given
+        form = "linear" if not self.divide else "simplex" if (used >= 0).all() else "affine"
+        steps = Steps(pool)
+        if self.divide and any(name in steps for name in pool.first):
+            self.weights, self.form, self.steps = used, form, steps
+            self.given, self.exact = given.astype(np.float32), WeightedMean.of_weights(used, form)
+            return self
+        return WeightedMean.of_weights(used, form)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        raise NotImplementedError  # `bind` gives another rule
+        if block.span.name not in self.steps:
+            return self.exact.blend(block, total, spare)
+        # Many quotients of half precision are ties, which the sums in float32 decide: products are not rounded there.
+        loops, single = ready(), total.dtype == np.float32
+        summed = total if single else np.empty(len(total), np.float32)
+        summed.fill(0)
+        for row, weight in zip(block.rows, self.given.tolist(), strict=True):
+            if loops is not None and single:
+                loops.add_fused(row, weight, summed)
+            else:
+                np.copyto(summed, row.astype(np.float64) * weight + summed, casting="same_kind")
+        np.divide(summed, self.given.sum(), out=summed)
+        if not single or self.steps.dtype(block.span.name) != block.span.dtype:
+            np.copyto(total, self.steps.rounder(block.span.name)(summed))
+        return False
 
 
 @dataclass

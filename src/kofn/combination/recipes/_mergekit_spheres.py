@@ -1,9 +1,14 @@
-"""mergekit's methods that follow inner products: arcs between tensors, means on the sphere, model stock."""
+"""mergekit's methods that follow inner products: arcs between tensors, means on the sphere, model stock.
+
+Each has two forms: an exact one, from inner products in float64, and for tensors that are read in half precision the
+steps of mergekit 0.1.5, each rounded as there (`trace`). What remains apart is the order in which torch adds up in
+float32: it depends on the processor and its threads, and a sum next to a tie then rounds to the other neighbour.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,13 +18,26 @@ from numpy.typing import NDArray
 from kofn.combination._sweep.device import weighted_sum
 from kofn.combination._sweep.measures import inner
 from kofn.combination._sweep.members import Pool
-from kofn.combination.averaging._slerp import Slerp
+from kofn.combination._sweep.replayed import (
+    Progress,
+    Replay,
+    Rounder,
+    Steps,
+    Trace,
+    columns_of,
+    line_numbers,
+)
+from kofn.combination.averaging._slerp import Arc, Slerp
 from kofn.combination.rules import Block, Rule
 from kofn.core.arrays import Floats
 from kofn.core.checks import InputError
 
 _COLINEAR = 0.9995  # the cosine above which two tensors are interpolated along the chord
 _TINY = 1e-7  # lengths below this are taken for this
+_CANCEL = "multislerp: the weighted directions cancel; change the weights"
+# Steps of Karcher's iteration that are followed as they are rounded: each takes three readings, which repeat the steps
+# before. Tensors of up to `_SMALL` entries are followed to the end; larger ones of models so far apart are not.
+_TURNS, _SMALL = 2, 1 << 16
 _SINGULAR = 1e-6  # a denominator of model stock below this in size: the base is kept
 
 
@@ -34,15 +52,14 @@ class SphericalLinear(Slerp):
         return self
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        first, second, both, size = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
+        first, second, both = (math.fsum(column) for column in np.array(list(parts)).T.tolist())
         # A tensor of (nearly) zeros is not brought to unit length.
         lengths = [math.sqrt(square) if math.sqrt(square) > 1e-8 else 1.0 for square in (first, second)]
         cosine = both / (lengths[0] * lengths[1])
         if abs(cosine) > _COLINEAR:
-            self.opposites += both < 0 and size > 1
-            return 1 - self.t, self.t, True
+            return Arc(1 - self.t, self.t, chord=True, opposite=both < 0)
         theta = math.acos(cosine)
-        return math.sin((1 - self.t) * theta) / math.sin(theta), math.sin(self.t * theta) / math.sin(theta), False
+        return Arc(math.sin((1 - self.t) * theta) / math.sin(theta), math.sin(self.t * theta) / math.sin(theta))
 
 
 class GramRule(Rule):
@@ -56,13 +73,24 @@ class GramRule(Rule):
         m = len(pool.members)
         self.weights = np.ones(m) if weights is None else np.asarray(weights, np.float64)
         self.from_base = self.from_base and pool.base is not None
+        self.steps = Steps(pool)
+        self.replay = Replay(self.trace, self.steps)
         return self
+
+    def trace(self, step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, size: int) -> Trace:
+        """The steps of a block of half precision, of a tensor of so many entries."""
+        raise NotImplementedError
 
     def factors(self, gram: Floats) -> Floats:
         """(m,) the factors of the members (of their changes, where `from_base`), from the (m, m) inner products."""
         raise NotImplementedError
 
+    def scans_again(self, stage: int, state: Any) -> bool:
+        return not state.complete if isinstance(state, Progress) else stage < self.stages
+
     def scan(self, stage: int, part: Any, block: Block) -> Any:
+        if block.span.name in self.steps:
+            return self.replay.scan(part, block)
         rows = [row.astype(np.float64) for row in block.rows]
         if self.from_base:
             rows = [row - block.origin for row in rows]
@@ -70,10 +98,16 @@ class GramRule(Rule):
         return gram if part is None else part + gram
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        upper = np.sum(list(parts), axis=0)
+        noted = list(parts)
+        if isinstance(noted[0], Progress):
+            return self.replay.settle(state, noted)
+        upper = np.sum(noted, axis=0)
         return self.factors(upper + np.triu(upper, 1).T)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        if block.span.name in self.steps:
+            self.replay.blend(block, total)
+            return False
         factors = block.state.tolist()
         if self.from_base:
             rest = 1 - math.fsum(factors)
@@ -96,6 +130,10 @@ class ModelStock(GramRule):
         cosines = cosines_of(gram[None])
         return np.full(m, float(stock_share(cosines, m)[0]) / m)
 
+    def trace(self, step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, size: int) -> Trace:
+        _refuse_fewer_than_two(len(rows))
+        return stock_steps(step, rows, base, size)
+
 
 @dataclass
 class RowwiseModelStock(Rule):
@@ -107,9 +145,14 @@ class RowwiseModelStock(Rule):
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
         _refuse_fewer_than_two(len(pool.members))
         self.weights = np.ones(len(pool.members))
+        self.steps = Steps(pool)
+        self.replay = Replay(stock_steps, self.steps, "rows")
         return self
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        if block.span.name in self.steps:
+            self.replay.blend(block, total)
+            return False
         changes = np.array(block.rows, np.float64) - block.origin
         m = len(changes)
         by_row = changes.reshape(m, -1, block.span.row)
@@ -117,6 +160,28 @@ class RowwiseModelStock(Rule):
         shares = np.repeat(stock_share(cosines_of(grams), m), block.span.row)
         np.add(block.origin, shares * changes.mean(axis=0), out=total, casting="unsafe")
         return False
+
+
+def stock_steps(step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, _size: int) -> Trace:
+    """mergekit's model stock of a block."""
+    assert base is not None
+    m = len(rows)
+    changes = [step(row - base) for row in rows]
+    pairs = [(i, j) for i in range(m) for j in range(i + 1, m)]
+    sums = yield [*map(np.square, changes), *(step(changes[i] * changes[j]) for i, j in pairs)]
+    norms = [step(np.sqrt(square)) for square in sums[:m]]
+    cosines = [
+        np.clip(step(step(product) / np.maximum(step(norms[i] * norms[j]), step(1e-6))), -1, 1)
+        for product, (i, j) in zip(sums[m:], pairs, strict=True)
+    ]
+    cosine = step(np.mean(cosines, axis=0, dtype=np.float32))
+    denominator = step(1 + step((m - 1) * cosine))
+    singular = np.abs(denominator) < _SINGULAR
+    share = np.where(singular, 0, step(step(m * cosine) / np.where(singular, 1, denominator)))
+    average = rows[0]
+    for row in rows[1:]:
+        average = step(average + row)
+    return step(step(share * step(average / m)) + step(step(1 - share) * base))
 
 
 def _refuse_fewer_than_two(m: int) -> None:
@@ -175,6 +240,47 @@ class KarcherMean(GramRule):
         out[heard] = point / lengths[heard] * lengths.mean()
         return out
 
+    def trace(self, step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, size: int) -> Trace:
+        if len(rows) == 1:
+            return rows[0]
+        gram = np.zeros((len(rows), len(rows)))
+        upper = np.triu_indices(len(rows))
+        gram[upper] = yield [rows[i] * rows[j] for i, j in zip(*upper, strict=True)]
+        norms = [np.sqrt(np.float32(square)) for square in np.diag(gram)]
+        units = [step(row / norm) for row, norm in zip(rows, norms, strict=True) if norm > self.tol]
+        if not units:
+            return np.zeros_like(rows[0])
+        share = 1 / len(rows) / (len(units) * (1 / len(rows)))
+        mean = np.zeros_like(rows[0])
+        for unit in units:
+            mean = step(mean + step(share * unit))
+        (square,) = yield [np.square(mean)]
+        mean = units[0] if np.sqrt(square) < self.tol else step(mean / np.sqrt(square))
+        for turn in range(self.max_iter):
+            if turn == _TURNS and size > _SMALL:
+                factors = self.factors(gram + np.triu(gram, 1).T)
+                return step(np.sum([factor * row for factor, row in zip(factors, rows, strict=True)], axis=0))
+            tangent = np.zeros_like(mean)
+            for unit, dot in zip(units, (yield [mean * unit for unit in units]), strict=True):
+                cosine = np.clip(step(dot), -1, 1)
+                theta = step(np.arccos(cosine))
+                if theta >= self.tol:
+                    factor = step(share * step(theta / step(np.sin(theta))))
+                    tangent = step(tangent + step(factor * step(unit - step(cosine * mean))))
+            (square,) = yield [np.square(tangent)]
+            length = np.sqrt(square)
+            if length < self.tol:
+                break
+            # A factor that torch is given first is rounded like the tensor; a divisor is not.
+            mean = step(step(step(np.cos(length)) * mean) + step(step(np.sin(length)) * step(tangent / length)))
+            (square,) = yield [np.square(mean)]
+            if np.sqrt(square) > self.tol:
+                mean = step(mean / np.sqrt(square))
+        scale = np.float32(0)
+        for norm in norms:
+            scale = scale + np.float32(1 / len(rows)) * norm
+        return step(step(scale) * mean)
+
 
 @dataclass
 class MultiSlerp(GramRule):
@@ -199,7 +305,7 @@ class MultiSlerp(GramRule):
         if norm < self.eps:
             if m == 2:
                 return weights
-            raise InputError("multislerp: the weighted directions cancel; change the weights")
+            raise InputError(_CANCEL)
         mean /= norm
         dots = units @ mean
         tangent = weights - math.fsum((weights * dots).tolist()) * mean
@@ -207,6 +313,45 @@ class MultiSlerp(GramRule):
         point = mean * math.cos(angle) + tangent * (math.sin(angle) / angle)
         out: Floats = point / (lengths + self.eps) * float(lengths @ weights)
         return out
+
+    def trace(self, step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, size: int) -> Trace:
+        if len(rows) == 1:
+            return rows[0]
+        weights = step(self.weights)
+        if self.divide:
+            if not (whole := step(weights.sum())):
+                raise InputError(f"weights {self.weights.tolist()} sum to 0 in half precision; change them")
+            weights = step(weights / whole)
+        changes = [row if base is None else step(row - base) for row in rows]
+        norms = [step(np.sqrt(square)) for square in (yield [np.square(change) for change in changes])]
+        # eps is 0 in float16: there mergekit divides by zero where nothing changed, or all changed alike.
+        lengths = [step(norm + self.eps) or np.float32(1) for norm in norms]
+        units = [step(change / length) for change, length in zip(changes, lengths, strict=True)]
+        mean = _summed(step, weights, units)
+        (square,) = yield [np.square(mean)]
+        if (norm := step(np.sqrt(square))) < self.eps:
+            if len(rows) > 2:
+                raise InputError(_CANCEL)
+            result = _summed(step, weights, changes)
+            return result if base is None else step(result + base)
+        mean = step(mean / norm)
+        dots = yield [step(unit * mean) for unit in units]
+        tangents = [step(unit - step(step(dot) * mean)) for unit, dot in zip(units, dots, strict=True)]
+        tangent = _summed(step, weights, tangents)
+        (square,) = yield [np.square(tangent)]
+        angle = step(step(np.sqrt(square)) + self.eps)
+        ratio = step(step(np.sin(angle)) / angle) if angle else np.float32(1)
+        result = step(step(mean * step(np.cos(angle))) + step(tangent * ratio))
+        result = step(result * _summed(step, weights, norms))
+        return result if base is None else step(result + base)
+
+
+def _summed(step: Rounder, weights: NDArray[Any], values: Sequence[Any]) -> Any:
+    """The weighted sum, whose products are rounded before they are added up."""
+    total = step(weights[0] * values[0])
+    for weight, value in zip(weights[1:], values[1:], strict=True):
+        total = total + step(weight * value)
+    return step(total)
 
 
 @dataclass
@@ -216,9 +361,12 @@ class NuSlerp(GramRule):
     from_base = True
 
     def factors(self, gram: Floats) -> Floats:
-        if len(gram) != 2:
-            raise InputError(f"nuslerp takes two models beside the base; {len(gram)} were given")
+        _refuse_other_than_two(len(gram))
         return _arc(np.array([gram[0, 0], gram[1, 1], gram[0, 1]]), self.weights)
+
+    def trace(self, step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, size: int) -> Trace:
+        _refuse_other_than_two(len(rows))
+        return arc_steps(step, rows, base, _share(self.weights))
 
 
 @dataclass
@@ -228,53 +376,83 @@ class LinewiseNuSlerp(Rule):
     columns: bool = False
 
     def bind(self, pool: Pool, weights: Any = None, device: Any = None) -> Rule:
-        if len(pool.members) != 2:
-            raise InputError(f"nuslerp takes two models beside the base; {len(pool.members)} were given")
+        _refuse_other_than_two(len(pool.members))
         self.weights = np.asarray(weights, np.float64)
         self.stages = int(self.columns)
         self.whole_rows = not self.columns
         self.from_base = pool.base is not None
+        self.steps = Steps(pool)
+        self.replay = Replay(self.trace, self.steps, "columns" if self.columns else "rows")
         return self
+
+    def trace(self, step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, size: int) -> Trace:
+        return arc_steps(step, rows, base, _share(self.weights))
+
+    def scans_again(self, stage: int, state: Any) -> bool:
+        return not state.complete if isinstance(state, Progress) else stage < self.stages
 
     def _changes(self, block: Block) -> Floats:
         rows = np.array(block.rows, np.float64)
         return rows - block.origin if self.from_base else rows
 
-    def _lines(self, block: Block) -> NDArray[np.int64]:
-        """The number of each entry's line."""
-        entries = np.arange(block.span.start, block.span.stop)
-        if not self.columns:
-            return (entries - block.span.start) // block.span.row
-        shape = block.span.shape
-        return entries % (math.prod(shape[1:]) if len(shape) > 1 else 1)
-
     def _products(self, block: Block) -> Floats:
         """(3, lines) the inner products of the two changes, line by line."""
         a, b = self._changes(block)
-        lines = self._lines(block)
-        least = math.prod(block.span.shape[1:]) if self.columns else 0
+        lines = line_numbers(block.span, columns=self.columns)
+        least = columns_of(block.span) if self.columns else 0
         return np.array([np.bincount(lines, weights=x * y, minlength=least) for x, y in ((a, a), (b, b), (a, b))])
 
     def scan(self, stage: int, part: Any, block: Block) -> Any:
+        if block.span.name in self.steps:
+            return self.replay.scan(part, block)
         products = self._products(block)
         return products if part is None else part + products
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
-        return np.sum(list(parts), axis=0)
+        noted = list(parts)
+        return self.replay.settle(state, noted) if isinstance(noted[0], Progress) else np.sum(noted, axis=0)
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
+        if block.span.name in self.steps:
+            self.replay.blend(block, total)
+            return False
         factors = _arc(block.state if self.columns else self._products(block), self.weights)
-        first, second = factors[:, self._lines(block)] * self._changes(block)
+        lines = line_numbers(block.span, columns=self.columns)
+        first, second = factors[:, lines] * self._changes(block)
         np.add(first, second, out=total, casting="unsafe")
         if self.from_base:
             total += block.origin
         return False
 
 
+def _refuse_other_than_two(m: int) -> None:
+    if m != 2:
+        raise InputError(f"nuslerp takes two models beside the base; {m} were given")
+
+
+def _share(weights: Floats) -> float:
+    """Where on the arc between two models their weights lie."""
+    whole = float(weights.sum())
+    return 0.5 if abs(whole) < 1e-6 else float(weights[1]) / whole
+
+
+def arc_steps(step: Rounder, rows: list[NDArray[Any]], base: NDArray[Any] | None, t: float) -> Trace:
+    """mergekit's NuSLERP of a block."""
+    first, second = rows if base is None else (step(row - base) for row in rows)
+    norms = [np.maximum(step(np.sqrt(square)), step(_TINY)) for square in (yield [first * first, second * second])]
+    (product,) = yield [step(step(first / norms[0]) * step(second / norms[1]))]
+    cosine = np.clip(step(product), -1, 1)
+    straight = step(1 - step(np.square(cosine))) <= step(1e-16)
+    theta = step(np.arccos(np.where(straight, 0, cosine)))
+    arc = [step(step(np.sin(step(share * theta))) * row) for share, row in ((1 - t, first), (t, second))]
+    chord = [step(share * row) for share, row in ((1 - t, first), (t, second))]
+    result = np.where(straight, step(chord[0] + chord[1]), step(step(arc[0] + arc[1]) / step(np.sin(theta))))
+    return result if base is None else step(base + result)
+
+
 def _arc(products: Floats, weights: Floats) -> Floats:
     """(2, ...) the factors of two changes on their arc, from their inner products (3, ...)."""
-    whole = float(weights.sum())
-    t = 0.5 if abs(whole) < 1e-6 else float(weights[1]) / whole
+    t = _share(weights)
     first, second = np.maximum(np.sqrt(products[:2]), _TINY)
     cosine = np.clip(products[2] / (first * second), -1, 1)
     straight = 1 - cosine**2 <= 1e-16
