@@ -162,8 +162,8 @@ def test_a_method_that_kofn_lacks_is_answered_with_one_that_fits(
     Path("b.csv").write_text("m,x,y\na,9,8\nb,1,2\n")
     for method, ours in (
         ("mean", "'borda' (it averages ranks"),
-        ("ranked_pairs", "'schulze' (the nearest here"),
-        ("tideman", "'schulze' (the nearest here"),
+        ("ranked_pair", "'ranked_pairs'?"),
+        ("tideman", "'ranked_pairs'"),
         ("kemeny_young", "'kemeny'?"),
         ("elo", "'bradley_terry'?"),
     ):
