@@ -2,8 +2,8 @@
 
 The algorithm is the same: each round rates the mean of what was added with every member, and adds the best. `numpy`
 keeps the running sum and rates candidates one by one; `autogluon` is the class of `autogluon.core` with its log loss,
-where that is installed: `pip install --no-deps autogluon.core autogluon.common autogluon.features`, since it asks for an
-older pandas. Contenders run in turn, each in a process of its own; "apart" is the largest difference of their weights
+where that is installed (`pip install --no-deps autogluon.core autogluon.common autogluon.features`: it asks for an
+older pandas). Contenders run in turn, each in a process of its own; "apart" is the largest difference of their weights
 from kofn's.
 """
 

@@ -191,7 +191,11 @@ FITS: dict[str, tuple[dict, dict, str]] = {
     ),
     "groups": ({}, {"groups": [1] * 6}, "X has 40 rows, groups has 6 values; give one a row"),
     "options": ({"options": [1]}, {}, r"options=\[1\]: give a mapping of the method's options"),
-    "own option": ({"options": {"folds": 2}}, {}, "options names 'folds', which the estimator has of its own; give it as"),
+    "own option": (
+        {"options": {"folds": 2}},
+        {},
+        "options names 'folds', which the estimator has of its own; give it as",
+    ),
     "untested rows": ({"cv": [(np.arange(9), np.arange(9, 40))]}, {}, r"cv has row 0 in 0 test folds \(9 rows are not"),
     "tested twice": (
         {"cv": [(np.arange(20), np.arange(20, 40)), (np.arange(30), np.arange(40))]},

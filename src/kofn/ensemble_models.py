@@ -162,7 +162,9 @@ def _is_numeric(value: Any) -> bool:
 def check_options(options: Any, own: Sequence[str]) -> None:
     """Refuse options that are no mapping, and those that are parameters of the estimator's own."""
     if options is not None and not isinstance(options, Mapping):
-        raise InputError(f"options={shown(options)}: give a mapping of the method's options, such as {{'n_threads': 2}}")
+        raise InputError(
+            f"options={shown(options)}: give a mapping of the method's options, such as {{'n_threads': 2}}"
+        )
     for name in options or {}:
         if name in own or name in ("loss", "seed"):
             word = "random_state" if name == "seed" else name

@@ -36,7 +36,7 @@ def test_a_board_is_told_with_what_it_hangs_on(folder: Path, capsys: pytest.Capt
     told = json.loads(spoken(capsys, "board.csv", "--id", "model", "--lower", "ppl", "--json"))
     assert (told["missing"], told["tied"], told["without"]) == (2, [], {})
     assert set(map(tuple, told["winners"].values())) == {("beta",)}
-    assert len(told["winners"]) == 11
+    assert len(told["winners"]) == 12
 
 
 def test_a_judge_who_scored_nothing_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -250,9 +250,7 @@ def test_equal_majorities_are_locked_in_together() -> None:
     assert cycle.info["points"].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0.0])
     assert cycle.ranks().tolist() == [1, 1, 1, 4]
     # A stronger majority than those of the cycle is locked in before it.
-    strong = kofn.combine(
-        rankings=[[4.0, 2, 3], [3, 4, 2], [2, 3, 4]], weights=[3.0, 2.0, 2.0], method="ranked_pairs"
-    )
+    strong = kofn.combine(rankings=[[4.0, 2, 3], [3, 4, 2], [2, 3, 4]], weights=[3.0, 2.0, 2.0], method="ranked_pairs")
     assert strong.result.tolist() == [0, 1, 2]
 
 

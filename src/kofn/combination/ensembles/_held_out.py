@@ -26,9 +26,9 @@ def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, li
     """The rows in a random order, fold by fold, where the folds begin and end, and how many rows repeat another.
 
     Rows of one block stay in one fold. Without blocks, rows for which all members predict the same are one row given
-    several times: they stay in one fold, since a blend would else be judged on rows that it has seen. Of the predictions
-    only these repetitions matter: the folds are the same in another unit, after a rounding, and for members in another
-    order.
+    several times: they stay in one fold, since a blend would else be judged on rows that it has seen. Only these
+    repetitions count of the predictions: the folds are the same in another unit, after a rounding, and for members in
+    another order.
     """
     n = task.n
     groups, repeated = _same_predictions(task)

@@ -110,9 +110,7 @@ class Electorate:
         both[:, np.arange(self.n), np.arange(self.n)] = 0.0
         return prefers, both
 
-    def panels(
-        self, weights: Floats, width: int, canonical: Canonical, count: int | None = None
-    ) -> Iterator[Floats]:
+    def panels(self, weights: Floats, width: int, canonical: Canonical, count: int | None = None) -> Iterator[Floats]:
         """(panels, m) weights of resamples, in blocks of about a million numbers where each takes `width` of them.
 
         Votes are drawn with replacement, as many as there are; else so are the judges, who keep their weights. The
