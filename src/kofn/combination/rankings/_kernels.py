@@ -179,30 +179,30 @@ def lock_in(first: Any, second: Any, weight: Any, n: int) -> Any:  # pragma: no 
     """
     words = (n + 63) // 64
     chains = np.zeros((n, words), np.uint64)  # a bit for each alternative that is reached
-    one = np.uint64(1)
+    unit = np.uint64(1)
     admitted = np.zeros(len(first), np.bool_)
     low = 0
     while low < len(first):
         high = low
         while high < len(first) and weight[high] == weight[low]:
             back = chains[second[high], first[high] // 64] >> np.uint64(first[high] % 64)
-            admitted[high] = back & one == 0
+            admitted[high] = back & unit == 0
             high += 1
         for majority in range(low, high):
             ahead, behind = first[majority], second[majority]
             bit = np.uint64(behind % 64)
-            if not admitted[majority] or (chains[ahead, behind // 64] >> bit) & one != 0:
+            if not admitted[majority] or (chains[ahead, behind // 64] >> bit) & unit != 0:
                 continue
             for item in range(n):
-                if item == ahead or (chains[item, ahead // 64] >> np.uint64(ahead % 64)) & one != 0:
+                if item == ahead or (chains[item, ahead // 64] >> np.uint64(ahead % 64)) & unit != 0:
                     for word in range(words):
                         chains[item, word] |= chains[behind, word]
-                    chains[item, behind // 64] |= one << bit
+                    chains[item, behind // 64] |= unit << bit
         low = high
     out = np.zeros((n, n), np.bool_)
     for item in range(n):
         for other in range(n):
-            out[item, other] = item != other and (chains[item, other // 64] >> np.uint64(other % 64)) & one != 0
+            out[item, other] = item != other and (chains[item, other // 64] >> np.uint64(other % 64)) & unit != 0
     return out
 
 
