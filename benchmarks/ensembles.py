@@ -92,7 +92,7 @@ def run(*, quick: bool = False, rounds: int = 3) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for who in present:
         row = {name: median(each[name] for each in rows[who]) for name in ("cpu", "seconds", "loss")}
-        row["picked"] = median(np.count_nonzero(each["weights"]) for each in rows[who])
+        row["picked"] = median(int(np.count_nonzero(each["weights"])) for each in rows[who])
         pairs = zip(rows[who], rows["kofn"], strict=True)
         row["apart"] = max(float(np.abs(np.subtract(one["weights"], own["weights"])).max()) for one, own in pairs)
         figures[who] = row

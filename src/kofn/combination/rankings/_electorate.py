@@ -137,7 +137,8 @@ class Electorate:
         each = weights if self.of_votes else (weights > 0).astype(np.float64)
         judge = self.listed.judge
         comparing = np.where(self.listed.rated > 1, each, 0.0)
-        return np.bincount(self.listed.items, comparing[judge], minlength=self.n)
+        out: Floats = np.bincount(self.listed.items, comparing[judge], minlength=self.n).astype(np.float64)
+        return out
 
 
 def rank_intervals(heard: Floats, alike: Ints, points: Iterable[Floats], level: float = 0.95) -> dict[str, Ints]:

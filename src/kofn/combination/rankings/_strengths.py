@@ -85,7 +85,7 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object] | None = None) -> 
     names = [checks.item_label(index) if names is None else names[index] for index in heard.tolist()]
     if not names:
         return
-    won = csr_array(wins > 0)
+    won: Any = csr_array(wins > 0)
     strong, group = connected_components(won, directed=True, connection="strong")
     if strong == 1:
         return
@@ -159,7 +159,9 @@ def most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: s
         if chosen is not None and not paired:
             return chosen
         pairs = _of_pairs(wins, strength)
-        return pairs if chosen is None else _Likelihood(*(own + more for own, more in zip(pairs, chosen, strict=True)))
+        if chosen is None:
+            return pairs
+        return _Likelihood(pairs.value + chosen.value, pairs.slope + chosen.slope, pairs.bend + chosen.bend)
 
     # Near the odds of each against an average rival: one or two steps fewer than from zero.
     pairs = wins if choices is None else wins + half_wins(choices.listed, weights, n)
@@ -191,7 +193,8 @@ def _solved(curvature: Floats, slope: Floats) -> Floats:
     from scipy.linalg import lapack
 
     _, step, failed = lapack.dposv(curvature, slope, lower=1)
-    return np.linalg.solve(curvature, slope) if failed else step
+    out: Floats = np.linalg.solve(curvature, slope) if failed else step
+    return out
 
 
 def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> _Likelihood:
@@ -285,7 +288,8 @@ def kept_finite(wins: Floats, prior: float, more: Floats | None = None) -> Float
 
 def by_curvature(fit: Fit) -> Floats:
     """(1000, n) strengths as the curvature of the likelihood makes them likely; the draws are the same at each call."""
-    return _scattered(fit, fit.root)
+    out: Floats = _scattered(fit, fit.root)
+    return out
 
 
 def _by_covariance(fit: Fit, slopes: Any, weights: Floats) -> Floats:
@@ -307,15 +311,16 @@ def _by_covariance(fit: Fit, slopes: Any, weights: Floats) -> Floats:
     around = fit.root @ scatter @ fit.root.T
     # All strengths moved alike are the same strengths, so there is a direction without scatter.
     half = np.linalg.cholesky(around + _JITTER * (np.trace(around) + np.finfo(np.float64).tiny) * np.eye(n))
-    return _scattered(fit, half.T @ fit.root)
+    out: Floats = _scattered(fit, half.T @ fit.root)
+    return out
 
 
-def _scattered(fit: Fit, half: Floats) -> Floats:
+def _scattered(fit: Fit, half: Floats) -> Any:
     """(1000, n) strengths around the most likely ones; in single precision, because only their ranks are counted."""
     normal = np.random.default_rng(0).standard_normal((RESAMPLES, len(fit.strength)), np.float32)
     # Of weights next to nothing, strengths scatter beyond what single precision holds; ranks have no unit.
     unit = max(1.0, float(np.abs(half).max(initial=0.0)) / _LARGEST)
-    out: Floats = normal @ (half / unit).astype(np.float32)
+    out = normal @ (half / unit).astype(np.float32)
     out += (fit.strength / unit).astype(np.float32)
     return out
 
@@ -353,7 +358,7 @@ def _slopes(electorate: Electorate, heard: Ints, choices: Choices | None, streng
     if others.any():
         listed = electorate.listed.among(others, heard, electorate.n)
         parts.append((_kernels.compare_by_judge, np.flatnonzero(others), listed))
-    table = csr_array((electorate.m, len(heard)))
+    table: Any = csr_array((electorate.m, len(heard)))
     for ask, judge, listed in parts:
         own = np.zeros(len(listed.items))
         ask(*listed, strength, own)
@@ -398,7 +403,7 @@ def by_strengths(electorate: Electorate, weights: Any, prior: float, resamples: 
     if not prior:
         refuse_no_strengths(pairs)
     canonical = electorate.canonical(given)
-    heard = canonical.items[(pairs + pairs.T).any(axis=1)[canonical.items]]
+    heard = canonical.items[np.any(pairs[canonical.items] + pairs.T[canonical.items], axis=1)]
     choices = None
     if choosing.any():
         choices = Choices(np.flatnonzero(choosing), listed.among(choosing, heard, n))

@@ -175,7 +175,7 @@ def win_strengths(
     if not prior:
         refuse_no_strengths(pairs, named or range(n))
     cells, canonical = _judged(table, tied)
-    heard = canonical.items[(pairs + pairs.T).any(axis=1)[canonical.items]]
+    heard = canonical.items[np.any(pairs[canonical.items] + pairs.T[canonical.items], axis=1)]
     inner = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
     fit = most_likely(inner, None, np.zeros(0), "bradley_terry")
     blocks = _redrawn(cells, canonical, heard, fit, prior, resamples) if resamples else [by_curvature(fit)]
@@ -199,7 +199,8 @@ def _parts(wins: Floats) -> list[Any]:
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
-    count, label = connected_components(csr_array(wins > 0), directed=False)
+    links: Any = csr_array(wins > 0)
+    count, label = connected_components(links, directed=False)
     return [label == part for part in range(count)]
 
 
@@ -208,7 +209,7 @@ class _Cells(NamedTuple):
 
     pair: Ints
     tie: NDArray[np.bool_]
-    count: Floats
+    times: Floats
 
 
 def _judged(table: Floats, tied: Floats) -> tuple[_Cells, Canonical]:
@@ -220,7 +221,7 @@ def _judged(table: Floats, tied: Floats) -> tuple[_Cells, Canonical]:
     entry = np.arange(2 * len(pair))
     group = entry - ((entry % 2 == 1) & np.repeat(tie, 2))
     listed = Listed(np.append(entry[::2], 2 * len(pair)), pair.ravel(), group)
-    return cells, Canonical.of(listed, cells.count, len(table))
+    return cells, Canonical.of(listed, cells.times, len(table))
 
 
 def _redrawn(
@@ -228,7 +229,8 @@ def _redrawn(
 ) -> Iterator[Floats]:
     """The most likely strengths of as many votes, drawn from these with replacement, in blocks."""
     n = len(canonical.items)
-    pair, tie, counts = (each[canonical.judges] for each in cells)
+    judges = canonical.judges
+    pair, tie, counts = cells.pair[judges], cells.tie[judges], cells.times[judges]
     if (counts != np.rint(counts)).any() or counts.sum() >= _MOST_VOTES:
         raise InputError("wins holds counts that are not whole; votes that are drawn must be, leave resamples out")
     rng, total = np.random.default_rng(0), int(counts.sum())
