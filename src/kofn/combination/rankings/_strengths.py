@@ -192,9 +192,12 @@ def _solved(curvature: Floats, slope: Floats) -> Floats:
     """The step of Newton's method: by Cholesky's factors where there are any, which take half the time of others."""
     from scipy.linalg import lapack
 
-    _, step, failed = lapack.dposv(curvature, slope, lower=1)
-    out: Floats = np.linalg.solve(curvature, slope) if failed else step
-    return out
+    out: Any
+    _, out, failed = lapack.dposv(curvature, slope, lower=1)
+    if failed:
+        out = np.linalg.solve(curvature, slope)
+    step: Floats = out
+    return step
 
 
 def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> _Likelihood:
