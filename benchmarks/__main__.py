@@ -15,7 +15,7 @@ NAMES = {
     "allocate": "levels under a budget, tied, with shares, two resources or a count, against HiGHS; closed forms",
     "select": "facility location against apricot and submodlib; 100,000 rows; the command line",
     "dry_run": "processor seconds of --dry-run on large pools, with and without compiled code",
-    "ensembles": "greedy selection of 20 of 200 models on 100,000 predictions against NumPy and AutoGluon's loop",
+    "ensembles": "greedy selection of 20 of 200 models on 100,000 predictions against NumPy and AutoGluon's",
     "farthest": "farthest first on 1,000,000 rows against the NumPy loop and the memory floor",
     "million": "facility location through a neighbour graph, up to 1,000,000 rows",
     "dedupe": "near-duplicates of 100,000 x 256 and of 1,000,000 texts; the answers of brute force",

@@ -1,12 +1,16 @@
-"""Ensemble selection: kofn against the plain NumPy loop, and against the loop that rates with scikit-learn's metric.
+"""Ensemble selection: kofn against the plain NumPy loop, and against AutoGluon's own `EnsembleSelection`.
 
 The algorithm is the same: each round rates the mean of what was added with every member, and adds the best. `numpy`
-keeps the running sum and rates candidates one by one; `autogluon` is AutoGluon's `EnsembleSelection` restated: it rates
-the same mean by scikit-learn's log loss. Contenders run in turn, each in a process of its own.
+keeps the running sum and rates candidates one by one; `autogluon` is the class of `autogluon.core` with its log loss,
+where that is installed (`pip install --no-deps autogluon.core autogluon.common autogluon.features`: it asks for an
+older pandas). Contenders run in turn, each in a process of its own; "apart" is the largest difference of their weights
+from kofn's.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import time
 from statistics import median
 from typing import Any
@@ -56,11 +60,11 @@ def work(who: str, n: int, m: int, k: int, rounds: int, seed: int) -> dict[str, 
 
             return np.asarray(ensemble_selection(part, y=answers, k=k, rounds=rounds, folds=0).weights)
         if who == "autogluon":
-            from sklearn.metrics import log_loss
-
-            added = plain(part, answers, k, rounds, log_loss)
-        else:
-            added = plain(part, answers, k, rounds, _log_loss)
+            ensembles = importlib.import_module("autogluon.core.models.greedy_ensemble.ensemble_selection")
+            metric = importlib.import_module("autogluon.core.metrics").log_loss
+            chosen = ensembles.EnsembleSelection(rounds, "binary", metric).fit(part, answers)
+            return np.asarray(chosen.weights_)
+        added = plain(part, answers, k, rounds, _log_loss)
         return np.bincount(added, minlength=len(members)) / len(added)
 
     weigh(slice(0, 200))
@@ -68,26 +72,35 @@ def work(who: str, n: int, m: int, k: int, rounds: int, seed: int) -> dict[str, 
     weights = weigh(slice(None))
     seconds, processor = time.perf_counter() - began, time.process_time() - processor
     blend = np.tensordot(weights, np.array(members), axes=1)
-    return {"seconds": seconds, "cpu": processor, "loss": _log_loss(y, blend), "picked": int((weights > 0).sum())}
+    return {"seconds": seconds, "cpu": processor, "loss": _log_loss(y, blend), "weights": weights.tolist()}
 
 
 def run(*, quick: bool = False, rounds: int = 3) -> dict[str, Any]:
     """20 of 200 models on 100,000 predictions."""
-    n, m, k = (2_000, 20, 5) if quick else (100_000, 200, 20)
+    n, m, k = (2_000, 20, 20) if quick else (100_000, 200, 20)
     turns = 1 if quick else rounds
     print(
         f"ensemble selection, {k} of {m} models on {n:,} predictions, 20 additions, log loss: median of {turns} rounds"
     )
-    print(f"{'who':<10} {'cpu s':>8} {'seconds':>8} {'x kofn':>7} {'models':>7} {'log loss':>9}")
-    rows: dict[str, list[dict[str, Any]]] = {who: [] for who in WHO}
+    print(f"{'who':<10} {'cpu s':>8} {'seconds':>8} {'x kofn':>7} {'models':>7} {'log loss':>9} {'apart':>8}")
+    present = [who for who in WHO if who != "autogluon" or importlib.util.find_spec("autogluon")]
+    rows: dict[str, list[dict[str, Any]]] = {who: [] for who in present}
     for turn in range(turns):
-        for who in WHO:
+        for who in present:
             arguments = {"who": who, "n": n, "m": m, "k": k, "rounds": 20, "seed": turn}
             rows[who].append(in_fresh_process("benchmarks.ensembles", arguments))
     figures: dict[str, Any] = {}
-    for who in WHO:
-        row = {name: median(each[name] for each in rows[who]) for name in ("cpu", "seconds", "picked", "loss")}
+    for who in present:
+        row = {name: median(each[name] for each in rows[who]) for name in ("cpu", "seconds", "loss")}
+        row["picked"] = median(int(np.count_nonzero(each["weights"])) for each in rows[who])
+        pairs = zip(rows[who], rows["kofn"], strict=True)
+        row["apart"] = max(float(np.abs(np.subtract(one["weights"], own["weights"])).max()) for one, own in pairs)
         figures[who] = row
         ratio = row["cpu"] / figures["kofn"]["cpu"]
-        print(f"{who:<10} {row['cpu']:8.2f} {row['seconds']:8.2f} {ratio:7.1f} {row['picked']:7.0f} {row['loss']:9.5f}")
+        print(
+            f"{who:<10} {row['cpu']:8.2f} {row['seconds']:8.2f} {ratio:7.1f} {row['picked']:7.0f} {row['loss']:9.5f} "
+            f"{row['apart']:8.1g}"
+        )
+    if "autogluon" not in present:
+        print("autogluon.core is not installed")
     return figures

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import kofn
-from kofn.combination import bradley_terry, kemeny, plackett_luce, vote_ballots, win_strengths
+from kofn.combination import bradley_terry, kemeny, order_strengths, plackett_luce, vote_ballots, win_strengths
 
 
 def battles(n: int, votes: int, seed: int = 0) -> tuple[Any, Any]:
@@ -57,7 +57,10 @@ def strengths(n: int, votes: int, rounds: int) -> list[dict[str, Any]]:
     scores = np.full((n, len(ranked)), np.nan)
     scores[ranked.T, np.arange(len(ranked))] = np.arange(5, 0, -1)[:, None]
     seconds, plan = clocked(lambda: plackett_luce(scores), rounds)
-    rows.append({"who": "kofn rankings", "seconds": seconds, "likelihood": plan.value})
+    rows.append({"who": "kofn table", "seconds": seconds, "likelihood": plan.value})
+    lists = ranked.tolist()
+    seconds, plan = clocked(lambda: order_strengths(lists, ids=range(n)), rounds)
+    rows.append({"who": "kofn lists", "seconds": seconds, "likelihood": _of_rankings(ranked, plan.info["points"])})
     try:
         choix = importlib.import_module("choix")
     except ImportError:
@@ -68,7 +71,7 @@ def strengths(n: int, votes: int, rounds: int) -> list[dict[str, Any]]:
         "choix ilsr_pairwise": (lambda: choix.ilsr_pairwise(n, pairs), lambda s: likelihood(wins, s)),
         "choix opt_pairwise": (lambda: choix.opt_pairwise(n, pairs), lambda s: likelihood(wins, s)),
         "choix ilsr_rankings": (
-            lambda: choix.ilsr_rankings(n, ranked.tolist()),
+            lambda: choix.ilsr_rankings(n, lists),
             lambda s: _of_rankings(ranked, s),
         ),
     }

@@ -8,13 +8,13 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, QuantileRegressor, Ridge, RidgeClassifier
-from sklearn.model_selection import GroupKFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
-from kofn import DynamicSelector, EnsembleSelector, Stacker
+from kofn import DynamicSelector, EnsembleSelector, Stacker, combination
 from kofn.core.checks import InfeasibleError, InputError
 
 CLASSIFIERS = [("bayes", GaussianNB()), ("tree", DecisionTreeClassifier(max_depth=3, random_state=0))]
@@ -31,7 +31,7 @@ REGRESSORS = [("ridge", Ridge()), ("linear", LinearRegression())]
 )
 def test_scikit_learns_checks(kind: type, models: list) -> None:
     # Few folds, since the checks fit hundreds of times.
-    ensemble = kind(models, cv=2, options={"folds": 2 if kind is Stacker else 0})
+    ensemble = kind(models, cv=2, folds=2 if kind is Stacker else 0)
     # A neighbour is one neighbour whatever it weighs.
     expected = {"check_sample_weight_equivalence_on_dense_data": "neighbours are counted"}
     checked = check_estimator(
@@ -97,9 +97,8 @@ def test_weights_of_rows_reach_the_models_and_the_blend(kind: type) -> None:
     kept = np.flatnonzero(heavy)
     number = np.cumsum(heavy) - 1
     of_kept = [(number[train[heavy[train] > 0]], number[test[heavy[test] > 0]]) for train, test in folds]
-    options = {"folds": 0}
-    weighed = kind(CLASSIFIERS, cv=folds, options=options, random_state=0).fit(X, y, sample_weight=heavy)
-    alone = kind(CLASSIFIERS, cv=of_kept, options=options, random_state=0).fit(X[kept], y[kept])
+    weighed = kind(CLASSIFIERS, cv=folds, folds=0, random_state=0).fit(X, y, sample_weight=heavy)
+    alone = kind(CLASSIFIERS, cv=of_kept, folds=0, random_state=0).fit(X[kept], y[kept])
     np.testing.assert_allclose(weighed.weights_[0], alone.weights_[0], atol=0.15 if kind is DynamicSelector else 1e-6)
     np.testing.assert_allclose(weighed.predict_proba(X), alone.predict_proba(X), atol=1e-6)
     assert weighed.plan_.value == pytest.approx(alone.plan_.value)
@@ -134,7 +133,9 @@ def test_a_dynamic_selector_asks_all_that_may_serve() -> None:
     assert list(blend.estimators_) == ["bayes", "tree"]
     assert blend.score(X, names) > 0.93
     static = DynamicSelector([*CLASSIFIERS, ("useless", DummyClassifier())], random_state=0).fit(X, names)
-    assert (static.plan_.info["n_neighbors"] is None) == ("useless" not in static.estimators_)
+    asked = {name for name, weight in zip(static.plan_.ids, static.weights_, strict=True) if weight > 0}
+    whole = static.plan_.info["n_neighbors"] is not None
+    assert set(static.estimators_) == ({"bayes", "tree", "useless"} if whole else asked)
     with pytest.raises(InputError, match="estimators are regressors"):
         DynamicSelector(REGRESSORS).fit(X, y)
     with pytest.raises(ValueError, match="could not convert string to float"):
@@ -190,6 +191,11 @@ FITS: dict[str, tuple[dict, dict, str]] = {
     ),
     "groups": ({}, {"groups": [1] * 6}, "X has 40 rows, groups has 6 values; give one a row"),
     "options": ({"options": [1]}, {}, r"options=\[1\]: give a mapping of the method's options"),
+    "own option": (
+        {"options": {"folds": 2}},
+        {},
+        "options names 'folds', which the estimator has of its own; give it as",
+    ),
     "untested rows": ({"cv": [(np.arange(9), np.arange(9, 40))]}, {}, r"cv has row 0 in 0 test folds \(9 rows are not"),
     "tested twice": (
         {"cv": [(np.arange(20), np.arange(20, 40)), (np.arange(30), np.arange(40))]},
@@ -230,3 +236,25 @@ def test_rows_to_predict_and_classes_for_regressors_are_refused_by_their_place()
             kind(CLASSIFIERS, random_state=0).fit(Numbers.X, Numbers.y).predict(0)
     with pytest.raises(InfeasibleError, match="k=9 of 2 members: there are only 2 to choose from; ask for k <= 2"):
         EnsembleSelector(CLASSIFIERS, k=9).fit(Numbers.X, Numbers.y)
+
+
+@pytest.mark.parametrize("kind", [EnsembleSelector, Stacker, DynamicSelector])
+def test_every_option_of_the_method_is_a_parameter_that_a_grid_can_set(kind: type) -> None:
+    ensemble = kind(CLASSIFIERS, random_state=0, cv=3)
+    method = getattr(combination, kind._method).__kofn__.signature.parameters
+    # What rows are is given to `fit`; what the classes are is read from y.
+    given = {"members", "y", "X", "groups", "quantiles", "classes", "row_weights", "blocks", "seed", "n_threads"}
+    limits = {"time_limit", "max_memory", "progress", "limits"}
+    assert set(method) - given - limits <= set(ensemble.get_params(deep=False))
+    for name in kind._own:
+        assert ensemble.get_params()[name] == method[name].default, name
+    X, y = load_iris(return_X_y=True)
+    own, values = {
+        EnsembleSelector: ("rounds", [1, 20]),
+        Stacker: ("final", ["simplex", "logistic"]),
+        DynamicSelector: ("n_neighbors", [5, 11]),
+    }[kind]
+    search = GridSearchCV(ensemble.set_params(folds=0), {own: values, "tree__max_depth": [1, 3]}, cv=2).fit(X, y)
+    assert len(search.cv_results_["params"]) == 4
+    assert search.best_params_["tree__max_depth"] == search.best_estimator_.get_params()["tree__max_depth"]
+    assert search.best_estimator_.plan_.options.get(own, values[-1]) in values

@@ -57,6 +57,7 @@ QUESTIONS = {
     "elect a committee": "multiwinner",
     "condorcet winner": "copeland",
     "schulze": "schulze",
+    "tideman": "ranked_pairs",
     "plackett luce": "plackett_luce",
     "leave one judge out": "compare_rules",
     "elo": "bradley_terry",

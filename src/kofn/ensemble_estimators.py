@@ -56,10 +56,13 @@ class _Ensemble(_BaseComposition, BaseEstimator):
     options: Mapping[str, Any] | None
     random_state: Any
     _method: Any = ""  # the verbs' types know each method by its own literal
+    # The parameters that are words of the method; None leaves a word to it.
+    _own: tuple[str, ...] = ()
 
     def _words(self) -> dict[str, Any]:
         """The words of the method that the estimator's own parameters stand for."""
-        return {}
+        own = {name: getattr(self, name) for name in self._own}
+        return {name: value for name, value in own.items() if value is not None}
 
     def _features(self, _X: Any) -> Floats | None:
         """(n, d) the rows as numbers, where members are chosen by them."""
@@ -107,7 +110,7 @@ class _Ensemble(_BaseComposition, BaseEstimator):
         (X,) = indexable(X)
         X, y = validate_data(self, X, y, skip_check_array=True)
         n = _num_samples(X)
-        check_options(self.options)
+        check_options(self.options, self._own)
         classifies = _classifies(self)
         answers = answers_of(y, n, classifies=classifies)
         if classifies:
@@ -215,9 +218,14 @@ class EnsembleSelector(_Ensemble):
         k: at most so many of them; all by default.
         loss: "log_loss", "brier", "accuracy", "rmse" or "mae"; default log_loss of classes, rmse of numbers.
         quantile: the quantile that the models predict; the loss is then its own.
+        rounds: how many additions, each of the model that helps the mean most.
+        sorted_start: begin with the best models alone, as many as together lose least.
+        bags: how many searches, of each some of the models, whose weights are averaged.
+        bag_share: the share of the models that each of several bags searches.
+        folds: parts of the rows by which `plan_` judges the blend; 0 leaves that out.
         cv: how many folds predict one another, or a splitter of scikit-learn; each row must be in one test fold.
         prefit: the models are fitted already, on other rows than those of `fit`.
-        options: other options of `ensemble_selection`, such as {"rounds": 100, "bags": 20}.
+        options: other options of `ensemble_selection`, such as {"n_threads": 2}.
         random_state: None, a whole number or a RandomState.
 
     Attributes:
@@ -239,6 +247,7 @@ class EnsembleSelector(_Ensemble):
     """
 
     _method = "ensemble_selection"
+    _own = ("k", "rounds", "sorted_start", "bags", "bag_share", "folds")
 
     def __init__(
         self,
@@ -247,6 +256,11 @@ class EnsembleSelector(_Ensemble):
         k: int | None = None,
         loss: str | None = None,
         quantile: float | None = None,
+        rounds: int = 50,
+        sorted_start: bool = False,
+        bags: int = 1,
+        bag_share: float = 0.5,
+        folds: int = 5,
         cv: Any = 5,
         prefit: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -256,13 +270,15 @@ class EnsembleSelector(_Ensemble):
         self.k = k
         self.loss = loss
         self.quantile = quantile
+        self.rounds = rounds
+        self.sorted_start = sorted_start
+        self.bags = bags
+        self.bag_share = bag_share
+        self.folds = folds
         self.cv = cv
         self.prefit = prefit
         self.options = options
         self.random_state = random_state
-
-    def _words(self) -> dict[str, Any]:
-        return {} if self.k is None else {"k": self.k}
 
 
 class Stacker(_Ensemble):
@@ -275,9 +291,12 @@ class Stacker(_Ensemble):
         final: only this way of weighing: "simplex", "ridge" (of numbers) or "logistic" (of classes).
         loss: "log_loss", "brier", "rmse" or "mae"; default log_loss of classes, rmse of numbers.
         quantile: the quantile that the models predict; the loss is then its own.
+        penalty: how much the weights are drawn towards equal ones, or shrunk; chosen by default.
+        by_column: weights may differ by class.
+        folds: parts of the rows by which the freedom is chosen; 0 takes weights on the simplex.
         cv: how many folds predict one another, or a splitter of scikit-learn; each row must be in one test fold.
         prefit: the models are fitted already, on other rows than those of `fit`.
-        options: other options of `stacking`, such as {"folds": 10}.
+        options: other options of `stacking`, such as {"time_limit": 60}.
         random_state: None, a whole number or a RandomState.
 
     Attributes:
@@ -299,6 +318,7 @@ class Stacker(_Ensemble):
     """
 
     _method = "stacking"
+    _own = ("final", "penalty", "by_column", "folds")
 
     def __init__(
         self,
@@ -307,6 +327,9 @@ class Stacker(_Ensemble):
         final: str | None = None,
         loss: str | None = None,
         quantile: float | None = None,
+        penalty: float | None = None,
+        by_column: bool = False,
+        folds: int = 5,
         cv: Any = 5,
         prefit: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -316,13 +339,13 @@ class Stacker(_Ensemble):
         self.final = final
         self.loss = loss
         self.quantile = quantile
+        self.penalty = penalty
+        self.by_column = by_column
+        self.folds = folds
         self.cv = cv
         self.prefit = prefit
         self.options = options
         self.random_state = random_state
-
-    def _words(self) -> dict[str, Any]:
-        return {} if self.final is None else {"final": self.final}
 
 
 class DynamicSelector(_Ensemble):
@@ -336,9 +359,11 @@ class DynamicSelector(_Ensemble):
         strategy: only this one: "knora_e", "knora_u", "ola", "lca", "des_knn" or "meta_des".
         n_neighbors: how many rows are near a row; by default chosen, too.
         loss: "log_loss", "brier" or "accuracy"; default log_loss.
+        standardize: give every column the same variance before rows are compared.
+        folds: parts of the rows by which the strategy is chosen; 0 takes "knora_u" of 11 neighbours.
         cv: how many folds predict one another, or a splitter of scikit-learn; each row must be in one test fold.
         prefit: the classifiers are fitted already, on other rows than those of `fit`.
-        options: other options of `dynamic_ensemble_selection`, such as {"standardize": False}.
+        options: other options of `dynamic_ensemble_selection`, such as {"time_limit": 60}.
         random_state: None, a whole number or a RandomState.
 
     Attributes:
@@ -361,6 +386,7 @@ class DynamicSelector(_Ensemble):
     """
 
     _method = "dynamic_ensemble_selection"
+    _own = ("strategy", "n_neighbors", "standardize", "folds")
     quantile = None
 
     def __init__(
@@ -370,6 +396,8 @@ class DynamicSelector(_Ensemble):
         strategy: str | None = None,
         n_neighbors: int | None = None,
         loss: str | None = None,
+        standardize: bool = True,
+        folds: int = 5,
         cv: Any = 5,
         prefit: bool = False,
         options: Mapping[str, Any] | None = None,
@@ -379,6 +407,8 @@ class DynamicSelector(_Ensemble):
         self.strategy = strategy
         self.n_neighbors = n_neighbors
         self.loss = loss
+        self.standardize = standardize
+        self.folds = folds
         self.cv = cv
         self.prefit = prefit
         self.options = options
@@ -389,10 +419,6 @@ class DynamicSelector(_Ensemble):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = tags.input_tags.allow_nan = False
         return tags
-
-    def _words(self) -> dict[str, Any]:
-        own = {"strategy": self.strategy, "n_neighbors": self.n_neighbors}
-        return {name: value for name, value in own.items() if value is not None}
 
     def _features(self, X: Any) -> Floats:
         if not _classifies(self):

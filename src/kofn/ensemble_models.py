@@ -159,10 +159,16 @@ def _is_numeric(value: Any) -> bool:
     return True
 
 
-def check_options(options: Any) -> None:
-    """Refuse options that are no mapping."""
+def check_options(options: Any, own: Sequence[str]) -> None:
+    """Refuse options that are no mapping, and those that are parameters of the estimator's own."""
     if options is not None and not isinstance(options, Mapping):
-        raise InputError(f"options={shown(options)}: give a mapping of the method's options, such as {{'folds': 10}}")
+        raise InputError(
+            f"options={shown(options)}: give a mapping of the method's options, such as {{'n_threads': 2}}"
+        )
+    for name in options or {}:
+        if name in own or name in ("loss", "seed"):
+            word = "random_state" if name == "seed" else name
+            raise InputError(f"options names {name!r}, which the estimator has of its own; give it as {word}")
 
 
 def check_prefit(name: str, model: Any, X: Any) -> None:

@@ -58,7 +58,7 @@ def test_numbers_and_named_columns_are_taken(frame: pl.DataFrame, capsys: pytest
 
 
 def test_python_is_told_of_its_own_words(frame: pl.DataFrame) -> None:
-    with pytest.raises(InputError, match=r"with columns m0,m1, or the features .* by with X x0,x1"):
+    with pytest.raises(InputError, match=r"with columns=\['m0', 'm1'\], or the features .* by with X=\['x0', 'x1'\]"):
         kofn.combine(frame, y="y")
 
 

@@ -59,14 +59,15 @@ def test_rows_and_quotas_are_refused_by_their_flags(folder: Path, capsys: pytest
     assert "quotas[" not in said
 
 
-def test_columns_taken_as_levels_are_said_to_be_possible_scores(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_columns_that_name_no_amounts_are_asked_about(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "g.csv").write_text("group,votes,price\na,100,3\nb,50,2\nc,25,1\n")
     call = ("allocate", "g.csv", "--id", "group", "--budget", 50)
-    said = "to share units in proportion to one of them: --score votes -m sainte_lague"
-    assert said in run(capsys, *call)[1]
-    assert "in proportion" not in run(capsys, *call, "--columns", "votes,price")[1]
+    said = refused(capsys, *call)
+    assert "votes, price are no amounts that an item could get" in said
+    assert "--score votes --method sainte_lague (or dhondt, ..)" in said
+    assert "--columns votes,price, at other amounts --levels A,B,.." in said
+    for more in (("--columns", "votes,price"), ("--levels", "1,2"), ("-m", "multiple_choice_knapsack")):
+        assert "column" in run(capsys, *call, *more)[1]
     code, out, err = run(capsys, *call, "--score", "votes", "-m", "sainte_lague")
     assert code == 0, err
     assert "in proportion" not in out

@@ -538,6 +538,7 @@ class TestMethods:
             "minimax",
             "plackett_luce",
             "plurality",
+            "ranked_pairs",
             "schulze",
             "threshold_rule",
         ]

@@ -46,7 +46,11 @@ ASKED = {
     "from one": (columns(), NUMBERS + 1.0, "where 1 is cat, 2 is dog, 3 is bird"),
     "0 or 1": (columns(), 1 + NUMBERS % 2, "may be numbered from 0 or from 1"),
     "one number more": (columns(), np.arange(60) % 4, "are 0, 1, 2, 3, one more"),
-    "two classes": (columns(("no", "yes")), NUMBERS % 2, "where 0 is no, 1 is yes; or .*columns gpt_2_yes,rf_yes"),
+    "two classes": (
+        columns(("no", "yes")),
+        NUMBERS % 2,
+        r"where 0 is no, 1 is yes; or .*columns=\['gpt_2_yes', 'rf_yes'\]",
+    ),
     "booleans": (columns(("no", "yes")), NUMBERS == 1, "where false is no, true is yes"),
     "case": (columns(), np.char.capitalize(NAMES), "'Bird' .row 2. and 'bird' differ in case"),
     "one class more": (columns(), with_fish(), "no column is of class 'fish' .row 5.; give every model one"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from command_line import refused, run
 
 import kofn
 from kofn.core.checks import InputError
-from kofn.tables.class_columns import by_class
+from kofn.tables.class_columns import beside_classes, by_class
 
 CLASSES = ("cat", "dog", "fox")
 CHANCES = np.random.default_rng(0).dirichlet([2, 2, 1], (2, 60))
@@ -100,3 +101,38 @@ def test_named_classes_settle_it(
     pl.DataFrame({**columns(), "y": SEEN}).write_csv("preds.csv")
     assert run(capsys, *words[:-2], "--apply", "preds.csv", "--json")[0] == 0
     assert pl.read_csv("out.csv").columns == ["row", *CLASSES]
+
+
+def test_columns_of_no_class_beside_all_classes_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    y = np.array(CLASSES)[np.arange(60) % 3]
+    chances = columns()
+    beside = {"age": np.arange(60) + 20.0, "share": np.linspace(0, 1, 60)}
+    assert beside_classes({**beside, **chances}, y) == ["age", "share"]
+    pl.DataFrame({**beside, **chances, "label": y}).write_csv("more.csv")
+    pl.DataFrame({**chances, "label": y}).write_csv("plain.csv")
+    call = ("--label", "label", "--seed", 0, "--json")
+    answers = []
+    for name in ("more.csv", "plain.csv"):
+        code, out, err = run(capsys, "combine", name, *call)
+        assert code == 0, err
+        answers.append(json.loads(out))
+    assert answers[0].pop("left_out_columns") == ["age", "share"]
+    assert answers[0] == answers[1]
+    assert run(capsys, "combine", "more.csv", "--label", "label", "--apply", "more.csv", "-o", "out.csv")[0] == 0
+    said = run(capsys, "combine", "more.csv", "--label", "label")[1]
+    assert "called after no class, so no predictions: age, share; else --columns, --id, --feature-columns" in said
+
+
+def test_what_may_be_a_model_or_a_class_is_not_left_out() -> None:
+    y = np.array(["no", "yes"])[np.arange(60) % 2]
+    two = {"a_no": CHANCES[0][:, 0], "a_yes": 1 - CHANCES[0][:, 0]}
+    # The probability of the second class is a model.
+    assert beside_classes({"forest": CHANCES[1][:, 0], **two}, y) == []
+    assert beside_classes({"age": np.arange(60.0), **two}, y) == ["age"]
+    # A class that the answers lack, and columns that do not add up to one.
+    assert beside_classes(columns(), SEEN) == []
+    assert beside_classes({"age": np.arange(60.0), **columns(scale=0.5)}, np.array(CLASSES)[np.arange(60) % 3]) == []
+    assert beside_classes({"age": np.arange(60.0), "b": CHANCES[0][:, 0]}, y) == []

@@ -10,7 +10,6 @@ import numpy as np
 from kofn.cli.allocate_arguments import AllocateArguments
 from kofn.cli.allocate_reading import Curves
 from kofn.core.plans import Allocation
-from kofn.tables.unlike import as_typed, has_digits
 
 # How many columns of levels are named in one line, items below one another, and points of the frontier.
 _SHOWN, _ITEMS, _POINTS = 12, 10, 7
@@ -101,10 +100,7 @@ def _levels(arguments: AllocateArguments, curves: Curves) -> str:
         columns = "" if named == [name.strip() for name in curves.columns] else f" (columns {', '.join(shown)})"
         return f"levels by the names of the columns: {', '.join(named)}{columns}"
     amounts = "of --levels" if arguments.levels else "0, 1, 2, .. (--levels A,B gives other amounts)"
-    line = f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
-    if arguments.method != "auto" or arguments.levels or arguments.columns or any(map(has_digits, curves.columns)):
-        return line
-    return f"{line}; to share units in proportion to one of them: --score {as_typed(shown[0])} -m sainte_lague"
+    return f"levels {amounts}: column{'s' if len(shown) > 1 else ''} {', '.join(shown)}"
 
 
 def _left_out(plan: Allocation, curves: Curves) -> list[str]:

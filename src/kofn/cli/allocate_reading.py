@@ -14,7 +14,7 @@ from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
 from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_no_levels
 from kofn.tables.read import is_blank, is_scores, score_column
-from kofn.tables.unlike import as_typed, has_digits
+from kofn.tables.unlike import as_typed, has_digits, listed
 
 # What an empty cell of a curve says.
 _NO_LEVEL = "the item may not have this level"
@@ -168,6 +168,13 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
     if arguments.columns is None:
         refuse_no_levels(str(table.path), names, None if arguments.size_column else "--size {}", "--columns {}")
     amounts = amounts_of(names)
+    asked = arguments.method != "auto" or arguments.columns is not None or arguments.levels
+    if not amounts and not asked and not any(map(has_digits, names)):
+        raise InputError(
+            f"{table.path}: {listed(names)} are no amounts that an item could get; to share whole units in proportion "
+            f"to one of them say --score {as_typed(names[0])} --method sainte_lague (or dhondt, ..); where they are "
+            f"what each item loses at 0, 1, .. units --columns {as_typed(*names)}, at other amounts --levels A,B,.."
+        )
     if arguments.levels or not amounts:
         return Curves(_side_by_side(table, names, arguments), names)
     names = tuple(sorted(names, key=lambda name: amounts[name]))

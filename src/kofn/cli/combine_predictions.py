@@ -106,6 +106,8 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         plan = dataclasses.replace(plan, info={**plan.info, "classes": list(read.columns)})
     if y is not None and read.columns is None and not options.get("classes"):
         plan = dataclasses.replace(plan, info={**plan.info, **_order_of(plan, read)})
+    if read.left_out:
+        plan = dataclasses.replace(plan, info={**plan.info, "left_out_columns": list(read.left_out)})
     _finish(plan, read, applied, arguments)
 
 
@@ -274,6 +276,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
             "loss",
             "classes",
             "classes_assumed",
+            "left_out_columns",
             "rows",
             "missing",
             "plain_mean",
@@ -315,6 +318,9 @@ def render(plan: Blend, rows: int, applied: bool, arguments: CombineArguments) -
     lines = [f"{plan.method}: the predictions{of_rows} by {used} of {plan.n} models, blended"]
     if "classes_assumed" in info:
         lines.append(f"columns taken as {listed([str(name) for name in info['classes']])}; else --classes")
+    if "left_out_columns" in info:
+        names_left = listed(info["left_out_columns"])
+        lines.append(f"called after no class, so no predictions: {names_left}; else --columns, --id, --feature-columns")
     if info.get("missing"):
         lines.append(f"missing: {info['missing']:,} predictions, each left to the other models of its row")
     single = info.get("single")

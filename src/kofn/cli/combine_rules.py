@@ -217,7 +217,7 @@ def refuse_as_the_run(method: Any, ballots: Mapping[str, Any], options: Mapping[
         InputError: a judge without a score, `lower` of no judge, weights that do not fit; strengths that do not exist,
             where the method looks for the most likely ones and has no prior.
     """
-    from kofn.combination.rankings._pairs import ballots_of, half_wins
+    from kofn.combination.rankings._pairs import Listed, ballots_of, half_wins
     from kofn.combination.rankings._strengths import refuse_no_strengths
 
     frame, lower = ballots["rankings"], options.get("lower")
@@ -229,7 +229,7 @@ def refuse_as_the_run(method: Any, ballots: Mapping[str, Any], options: Mapping[
         raise InputError(f"weights has {len(given)} values for {len(rows)} members; give one a member")
     if method in _BY_STRENGTHS and not options.get("prior"):
         with checks.naming(items=ballots.get("ids")):
-            refuse_no_strengths(half_wins(rows, given))
+            refuse_no_strengths(half_wins(Listed.of(rows), given, rows.shape[1]))
 
 
 def groups_of(typed: Sequence[str]) -> dict[str, list[str]]:

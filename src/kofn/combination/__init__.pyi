@@ -59,6 +59,7 @@ from kofn.combination.mixup._mix_pairs import mix_pairs as mix_pairs
 from kofn.combination.mixup._collapse import mixup_features as mixup_features
 from kofn.combination.mixup._gains import mixup_gains as mixup_gains
 from kofn.combination.mixup._mix_pairs import mixup_loss as mixup_loss
+from kofn.combination.rankings._plackett_luce import order_strengths as order_strengths
 from kofn.combination.alignment._ot_fusion import ot_fusion as ot_fusion
 from kofn.combination.mixup._gains import pair_chances as pair_chances
 from kofn.combination.mixup._pairs import pair_marginal as pair_marginal
@@ -68,6 +69,7 @@ from kofn.combination.rankings._plackett_luce import plackett_luce as plackett_l
 from kofn.combination.partial._pleas import pleas as pleas
 from kofn.combination.rankings._dowdall import plurality as plurality
 from kofn.combination.recipes._preview_merge import preview_merge as preview_merge
+from kofn.combination.rankings._copeland import ranked_pairs as ranked_pairs
 from kofn.combination.recipes._read_recipe import read_recipe as read_recipe
 from kofn.combination.adapters._reduce_adapters import reduce_adapters as reduce_adapters
 from kofn.combination.posteriors._reduce_mixtures import reduce_mixtures as reduce_mixtures

@@ -258,7 +258,6 @@ SYNONYMS: dict[str, str] = {
     "merge_method": "method",
     "distance": "metric",
 }
-_OF_MAJORITIES = (("schulze", " (the nearest here: the strongest majorities settle its cycles too)"),)
 _BY_ELIMINATION = (("baldwin", " (the nearest here: the last by Borda's count goes, round by round)"),)
 _OF_SCORES = (("weighted_mean", ""), ("borda", " (it averages ranks, as the scores of judges have no common scale)"))
 # Methods that are called otherwise elsewhere, are options of ours or have no other near them: the name people bring,
@@ -268,8 +267,7 @@ METHODS_ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
     "dare_ties": (("dare", " with consensus='ties'"),),
     "mean": _OF_SCORES,
     "average": _OF_SCORES,
-    "ranked_pairs": _OF_MAJORITIES,
-    "tideman": _OF_MAJORITIES,
+    "tideman": (("ranked_pairs", ""),),
     "irv": _BY_ELIMINATION,
     "instant_runoff": _BY_ELIMINATION,
 }

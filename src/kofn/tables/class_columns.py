@@ -76,6 +76,47 @@ classes=('cat', 'dog', 'fox'))
     return ByClass({stem: [of_class[label] for label in every] for stem, of_class in stems.items()}, tuple(every))
 
 
+def beside_classes(values: Mapping[str, Array], y: Array, classes: Sequence[Any] | None = None) -> list[str]:
+    """The columns that are called after no class, where the others are all models' probabilities of all classes.
+
+    Of two classes a column of probabilities may be a model by itself, so that nothing is left out there.
+
+    Examples:
+        >>> chances = dict.fromkeys(["a_cat", "a_dog", "b_cat", "b_dog"], np.full(2, 1 / 2))
+        >>> beside_classes({"age": np.array([31, 40]), **chances}, np.array(["cat", "dog"]))
+        ['age']
+    """
+    from kofn.combination.ensembles._task import are_chances
+
+    labels = [written(label) for label in (np.unique(y).tolist() if classes is None else classes)]
+    labels += [label.title() for label in labels if label in ("false", "true")]
+    after = {name: column for name, column in values.items() if _called_after(name, labels)}
+    others = [name for name in values if name not in after]
+    if not after or not others or any(np.ndim(column) != 1 for column in values.values()):
+        return []
+    alone = len(labels) == 2 and any(are_chances(np.asarray(values[name]).reshape(-1, 1)) for name in others)
+    try:
+        grouped = None if alone else by_class(after, y, classes)
+    except InputError:
+        return []
+    if grouped is None or not all(adds_up([after[name] for name in names]) for names in grouped.stems.values()):
+        return []
+    return others
+
+
+def _called_after(name: str, labels: Sequence[str]) -> bool:
+    """Whether a class stands at one end of a name, apart from what else is in it."""
+    bare = name.removesuffix("]")
+    return any(
+        len(bare) > len(label) + 1
+        and (
+            (bare.endswith(label) and bare[-len(label) - 1] in MARKS)
+            or (bare.startswith(label) and bare[len(label)] in MARKS)
+        )
+        for label in labels
+    )
+
+
 def as_answers(classes: Sequence[str], y: Array) -> list[Any]:
     """The classes that columns are called after, as the answers spell them."""
     spelt = {written(label): label for label in np.unique(y).tolist()}

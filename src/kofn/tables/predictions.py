@@ -22,7 +22,7 @@ from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
 from kofn.tables.class_answers import as_named, grouped_by_class
-from kofn.tables.class_columns import as_answers
+from kofn.tables.class_columns import as_answers, beside_classes
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
@@ -44,6 +44,7 @@ class Predictions:
         source_columns: the table's columns that the members were made of, member by member.
         groups: (n,) what weights may vary over, where a column holds it.
         features: (n, d) what rows are compared by, where columns hold it.
+        left_out: columns of numbers that are called after no class, beside probabilities of all classes.
     """
 
     names: tuple[str, ...]
@@ -55,6 +56,7 @@ class Predictions:
     source_columns: tuple[str, ...] = ()
     groups: Array | None = None
     features: Array | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -198,12 +200,15 @@ def of_table(
     values = {name: scores_with_gaps(table, name) for name in names}
     if y is not None:
         y = as_named(y, classes)
+    left_out: list[str] = []
     if columns is None and y is not None:
+        left_out = beside_classes(values, y, classes)
+        values = {name: column for name, column in values.items() if name not in left_out}
         refuse_features(values, y, id_column, features)
     grouped = None if y is None else grouped_by_class(values, y, classes)
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))
-    return _grouped(values, *grouped, y, ids, id_column)
+    return dataclasses.replace(_grouped(values, *grouped, y, ids, id_column), left_out=tuple(left_out))
 
 
 def _ballots(table: Table, names: Sequence[str], classes: Sequence[Any] | None) -> dict[str, Array]:

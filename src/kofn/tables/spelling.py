@@ -2,6 +2,8 @@
 
 >>> in_python("-k 5 of 3 rows: --dedupe 0.9 dropped 2; say --metric cosine, or --drop-empty")
 "k=5 of 3 rows: dedupe=0.9 dropped 2; say metric='cosine', or drop_empty=True"
+>>> in_python("name the models with --columns 'forest,net 2', or the features with --feature-columns age,income")
+"name the models with columns=['forest', 'net 2'], or the features with X=['age', 'income']"
 """
 
 from __future__ import annotations
@@ -38,11 +40,11 @@ _FLAG = re.compile(rf"(?<![\w-])(--(?P<flag>[a-z]+(-[a-z]+)*)|-(?P<short>[km]))(
 
 
 # A flag whose value is a list in Python.
-_NAMED = re.compile(r"(?<![\w-])--(?P<flag>classes) (?P<names>'[^']*'|[\w.+-]+(,[\w.+-]+)+)")
+_NAMED = re.compile(r"(?<![\w-])--(?P<flag>classes|columns|feature-columns) (?P<names>'[^']*'|[\w.+-]+(,[\w.+-]+)+)")
 
 
 def _names(match: re.Match[str]) -> str:
-    return f"{match['flag']}={match['names'].strip(chr(39)).split(',')}"
+    return f"{_WORDS.get(match['flag'], match['flag'])}={match['names'].strip(chr(39)).split(',')}"
 
 
 def in_python(text: str) -> str:

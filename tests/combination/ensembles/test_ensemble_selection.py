@@ -14,11 +14,17 @@ from kofn.combination import blend_predictions, ensemble_selection
 from kofn.core.checks import InputError
 
 
-def plainly(members: Any, loss: Any, rounds: int, k: int) -> np.ndarray:
+def plainly(members: Any, loss: Any, rounds: int, k: int, *, sorted_start: bool = False) -> np.ndarray:
     """Caruana's selection as it is written: every round tries every member and rates the whole blend."""
     added: list[int] = []
     path: list[tuple[float, int]] = []
-    for _ in range(rounds):
+    if sorted_start:
+        best_first = sorted(range(len(members)), key=lambda j: (loss(members[j]), j))[: min(k, rounds)]
+        for count in range(1, len(best_first) + 1):
+            path.append((loss(np.mean([members[i] for i in best_first[:count]], axis=0)), count))
+        added = best_first[: min(path)[1]]
+        del path[len(added) :]
+    for _ in range(rounds - len(added)):
         candidates = range(len(members)) if len(set(added)) < k else sorted(set(added))
         rated = [(loss(np.mean([members[i] for i in [*added, j]], axis=0)), j) for j in candidates]
         # Sums of floats differ in their last bits: near-ties go to the lowest number here too.
@@ -52,6 +58,36 @@ def test_classes_as_written_plainly(loss: str, k: int) -> None:
     np.testing.assert_allclose(plan.weights, plainly(members, plain, 12, k), atol=1e-12)
     mean = plain(plan.result)
     assert plan.value == pytest.approx(1 - mean if loss == "accuracy" else mean)
+
+
+@pytest.mark.parametrize(("sorted_start", "bags"), [(True, 1), (False, 20), (True, 20)])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sorted_start_and_bags_as_written_plainly(seed: int, bags: int, *, sorted_start: bool) -> None:
+    """As published in 2004: with replacement, begun with the best models, the mean of bags of half of the models."""
+    members, y = _classes(150, 8, 3, seed=20 + seed)
+    rows = np.arange(len(y))
+
+    def loss(P: np.ndarray) -> float:
+        return -np.log(P[rows, y]).mean()
+
+    plan = ensemble_selection(members, y=y, rounds=10, folds=0, sorted_start=sorted_start, bags=bags, seed=seed)
+    rng = np.random.default_rng(seed)
+    drawn = [np.arange(8)] if bags == 1 else [np.sort(rng.choice(8, 4, replace=False)) for _ in range(bags)]
+    expected = np.zeros(8)
+    for bag in drawn:
+        expected[bag] += plainly([members[j] for j in bag], loss, 10, 8, sorted_start=sorted_start) / bags
+    np.testing.assert_allclose(plan.weights, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_are_those_of_autogluon(seed: int) -> None:
+    ensembles = pytest.importorskip("autogluon.core.models.greedy_ensemble.ensemble_selection", reason="a peer")
+    metrics = pytest.importorskip("autogluon.core.metrics", reason="a peer")
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, 400)
+    members = [1 / (1 + np.exp(-(2 * y - 1) * rng.uniform(0.2, 1) - rng.normal(size=400))) for _ in range(12)]
+    theirs = ensembles.EnsembleSelection(20, "binary", metrics.log_loss).fit(members, y).weights_
+    np.testing.assert_allclose(ensemble_selection(members, y=y, rounds=20, folds=0).weights, theirs, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["rmse", "mae", "pinball"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from kofn.combination import bradley_terry, plackett_luce, win_ballots, win_strengths
+import kofn
+from kofn.combination import bradley_terry, order_strengths, plackett_luce, win_ballots, win_strengths
 from kofn.core.checks import InputError
 
 
@@ -167,3 +168,43 @@ def test_steps_are_not_cut_by_the_rounding_of_the_likelihood(seed: int, monkeypa
     plackett_luce(scores[:, (~np.isnan(scores)).sum(axis=0) > 1], prior=0.1)
     # Two a step: where steps were halved near the top there were more, and on some tables no end.
     assert len(calls) <= 12
+
+
+@pytest.mark.parametrize("resamples", [0, 4])
+def test_strengths_of_lists_are_those_of_their_table(resamples: int) -> None:
+    rng = np.random.default_rng(4)
+    names = np.array(["ash", "birch", "cedar", "elm", "fir", "oak"])
+    orders = [rng.permutation(6)[: rng.integers(2, 7)].tolist() for _ in range(60)]
+    weights = rng.integers(1, 4, 60)
+    table = np.full((6, 60), np.nan)
+    for judge, order in enumerate(orders):
+        table[order, judge] = -np.arange(len(order))
+    plan = order_strengths([names[order] for order in orders], weights=weights, resamples=resamples)
+    whole = kofn.combine(
+        rankings=table, weights=weights, ids=names, method="plackett_luce", options={"resamples": resamples}
+    )
+    assert plan.value == pytest.approx(whole.value, rel=1e-12)
+    assert plan.to_frame()["id"].to_list() == whole.to_frame()["id"].to_list()
+    for name in ("points", "standard_error", "rank_low", "rank_high", "rated"):
+        np.testing.assert_allclose(plan.info[name], whole.info[name], rtol=1e-9, err_msg=name)
+    assert plan.spread == pytest.approx(whole.spread)
+    numbered = order_strengths(orders, ids=range(6), weights=weights, resamples=resamples)
+    np.testing.assert_array_equal(numbered.info["rank_low"], plan.info["rank_low"])
+
+
+@pytest.mark.parametrize(
+    ("orders", "options", "says"),
+    [
+        ([], {}, "orders is empty; give at least one list"),
+        ([["a", "b"], []], {}, "orders at row 1 is empty"),
+        ([["a", "b"], ["b", "a", "b"]], {}, "orders at row 1 has 'b' twice"),
+        ([["a", "b"], ["b", "c"]], {"ids": ["a", "b"]}, "orders at row 1 has 'c', which is not in ids"),
+        ([["a", "b"], ["b", "a"]], {"weights": [1.0]}, "weights has 1 values, orders has 2"),
+        ([["a", "b"], ["a", "b"]], {}, "perfect separation"),
+        (3, {}, "orders"),
+        ([["a", 1], [1, "a"]], {}, "orders"),
+    ],
+)
+def test_lists_that_are_none_are_refused(orders: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        order_strengths(orders, **options)

@@ -20,6 +20,7 @@ import kofn
 from kofn.combination import borda, merge_points
 from kofn.combination.rankings import _borda as rankings
 from kofn.combination.rankings._borda import points_of
+from kofn.combination.rankings._electorate import Electorate
 from kofn.core.checks import InputError
 from kofn.core.plans import Plan
 
@@ -345,7 +346,9 @@ def test_intervals_are_quantiles_of_the_ranks_of_drawn_panels(seed: int) -> None
     table[0] = np.nan_to_num(table[0])
     weights = rng.integers(1, 4, 7).astype(float)
     blend = borda(table, weights=weights)
-    counts = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), size=1000)
+    counts = np.empty((1000, 7))
+    judges = Electorate(table.T).canonical(weights).judges
+    counts[:, judges] = np.random.default_rng(0).multinomial(7, np.full(7, 1 / 7), size=1000)
     low, high = [[] for _ in range(6)], [[] for _ in range(6)]
     for count in counts:
         points = slow_points(table.T, weights * count).round(9)

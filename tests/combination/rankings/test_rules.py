@@ -16,7 +16,8 @@ from kofn.combination.rankings._electorate import Electorate
 from kofn.combination.rankings._sensitivity import SCORINGS, borda_points
 from kofn.core.checks import InputError
 
-RULES = ["baldwin", "copeland", "dowdall", "minimax", "plurality", "schulze", "threshold_rule"]
+RULES = ["baldwin", "copeland", "dowdall", "minimax", "plurality", "ranked_pairs", "schulze", "threshold_rule"]
+OF_STRENGTH = ("minimax", "ranked_pairs", "schulze")
 
 
 def drawn(seed: int, *, gaps: bool = True) -> tuple[Any, Any]:
@@ -99,6 +100,8 @@ class Counted:
             return {a: 1 - max(self.strength(b, a, kind) for b in self.items if b != a) for a in self.heard}
         if rule == "schulze":
             return self.schulze(kind)
+        if rule == "ranked_pairs":
+            return self.ranked_pairs(kind)
         if rule == "baldwin":
             return self.baldwin()
         if rule == "plurality":
@@ -139,6 +142,31 @@ class Counted:
             out[a] = Fraction(sum(Fraction(int(x > 0)) + Fraction(int(x == 0), 2) for x in leads)) / len(leads)
         return out
 
+    def ranked_pairs(self, kind: str) -> dict[int, Fraction]:
+        """One strength after another, every chain of locked majorities followed anew."""
+        majorities = {
+            (a, b): self.strength(a, b, kind) for a in self.items for b in self.items if self.strength(a, b, kind) > 0
+        }
+        locked: set[tuple[int, int]] = set()
+
+        def leads(a: int, b: int) -> bool:
+            seen, open_ends = {a}, [a]
+            while open_ends:
+                end = open_ends.pop()
+                fresh = {y for x, y in locked if x == end} - seen
+                seen |= fresh
+                open_ends += fresh
+            return a != b and b in seen
+
+        for strength in sorted(set(majorities.values()), reverse=True):
+            alike = [pair for pair, own in majorities.items() if own == strength]
+            locked.update([(a, b) for a, b in alike if not leads(b, a)])
+        out = {}
+        for a in self.heard:
+            outcome = [leads(a, b) - leads(b, a) for b in self.heard if b != a]
+            out[a] = Fraction(sum(Fraction(1 + x, 2) for x in outcome)) / len(outcome)
+        return out
+
     def baldwin(self) -> dict[int, Fraction]:
         left, rounds, keys = list(self.heard), 0, {}
         while left:
@@ -157,8 +185,8 @@ class Counted:
 def test_points_are_those_of_the_definition(rule: str, seed: int) -> None:
     scores, weights = drawn(seed)
     counted = Counted(scores, weights)
-    for kind in ("share", "margin", "winning") if rule in ("minimax", "schulze") else ("share",):
-        options = {"strength": kind} if rule in ("minimax", "schulze") else {}
+    for kind in ("share", "margin", "winning") if rule in OF_STRENGTH else ("share",):
+        options = {"strength": kind} if rule in OF_STRENGTH else {}
         method: Any = rule
         plan = kofn.combine(rankings=scores, weights=weights, method=method, options=options)
         expected = np.full(len(scores), np.nan)
@@ -198,6 +226,32 @@ def test_winners_are_those_of_pref_voting(seed: int) -> None:
         assert np.flatnonzero(points == points.max()).tolist() == sorted(winners), name
     points = kofn.combine(rankings=scores, weights=counts, method="schulze").info["points"].round(12)
     assert set(np.flatnonzero(points == points.max()).tolist()) <= set(voting.beat_path(profile))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_ranked_pairs_are_those_of_pref_voting(seed: int) -> None:
+    """Of judges whose majorities are all of unlike strength, so that no ties are broken."""
+    voting = pytest.importorskip("pref_voting.voting_methods")
+    profiles = pytest.importorskip("pref_voting.profiles")
+    rng = np.random.default_rng(seed)
+    n, m = int(rng.integers(3, 7)), 40
+    ballots = [rng.permutation(n).tolist() for _ in range(m)]
+    counts = (1 << rng.permutation(m)[:m] % 30).tolist()
+    scores = np.array([[-ballot.index(i) for ballot in ballots] for i in range(n)], float)
+    profile = profiles.Profile([tuple(ballot) for ballot in ballots], rcounts=counts)
+    points = kofn.combine(rankings=scores, weights=counts, method="ranked_pairs").info["points"].round(12)
+    assert sorted(points.tolist()) == pytest.approx(np.linspace(0, 1, n).tolist())
+    assert np.flatnonzero(points == 1).tolist() == voting.ranked_pairs(profile)
+
+
+def test_equal_majorities_are_locked_in_together() -> None:
+    """0 beats 1 as clearly as 1 beats 2 and 2 beats 0: no name decides, and what all of them beat is last."""
+    cycle = kofn.combine(rankings=[[4.0, 2, 3], [3, 4, 2], [2, 3, 4], [1, 1, 1]], method="ranked_pairs")
+    assert cycle.info["points"].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 0.0])
+    assert cycle.ranks().tolist() == [1, 1, 1, 4]
+    # A stronger majority than those of the cycle is locked in before it.
+    strong = kofn.combine(rankings=[[4.0, 2, 3], [3, 4, 2], [2, 3, 4]], weights=[3.0, 2.0, 2.0], method="ranked_pairs")
+    assert strong.result.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -277,7 +331,7 @@ def test_what_cannot_be_ranked_is_refused(rule: str) -> None:
 
 
 def test_a_strength_that_is_none_is_refused() -> None:
-    for method in ("minimax", "schulze"):
+    for method in OF_STRENGTH:
         own: Any = method
         with pytest.raises(InputError, match="strength"):
             kofn.combine(rankings=[[1.0], [2.0]], method=own, options={"strength": "half"})

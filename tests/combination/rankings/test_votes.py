@@ -12,7 +12,7 @@ import pytest
 
 import kofn
 from kofn.combination import vote_ballots, win_ballots
-from kofn.combination.rankings._pairs import overturned, preferences
+from kofn.combination.rankings._pairs import Listed, overturned, preferences
 from kofn.combination.rankings._votes import count_votes
 from kofn.core.checks import InputError, compared_pair, refuse_wins, vote_columns
 from kofn.core.checks.votes import VoteColumns
@@ -233,8 +233,8 @@ def test_judges_of_two_are_counted_as_all_others_are(seed: int) -> None:
             prefers[pair] += weight
         position = np.argsort(order)
         shares.append(sum(position[a] > position[b] for a, b in pairs) / max(len(pairs), 1))
-    assert preferences(ballots, weights).tolist() == prefers.tolist()
-    assert overturned(ballots, order).tolist() == pytest.approx(shares)
+    assert preferences(Listed.of(ballots), weights, ballots.shape[1]).tolist() == prefers.tolist()
+    assert overturned(Listed.of(ballots), order).tolist() == pytest.approx(shares)
 
 
 LETTERS = [("a", "b"), ("A", "B"), ("first", "second"), ("left", "right"), ("1", "2")]

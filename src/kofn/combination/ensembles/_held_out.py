@@ -26,8 +26,9 @@ def folds_of(task: Task, folds: int, rng: np.random.Generator) -> tuple[Ints, li
     """The rows in a random order, fold by fold, where the folds begin and end, and how many rows repeat another.
 
     Rows of one block stay in one fold. Without blocks, rows for which all members predict the same are one row given
-    several times: they stay in one fold, since a blend would else be judged on rows that it has seen. Of predicted
-    numbers only these repetitions matter, so that the folds are the same in another unit.
+    several times: they stay in one fold, since a blend would else be judged on rows that it has seen. Only these
+    repetitions count of the predictions: the folds are the same in another unit, after a rounding, and for members in
+    another order.
     """
     n = task.n
     groups, repeated = _same_predictions(task)
@@ -96,10 +97,8 @@ def _same_predictions(task: Task) -> tuple[Ints, int]:
     repeated = task.n - len(patterns)
     if 2 * repeated > task.n:
         return np.arange(task.n), 0
-    if task.classes is not None:
-        return groups.astype(np.int64), repeated
-    # In the order in which they first occur, because that of the mixed bits depends on the unit, which numbers have
-    # and probabilities have not.
+    # In the order in which they first occur: that of the mixed bits depends on the order of the members, on the unit
+    # and on the last bit of every prediction.
     number = np.empty(len(patterns), np.int64)
     number[np.argsort(first)] = np.arange(len(patterns))
     return number[groups], repeated

@@ -102,7 +102,8 @@ def general_preference(
     if penalty is not None and not (checks.is_finite(penalty) and penalty > 0):
         raise InputError(f"penalty={checks.shown(penalty)}: give a share > 0 of the one that leaves no cycles, as 0.3")
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
-    pairs = half_wins(ballots, given)
+    electorate = Electorate(ballots)
+    pairs = half_wins(electorate.listed, given, n)
     if not prior:
         refuse_no_strengths(pairs)
     heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
@@ -110,7 +111,7 @@ def general_preference(
     others = 1 - np.eye(len(heard))
     shares = _SHARES if penalty is None else (float(penalty),)
     rng = np.random.default_rng(seed)
-    losses, evidence = _held_out(Electorate(ballots), given, heard, shares, prior, parts, rng)
+    losses, evidence = _held_out(electorate, given, heard, shares, prior, parts, rng)
     scores, chosen = _fit(pairs[inside] + prior / 2 * others, shares, losses)
     table = np.full((n, n), np.nan)
     np.fill_diagonal(table, 0.0)
@@ -131,7 +132,7 @@ def general_preference(
         result=np.argsort(-points.round(_DECIMALS), kind="stable"),
         form="order",
         weights=given / given.sum(),
-        spread=overturned(ballots, np.argsort(-points.round(_DECIMALS), kind="stable")),
+        spread=overturned(electorate.listed, np.argsort(-points.round(_DECIMALS), kind="stable")),
         objective="preference_likelihood",
         info={
             "points": points,
@@ -144,7 +145,7 @@ def general_preference(
                 "planes": (embedding.shape[1] - 2) // 2,
                 **_strongest(likely, heard),
             },
-            **comparisons(ballots, given),
+            **comparisons(electorate.listed, given, n),
             "never_compared": np.flatnonzero(np.isnan(points)).tolist(),
         },
     )
@@ -187,7 +188,7 @@ def _held_out(
     inside = np.ix_(heard, heard)
     prior = max(prior, _HELD_PRIOR)
     for part in _parts(electorate, given, folds, rng):
-        rest, wins = (half_wins(electorate.ballots, row)[inside] for row in (given - part, part))
+        rest, wins = (half_wins(electorate.listed, row, electorate.n)[inside] for row in (given - part, part))
         if not rest.any() or not wins.any():
             continue
         start, most = least_penalty(rest + prior / 2 * (1 - np.eye(len(rest))))

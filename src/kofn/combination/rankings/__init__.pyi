@@ -12,8 +12,10 @@ from kofn.combination.rankings._sensitivity import group_ballots as group_ballot
 from kofn.combination.rankings._kemeny import kemeny as kemeny
 from kofn.combination.rankings._borda import merge_points as merge_points
 from kofn.combination.rankings._copeland import minimax as minimax
+from kofn.combination.rankings._plackett_luce import order_strengths as order_strengths
 from kofn.combination.rankings._plackett_luce import plackett_luce as plackett_luce
 from kofn.combination.rankings._dowdall import plurality as plurality
+from kofn.combination.rankings._copeland import ranked_pairs as ranked_pairs
 from kofn.combination.rankings._copeland import schulze as schulze
 from kofn.combination.rankings._dowdall import threshold_rule as threshold_rule
 from kofn.combination.rankings._votes import vote_ballots as vote_ballots

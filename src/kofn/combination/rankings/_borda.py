@@ -147,7 +147,9 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
     ends: dict[str, Any] = {}
     if n <= MOST_RANKED:
         width = n**2 if electorate.of_votes else n
-        ends = rank_intervals(electorate.heard(given), map(points_under, electorate.panels(given, width)))
+        canonical = electorate.canonical(given)
+        panels = electorate.panels(given, width, canonical)
+        ends = rank_intervals(electorate.heard(given), canonical.alike, map(points_under, panels))
     return Blend(
         n=n,
         value=value,
@@ -162,7 +164,7 @@ def borda(rankings: Any, *, weights: Any = None, lower: str | Sequence[int] | Se
         objective="borda",
         info={
             "points": points,
-            **comparisons(ballots, given),
+            **comparisons(electorate.listed, given, n),
             **ends,
             "never_compared": lost.tolist(),
             "ratings": int((wins >= 0).sum()),

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from kofn.combination.rankings._electorate import Electorate
 from kofn.combination.rankings._pairs import ballots_of
 from kofn.combination.rankings._strengths import by_strengths
 from kofn.core.draws import Draw
@@ -82,5 +81,4 @@ def bradley_terry(
         >>> plan.result.tolist(), round(float(plan.info["points"][0] - plan.info["points"][1]), 6)
         ([0, 1], 1.098612)
     """
-    ballots = ballots_of(rankings, lower)
-    return by_strengths(ballots, weights, prior, resamples, "bradley_terry", np.zeros(len(ballots), bool))
+    return by_strengths(Electorate(ballots_of(rankings, lower)), weights, prior, resamples, "bradley_terry")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.combination.rankings._pairs import Votes, compared, overturned, parts_of, preferences, tie_groups
+from kofn.combination.rankings._pairs import Canonical, Listed, compared, overturned, parts_of, preferences, tie_groups
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -31,9 +31,29 @@ Scoring = Callable[["Electorate", Floats], Floats]
 class Electorate:
     """The ballots (judges, items) of all judges; weights are (panels, judges), a row for each way to count them."""
 
-    def __init__(self, ballots: Floats) -> None:
-        self.ballots = ballots
-        self.m, self.n = ballots.shape
+    def __init__(self, ballots: Floats | Listed, n: int | None = None) -> None:
+        """Take scores (judges, n), or lists of n alternatives."""
+        self._given = ballots
+        self.m = len(ballots.rated if isinstance(ballots, Listed) else ballots)
+        self.n = ballots.shape[1] if n is None else n  # type: ignore[union-attr]
+
+    @cached_property
+    def listed(self) -> Listed:
+        """What each judge rates, best first."""
+        return self._given if isinstance(self._given, Listed) else Listed.of(self._given)
+
+    @cached_property
+    def ballots(self) -> Floats:
+        """(m, n) scores, higher is better, NaN where a judge did not rate."""
+        if not isinstance(self._given, Listed):
+            return self._given
+        out = np.full((self.m, self.n), np.nan)
+        out[self.listed.judge, self.listed.items] = -self.listed.group
+        return out
+
+    def canonical(self, weights: Floats) -> Canonical:
+        """An order of alternatives and judges, of these weights, that does not hang on the order they are given in."""
+        return Canonical.of(self.listed, weights, self.n)
 
     @cached_property
     def rated(self) -> NDArray[np.bool_]:
@@ -44,7 +64,7 @@ class Electorate:
     @cached_property
     def of_votes(self) -> bool:
         """Whether every judge rates two alternatives alone, as those do that votes are counted into."""
-        return bool(((~np.isnan(self.ballots)).sum(axis=1) == 2).all())
+        return bool((self.listed.rated == 2).all())
 
     @cached_property
     def groups(self) -> tuple[Ints, Ints]:
@@ -69,11 +89,12 @@ class Electorate:
             return higher.reshape(self.m, -1).astype(np.float64), beside.reshape(self.m, -1).astype(np.float64)
         from scipy.sparse import csr_array
 
-        votes, pairs = Votes.of(self.ballots), np.nonzero(self.rated)[1].reshape(-1, 2)
-        judge = np.arange(self.m)
+        winner, loser = self.listed.items.reshape(-1, 2).T
+        first, second = self.listed.group.reshape(-1, 2).T
+        judge, apart = np.arange(self.m), first != second
         shape = (self.m, self.n**2)
-        above = csr_array((np.ones(len(votes.judge)), (votes.judge, votes.winner * self.n + votes.loser)), shape=shape)
-        cells = np.concatenate([pairs[:, 0] * self.n + pairs[:, 1], pairs[:, 1] * self.n + pairs[:, 0]])
+        above = csr_array((np.ones(int(apart.sum())), (judge[apart], (winner * self.n + loser)[apart])), shape=shape)
+        cells = np.concatenate([winner * self.n + loser, loser * self.n + winner])
         both = csr_array((np.ones(2 * self.m), (np.append(judge, judge), cells)), shape=shape)
         return above, both
 
@@ -85,16 +106,17 @@ class Electorate:
         else:
             prefers, both = np.empty(shape), np.empty(shape)
             for panel, row in enumerate(weights):
-                prefers[panel], both[panel] = preferences(self.ballots, row), compared(self.ballots, row)
+                prefers[panel], both[panel] = preferences(self.listed, row, self.n), compared(self.ballots, row)
         both[:, np.arange(self.n), np.arange(self.n)] = 0.0
         return prefers, both
 
-    def panels(self, weights: Floats, width: int, count: int | None = None) -> Iterator[Floats]:
+    def panels(self, weights: Floats, width: int, canonical: Canonical, count: int | None = None) -> Iterator[Floats]:
         """(panels, m) weights of resamples, in blocks of about a million numbers where each takes `width` of them.
 
         Votes are drawn with replacement, as many as there are; else so are the judges, who keep their weights. The
-        draws are the same at each call.
+        draws are the same at each call, and for the same judges in whatever order they are given.
         """
+        judges = canonical.judges
         rng = np.random.default_rng(0)
         total = math.fsum(weights.tolist())
         counted = self.of_votes and bool((weights == np.rint(weights)).all()) and total < _MOST_VOTES
@@ -102,24 +124,32 @@ class Electorate:
         step = max(1, _AT_ONCE // max(width, self.m))
         for start in range(0, count, step):
             size = min(step, count - start)
+            panels = np.empty((size, self.m))
             if counted:
-                yield rng.multinomial(int(total), weights / total, size=size).astype(np.float64)
+                panels[:, judges] = rng.multinomial(int(total), weights[judges] / total, size=size)
             else:
-                yield rng.multinomial(self.m, np.full(self.m, 1 / self.m), size=size) * weights
+                panels[:, judges] = rng.multinomial(self.m, np.full(self.m, 1 / self.m), size=size)
+                panels *= weights
+            yield panels
 
     def heard(self, weights: Floats) -> Floats:
         """(n,) how many judges compare each alternative with another; of votes, how many votes."""
         each = weights if self.of_votes else (weights > 0).astype(np.float64)
-        return each @ self.rated.astype(np.float64)
+        judge = self.listed.judge
+        comparing = np.where(self.listed.rated > 1, each, 0.0)
+        out: Floats = np.bincount(self.listed.items, comparing[judge], minlength=self.n).astype(np.float64)
+        return out
 
 
-def rank_intervals(heard: Floats, points: Iterable[Floats], level: float = 0.95) -> dict[str, Ints]:
+def rank_intervals(heard: Floats, alike: Ints, points: Iterable[Floats], level: float = 0.95) -> dict[str, Ints]:
     """`rank_low` and `rank_high`: (n,) the ranks between which each alternative stands in 95% of resamples.
 
     What fewer than two judges compared may stand anywhere: one score does not say what the next judge would give.
+    Alternatives that nothing tells apart share their ranks: those between which any of them stands.
 
     Args:
         heard: (n,) how many judges compared each alternative with another.
+        alike: (n,) numbers of the classes of alternatives that nothing tells apart.
         points: its points (panels, n) under the resamples, in blocks.
         level: the share of resamples within the interval.
 
@@ -129,11 +159,17 @@ def rank_intervals(heard: Floats, points: Iterable[Floats], level: float = 0.95)
     if len(heard) > MOST_RANKED:
         return {}
     ends = [_ends(block.round(DECIMALS)) for block in points]
-    best, worst = (np.concatenate(each) for each in zip(*ends, strict=True))
+    alone = all(best is worst for best, worst in ends)
+    best = np.sort(np.concatenate([first for first, _ in ends]), axis=0)
+    worst = best if alone else np.sort(np.concatenate([last for _, last in ends]), axis=0)
     tail = (1 - level) / 2
     few = heard < 2
     low = np.where(few, 1, _quantile(best, tail))
     high = np.where(few, int((heard > 0).sum()), _quantile(worst, 1 - tail))
+    lowest, highest = np.full(len(heard) + 1, len(heard)), np.zeros(len(heard) + 1, np.int64)
+    np.minimum.at(lowest, alike, low)
+    np.maximum.at(highest, alike, high)
+    low, high = lowest[alike], highest[alike]
     return {"rank_low": np.where(heard > 0, low, 0), "rank_high": np.where(heard > 0, high, 0)}
 
 
@@ -153,8 +189,7 @@ def _ends(points: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
 
 
 def _quantile(ranks: NDArray[np.int32], share: float) -> Ints:
-    """(n,) of each column the least rank that so large a share of its ranks does not exceed; zeros are no ranks."""
-    ranks = np.sort(ranks, axis=0)
+    """(n,) of each sorted column the least rank that so large a share of its ranks does not exceed; 0 is no rank."""
     missing = (ranks == 0).sum(axis=0)
     position = missing + np.ceil(share * (len(ranks) - missing)).astype(np.int64) - 1
     return np.take_along_axis(ranks, np.clip(position, 0, len(ranks) - 1)[None], axis=0)[0].astype(np.int64)
@@ -187,8 +222,9 @@ def by_points(ballots: Floats, weights: Any, name: str, scoring: Scoring, *, wor
     ends: dict[str, Ints] = {}
     pairs = n**2 if electorate.of_votes else m * n**2
     if electorate.keeps_pairs and RESAMPLES * (pairs + 10 * n**2 + work) <= _MOST_WORK:
-        panels = electorate.panels(given, n**2)
-        ends = rank_intervals(electorate.heard(given), (scoring(electorate, panel) for panel in panels))
+        canonical = electorate.canonical(given)
+        panels = electorate.panels(given, n**2, canonical)
+        ends = rank_intervals(electorate.heard(given), canonical.alike, (scoring(electorate, each) for each in panels))
     return Blend(
         n=n,
         value=value,
@@ -198,11 +234,11 @@ def by_points(ballots: Floats, weights: Any, name: str, scoring: Scoring, *, wor
         result=order,
         form="order",
         weights=given / given.sum(),
-        spread=overturned(ballots, order),
+        spread=overturned(electorate.listed, order),
         objective="overturned_preferences",
         info={
             "points": points,
-            **comparisons(ballots, given),
+            **comparisons(electorate.listed, given, n),
             **ends,
             "never_compared": np.flatnonzero(np.isnan(points)).tolist(),
         },
@@ -217,14 +253,13 @@ def share_won(prefers: Floats, both: Floats) -> Floats:
     return out.round(DECIMALS)
 
 
-def comparisons(ballots: Floats, weights: Floats) -> dict[str, Any]:
+def comparisons(listed: Listed, weights: Floats, n: int) -> dict[str, Any]:
     """What a plan says of the ballots: how many judges rated each, what was never compared, and how many votes.
 
     Judges who all rate two alternatives alone are votes that `win_ballots` counted, unless they have names.
     """
-    rated = ~np.isnan(ballots)
-    info = {"rated": rated.sum(axis=0), "parts": parts_of(ballots)}
-    if not (rated.sum(axis=1) == 2).all():
+    info = {"rated": np.bincount(listed.items, minlength=n), "parts": parts_of(listed, n)}
+    if not (listed.rated == 2).all():
         return info
-    first, second = ballots[rated].reshape(-1, 2).T
+    first, second = listed.group.reshape(-1, 2).T
     return info | {"votes": float(weights.sum()), "ties": float(weights[first == second].sum())}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination.rankings._electorate import MOST, comparisons
-from kofn.combination.rankings._pairs import ballots_of, overturned, preferences
+from kofn.combination.rankings._pairs import Listed, ballots_of, overturned, preferences
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -109,7 +109,8 @@ def kemeny(
     if n > MOST:
         raise InputError(f"rankings has {n:,} alternatives; kemeny compares every two of at most {MOST:,}: use borda")
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
-    prefers = preferences(ballots, given)
+    listed = Listed.of(ballots)
+    prefers = preferences(listed, given, n)
     with Control(title="kemeny", **limits) as control:
         silent = _silent(ballots[given > 0])
         heard = np.flatnonzero(~silent)
@@ -136,10 +137,10 @@ def kemeny(
         result=order,
         form="order",
         weights=given / given.sum(),
-        spread=overturned(ballots, order),
+        spread=overturned(listed, order),
         objective="overturned_preferences",
         info={
-            **comparisons(ballots, given),
+            **comparisons(listed, given, n),
             "components": [len(part) for part, _, _ in parts],
             "exchangeable": exchangeable(level, ranked),
             "best_rank": best,

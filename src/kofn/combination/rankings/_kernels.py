@@ -167,6 +167,45 @@ def settle(
     return moves
 
 
+@nb.njit("boolean[:,::1](int64[::1], int64[::1], float64[::1], int64)", **OUTER)
+def lock_in(first: Any, second: Any, weight: Any, n: int) -> Any:  # pragma: no cover
+    """(n, n) whether a chain of locked majorities leads from the row's alternative to the column's.
+
+    Args:
+        first: (majorities,) the alternative that each puts ahead, from the strongest on.
+        second: (majorities,) the other one.
+        weight: (majorities,) how strong it is; those of one weight are locked in together.
+        n: how many alternatives there are.
+    """
+    words = (n + 63) // 64
+    chains = np.zeros((n, words), np.uint64)  # a bit for each alternative that is reached
+    unit = np.uint64(1)
+    admitted = np.zeros(len(first), np.bool_)
+    low = 0
+    while low < len(first):
+        high = low
+        while high < len(first) and weight[high] == weight[low]:
+            back = chains[second[high], first[high] // 64] >> np.uint64(first[high] % 64)
+            admitted[high] = back & unit == 0
+            high += 1
+        for majority in range(low, high):
+            ahead, behind = first[majority], second[majority]
+            bit = np.uint64(behind % 64)
+            if not admitted[majority] or (chains[ahead, behind // 64] >> bit) & unit != 0:
+                continue
+            for item in range(n):
+                if item == ahead or (chains[item, ahead // 64] >> np.uint64(ahead % 64)) & unit != 0:
+                    for word in range(words):
+                        chains[item, word] |= chains[behind, word]
+                    chains[item, behind // 64] |= unit << bit
+        low = high
+    out = np.zeros((n, n), np.bool_)
+    for item in range(n):
+        for other in range(n):
+            out[item, other] = item != other and (chains[item, other // 64] >> np.uint64(other % 64)) & unit != 0
+    return out
+
+
 @nb.njit("UniTuple(float64, 2)(float64, float64, float64)", **INNER)
 def _plus(total: float, rest: float, term: float) -> tuple[float, float]:  # pragma: no cover
     """The sum of `total + rest` and `term`, rounded, and what the rounding left."""
@@ -197,15 +236,20 @@ def least_overturned(prefers: NDArray[np.float64], part: NDArray[np.int64]) -> f
     return total + rest
 
 
-@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
-def count_pairs(start: Any, items: Any, group: Any, weights: Any, out: Any) -> None:  # pragma: no cover
-    """Add to `out` the weight of the judges who rate the row's alternative above the column's."""
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64, float64[:,::1])", **OUTER)
+def count_pairs(start: Any, items: Any, group: Any, weights: Any, ties: float, out: Any) -> None:  # pragma: no cover
+    """Add to `out` the weight of the judges who rate the row's alternative above the column's, and a share of ties."""
     for judge in range(len(start) - 1):
+        if weights[judge] == 0.0:
+            continue
         low, high = start[judge], start[judge + 1]
         for first in range(low, high):
             for second in range(first + 1, high):
                 if group[second] != group[first]:
                     out[items[first], items[second]] += weights[judge]
+                elif ties != 0.0:
+                    out[items[first], items[second]] += ties * weights[judge]
+                    out[items[second], items[first]] += ties * weights[judge]
 
 
 @nb.njit("float64[::1](int64[::1], int64[::1], int64[::1], int64[::1])", **OUTER)
@@ -227,17 +271,21 @@ def count_overturned(start: Any, items: Any, group: Any, position: Any) -> NDArr
 
 @nb.njit(**INNER)
 def _choose_one(
-    items: Any, group: Any, low: int, high: int, weight: float, strength: Any, slope: Any, left: Any, once: Any
+    items: Any, group: Any, low: int, high: int, weight: float, strength: Any, slope: Any, odds: Any, once: Any
 ) -> float:  # pragma: no cover
-    """One ballot's log-likelihood and its slope; `left` becomes the share of each choice so far that is among it,
-    per unit of exp(strength), and `once` the same of its squares."""
+    """One ballot's log-likelihood, and the slope of each entry, which is added to `slope`.
+
+    `odds` becomes exp(strength) of its entries over that of the best, and `once` the sum over the choices so far that
+    an entry is among of the inverse square of all odds in them.
+    """
     top = strength[items[low]]
-    for entry in range(low, high):
+    for entry in range(low + 1, high):
         top = max(top, strength[items[entry]])
     total = 0.0
     for entry in range(high - 1, low - 1, -1):
-        total += np.exp(strength[items[entry]] - top)
-        left[entry - low] = total  # of this one and all below it
+        odds[entry - low] = np.exp(strength[items[entry]] - top)
+        total += odds[entry - low]
+        once[entry - low] = total  # of this one and all below it
     value, inverse, square = 0.0, 0.0, 0.0
     begin = low
     while begin < high:
@@ -246,15 +294,16 @@ def _choose_one(
             end += 1
         count = end - begin
         share = 1.0 if end < high else (count - 1) / count
-        sum_left = left[begin - low]
-        inverse += weight * share * count / sum_left
-        square += weight * share * count / (sum_left * sum_left)
-        value -= weight * share * count * (np.log(sum_left) + top)
+        choices = weight * share * count
+        sum_left = once[begin - low]
+        if choices > 0.0:
+            inverse += choices / sum_left
+            square += choices / (sum_left * sum_left)
+            value -= choices * (np.log(sum_left) + top)
         for entry in range(begin, end):
-            item = items[entry]
-            value += weight * share * strength[item]
-            slope[item] += weight * share - np.exp(strength[item] - top) * inverse
-            left[entry - low], once[entry - low] = np.exp(strength[item] - top), square
+            value += weight * share * strength[items[entry]]
+            slope[entry - low] += weight * share - odds[entry - low] * inverse
+            once[entry - low] = square
         begin = end
     return value
 
@@ -265,31 +314,48 @@ def _choose_one(
 def choose(
     start: Any, items: Any, group: Any, weights: Any, strength: Any, slope: Any, bend: Any
 ) -> float:  # pragma: no cover
-    """The log-likelihood of ballots as choices one by one, best first, added to `slope` and `bend`."""
+    """The log-likelihood of ballots as choices one by one, best first, added to `slope` and `bend`.
+
+    Of `bend` the entries above the diagonal are those of both triangles together.
+    """
     n = len(strength)
-    left, once = np.empty(n), np.empty(n)
+    odds, once, own = np.empty(n), np.empty(n), np.empty(n)
     value = 0.0
     for ballot in range(len(start) - 1):
         low, high = start[ballot], start[ballot + 1]
         if high - low < 2 or weights[ballot] == 0.0:
             continue
-        value += _choose_one(items, group, low, high, weights[ballot], strength, slope, left, once)
+        own[: high - low] = 0.0
+        value += _choose_one(items, group, low, high, weights[ballot], strength, own, odds, once)
         # The later of two is in fewer choices with the earlier than the earlier is in all.
         for first in range(high - low):
-            share = left[first] * once[first]
+            item = items[low + first]
+            slope[item] += own[first]
+            share = odds[first] * once[first]
             for second in range(first + 1, high - low):
-                both = share * left[second]
-                bend[items[low + first], items[low + second]] += both
-                bend[items[low + second], items[low + first]] += both
+                other = items[low + second]
+                bend[min(item, other), max(item, other)] += share * odds[second]
     return value
 
 
-@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[:,::1])", **OUTER)
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[::1])", **OUTER)
 def choose_by_judge(start: Any, items: Any, group: Any, strength: Any, slopes: Any) -> None:  # pragma: no cover
-    """Add the slope of each ballot's own log-likelihood to its row of `slopes`."""
+    """Add to `slopes`, an entry for each rating, the slope of its ballot's own log-likelihood."""
     n = len(strength)
-    left, once = np.empty(n), np.empty(n)
+    odds, once = np.empty(n), np.empty(n)
     for ballot in range(len(start) - 1):
         low, high = start[ballot], start[ballot + 1]
         if high - low >= 2:
-            _choose_one(items, group, low, high, 1.0, strength, slopes[ballot], left, once)
+            _choose_one(items, group, low, high, 1.0, strength, slopes[low:high], odds, once)
+
+
+@nb.njit("void(int64[::1], int64[::1], int64[::1], float64[::1], float64[::1])", **OUTER)
+def compare_by_judge(start: Any, items: Any, group: Any, strength: Any, slopes: Any) -> None:  # pragma: no cover
+    """Add to `slopes`, an entry for each rating, the slope of its judge's log-likelihood of comparing every two."""
+    for judge in range(len(start) - 1):
+        for first in range(start[judge], start[judge + 1]):
+            for second in range(first + 1, start[judge + 1]):
+                likely = 1 / (1 + np.exp(strength[items[second]] - strength[items[first]]))
+                off = (1.0 if group[second] != group[first] else 0.5) - likely
+                slopes[first] += off
+                slopes[second] -= off

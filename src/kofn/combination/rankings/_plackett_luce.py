@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from kofn.combination.rankings._pairs import ballots_of
+from kofn.combination.rankings._electorate import Electorate
+from kofn.combination.rankings._pairs import Listed, ballots_of
 from kofn.combination.rankings._strengths import by_strengths
+from kofn.core import checks
+from kofn.core.checks import InputError
 from kofn.core.draws import Draw
+from kofn.core.helpers import helper
 from kofn.core.plans import Blend
 from kofn.core.registry import method
 
-__all__ = ["plackett_luce"]
+__all__ = ["order_strengths", "plackett_luce"]
 
 
 @method(
@@ -75,5 +81,63 @@ def plackett_luce(
         >>> plan.result.tolist(), plan.info["points"].round(2).tolist()
         ([0, 1, 2], [0.34, -0.07, -0.27])
     """
-    ballots = ballots_of(rankings, lower)
-    return by_strengths(ballots, weights, prior, resamples, "plackett_luce", (~np.isnan(ballots)).sum(axis=1) > 2)
+    return by_strengths(Electorate(ballots_of(rankings, lower)), weights, prior, resamples, "plackett_luce")
+
+
+@helper
+def order_strengths(
+    orders: Any, *, ids: Sequence[Any] | None = None, weights: Any = None, prior: float = 0.0, resamples: int = 0
+) -> Blend:
+    """Rank by `plackett_luce` from lists of names, best first, without a table of all judges by all alternatives.
+
+    Args:
+        orders: (m,) the list of each judge: names or numbers of alternatives, the best first, each at most once.
+            Lists may be of unequal length; an (m, r) array has those of equal length in its rows.
+        ids: (n,) the names of all alternatives, in the order of the answer; by default those in `orders`, sorted.
+        weights: (m,) weight of each judge, >= 0, one by default.
+        prior: comparisons added to every two alternatives, half won by each, as for `plackett_luce`.
+        resamples: how many resamples are fitted for the intervals of ranks, as for `plackett_luce`.
+
+    Returns:
+        The Blend of `kofn.combine(rankings=..., method="plackett_luce", ids=ids)` of the same ballots.
+
+    Raises:
+        InputError: no list, an empty one or one with a name twice (the list and the name), a name that is not in `ids`,
+            or what `plackett_luce` refuses.
+
+    Cost: as `plackett_luce`, without reading a table. Memory 40 n^2 bytes, and 60 bytes a rating.
+
+    Examples:
+        >>> from kofn.combination import order_strengths
+        >>> plan = order_strengths([["a", "b", "c"], ["b", "a", "c"], ["c", "b"], ["a", "c"]])
+        >>> plan.to_frame()["id"].to_list()
+        ['a', 'b', 'c']
+    """
+    with checks.reading("orders", orders, "lists of names, best first"):
+        lists = [list(order) for order in orders]
+    if not lists:
+        raise InputError("orders is empty; give at least one list, best first")
+    rated = np.array([len(order) for order in lists])
+    if not rated.all():
+        raise InputError(f"orders at row {int(np.argmin(rated))} is empty; drop it, or list what that judge rates")
+    named = list(chain.from_iterable(lists))
+    with checks.reading("orders", orders, "names, or whole numbers"):
+        names = sorted(set(named)) if ids is None else list(ids)
+        index = {name: number for number, name in enumerate(names)}
+        items = np.fromiter((index.get(name, -1) for name in named), np.int64, len(named))
+    judge = np.repeat(np.arange(len(lists)), rated)
+    if items.min() < 0:
+        entry = int(np.argmin(items))
+        raise InputError(f"orders at row {judge[entry]} has {checks.shown(named[entry])}, which is not in ids")
+    cells = judge * len(names) + items
+    order = np.argsort(cells)
+    twice = np.flatnonzero(np.diff(cells[order]) == 0)
+    if len(twice):
+        entry = int(order[twice[0]])
+        raise InputError(f"orders at row {judge[entry]} has {checks.shown(named[entry])} twice; list each once")
+    listed = Listed(np.append(0, np.cumsum(rated)), items, np.arange(len(items)))
+    if weights is not None:
+        checks.same_length(len(lists), "orders", "weights", len(checks.weights(weights)))
+    plan = by_strengths(Electorate(listed, len(names)), weights, prior, resamples, "plackett_luce")
+    options = {"prior": float(prior), "resamples": int(resamples)}
+    return dataclasses.replace(plan, method="plackett_luce", options=options, ids=np.array(names))

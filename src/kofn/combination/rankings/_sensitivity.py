@@ -8,10 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kofn.combination.rankings._copeland import baldwin_points, copeland_points, minimax_points, schulze_points
+from kofn.combination.rankings._copeland import (
+    baldwin_points,
+    copeland_points,
+    minimax_points,
+    ranked_pairs_points,
+    schulze_points,
+)
 from kofn.combination.rankings._dowdall import dowdall_points, plurality_points, threshold_points
 from kofn.combination.rankings._electorate import DECIMALS, Electorate, Scoring
-from kofn.combination.rankings._pairs import ballots_of, preferences
+from kofn.combination.rankings._pairs import Listed, ballots_of, preferences
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import InputError
@@ -40,6 +46,7 @@ SCORINGS: dict[str, Scoring] = {
     "copeland": copeland_points,
     "minimax": minimax_points,
     "schulze": schulze_points,
+    "ranked_pairs": ranked_pairs_points,
     "baldwin": baldwin_points,
     "plurality": plurality_points,
     "dowdall": dowdall_points,
@@ -171,7 +178,7 @@ def _too_long(ballots: Floats, weights: Floats) -> str:
     """Why kemeny does not rank these at once, or nothing."""
     from kofn.combination.rankings._kemeny import components
 
-    largest = max(map(len, components(preferences(ballots, weights))))
+    largest = max(map(len, components(preferences(Listed.of(ballots), weights, ballots.shape[1]))))
     return f"majorities tie {largest} alternatives into a cycle" if largest > _MOST_ALONE else ""
 
 
@@ -202,7 +209,7 @@ def _without(
     if m < 2 or (electorate.of_votes and n > 2):
         return []
     if method in SCORINGS:
-        width = n**3 if method in ("schulze", "baldwin") else n**2
+        width = n**3 if method in ("schulze", "ranked_pairs", "baldwin") else n**2
         if m * (width if electorate.keeps_pairs else m * n**2) > _MOST_WORK:
             return []
         scoring = partial(SCORINGS[method], **options)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.combination.rankings._electorate import MOST, MOST_RANKED, RESAMPLES, Electorate, comparisons, rank_intervals
-from kofn.combination.rankings._pairs import Listed, half_wins, overturned
+from kofn.combination.rankings._pairs import Canonical, Listed, half_wins, overturned
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
 from kofn.core.checks import FailureError, InputError
@@ -25,7 +26,9 @@ _NAMED = 6
 _RESTED = 1e-6  # how far a resample's strengths still move when they are ranked
 _LONGEST = 3.0  # how far a resample's strength moves in one step, in log odds
 _DRAWN = 1e-3  # comparisons, as a share of those of an alternative, that keep the strengths of a resample finite
-_KEPT = 1 << 22  # comparisons of single judges that are held at once
+_THIN = 20  # how many times slower products of sparse entries are than those of dense ones
+_LARGEST = 1e20  # of what is added in single precision
+_JITTER = 1e-12  # a share of all scatter
 _MANY = 1000  # judges beyond which the sum of what each moves is taken as normal
 
 
@@ -36,7 +39,8 @@ class Choices(NamedTuple):
     listed: Listed
 
 
-class Fit(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Fit:
     """The most likely strengths, of mean 0, the log-likelihood there, and its curvature with `ridge` in every entry."""
 
     strength: Floats
@@ -44,10 +48,22 @@ class Fit(NamedTuple):
     curvature: Floats
     ridge: float
 
+    @cached_property
+    def root(self) -> Floats:
+        """(n, n) R of which R.T @ R is the inverse of the curvature: normal numbers @ R scatter as strengths do."""
+        from scipy.linalg import lapack
+
+        half, failed = lapack.dpotrf(self.curvature, lower=1)
+        if failed:  # odds so long that the curvature is singular to rounding
+            size, axes = np.linalg.eigh(self.curvature)
+            return (axes / np.sqrt(np.maximum(size, np.finfo(np.float64).tiny))).T
+        out: Floats = lapack.dtrtri(half, lower=1)[0]
+        return out
+
     @property
     def standard_error(self) -> Floats:
         n = max(len(self.strength), 1)
-        out: Floats = np.sqrt(np.diag(np.linalg.inv(self.curvature)) - 1 / (self.ridge * n**2))
+        out: Floats = np.sqrt(np.square(self.root).sum(axis=0) - 1 / (self.ridge * n**2))
         return out
 
 
@@ -61,6 +77,7 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object] | None = None) -> 
     Raises:
         InputError: two parts were never compared, or one never lost to the other.
     """
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
     heard = np.flatnonzero((wins + wins.T).any(axis=1))
@@ -68,21 +85,23 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object] | None = None) -> 
     names = [checks.item_label(index) if names is None else names[index] for index in heard.tolist()]
     if not names:
         return
-    parts, label = connected_components(wins > 0, directed=True, connection="weak")
+    won: Any = csr_array(wins > 0)
+    strong, group = connected_components(won, directed=True, connection="strong")
+    if strong == 1:
+        return
+    parts, label = connected_components(won, directed=True, connection="weak")
     if parts > 1:
         listed = "; ".join(_few(names, label == part) for part in range(min(parts, _NAMED)))
         raise InputError(
             f"rankings compares the alternatives in {parts} parts with no comparison between them, so that their "
             f"strengths have no common scale: {listed}; rank each part by itself, or give a prior such as 0.1"
         )
-    parts, label = connected_components(wins > 0, directed=True, connection="strong")
-    if parts > 1:
-        beaten = np.array([(wins[label != part][:, label == part] > 0).any() for part in range(parts)])
-        best = label == int(np.flatnonzero(~beaten)[0])
-        raise InputError(
-            f"rankings has alternatives that never lost to the others ({_few(names, best)}): perfect separation, in "
-            "which no strength is the most likely; give a prior such as 0.1, or use kemeny"
-        )
+    beaten = np.array([(wins[group != part][:, group == part] > 0).any() for part in range(strong)])
+    best = group == int(np.flatnonzero(~beaten)[0])
+    raise InputError(
+        f"rankings has alternatives that never lost to the others ({_few(names, best)}): perfect separation, in "
+        "which no strength is the most likely; give a prior such as 0.1, or use kemeny"
+    )
 
 
 def _few(names: Sequence[object], chosen: NDArray[np.bool_]) -> str:
@@ -96,12 +115,26 @@ def _shares(strength: Floats) -> Floats:
     return out
 
 
-def _of_pairs(wins: Floats, strength: Floats) -> float:
+class _Likelihood(NamedTuple):
+    """A log-likelihood, its slope, and (n, n) how much each two bend it, 0 on the diagonal."""
+
+    value: float
+    slope: Floats
+    bend: Floats
+
+
+def _of_pairs(wins: Floats, strength: Floats) -> _Likelihood:
     """The log-likelihood of comparisons."""
     if np.ptp(strength) < _MODERATE:
         odds = np.exp(strength - strength.mean())
-        return float(wins.sum(axis=1) @ np.log(odds) - (wins * np.log(odds[:, None] + odds)).sum())
-    return -float((wins * np.logaddexp(0.0, strength[None, :] - strength[:, None])).sum())
+        share = odds[:, None] / (odds[:, None] + odds)
+        value = float((wins * np.log(share)).sum())
+    else:
+        share = _shares(strength)
+        value = -float((wins * np.logaddexp(0.0, strength[None, :] - strength[:, None])).sum())
+    # Each has lost as often as the other has won: (total * share) of two adds up to their total.
+    expected = (wins + wins.T) * share
+    return _Likelihood(value, (wins - expected).sum(axis=1), expected * share.T)
 
 
 def most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: str) -> Fit:
@@ -119,55 +152,67 @@ def most_likely(wins: Floats, choices: Choices | None, weights: Floats, label: s
     n = len(wins)
     if not n:
         return Fit(np.zeros(0), 0.0, np.zeros((0, 0)), 1.0)
-    total = wins + wins.T
+    paired = bool(wins.any())
 
-    def reached(strength: Floats) -> float:
-        return _of_pairs(wins, strength) + (_of_choices(choices, weights, strength)[0] if choices is not None else 0.0)
+    def likelihood(strength: Floats) -> _Likelihood:
+        chosen = None if choices is None else _of_choices(choices, weights, strength)
+        if chosen is not None and not paired:
+            return chosen
+        pairs = _of_pairs(wins, strength)
+        if chosen is None:
+            return pairs
+        return _Likelihood(pairs.value + chosen.value, pairs.slope + chosen.slope, pairs.bend + chosen.bend)
 
-    strength = np.zeros(n)
-    if choices is None:
-        # Near the odds of each against an average rival: one or two steps fewer than from zero.
-        share = np.clip(wins.sum(axis=1) / total.sum(axis=1), 0.01, 0.99)
-        strength = np.log(share / (1 - share))
-        strength -= strength.mean()
-    value = reached(strength)
+    # Near the odds of each against an average rival: one or two steps fewer than from zero.
+    pairs = wins if choices is None else wins + half_wins(choices.listed, weights, n)
+    won = pairs.sum(axis=1)
+    share = np.clip(won / (won + pairs.sum(axis=0)), 0.01, 0.99)
+    strength = np.log(share / (1 - share))
+    strength -= strength.mean()
+    here = likelihood(strength)
     for _ in range(_STEPS):
-        odds = np.exp(strength)
-        share = odds[:, None] / (odds[:, None] + odds) if np.ptp(strength) < _MODERATE else _shares(strength)
-        slope = (wins - total * share).sum(axis=1)
-        bend = total * share * share.T
-        if choices is not None:
-            _, more, bent = _of_choices(choices, weights, strength)
-            slope, bend = slope + more, bend + bent
-        ridge = float(bend.sum()) / n**2
-        curvature = np.diag(bend.sum(axis=1)) - bend + ridge
-        step = np.linalg.solve(curvature, slope)
-        gain, length = float(step @ slope), 1.0
+        ridge = float(here.bend.sum()) / n**2
+        curvature = np.diag(here.bend.sum(axis=1)) - here.bend + ridge
+        step = _solved(curvature, here.slope)
+        gain, length = float(step @ here.slope), 1.0
         # The last step is whole: what is left after it is of the order of the gain squared.
-        if gain <= _RESTING * abs(value):
+        if gain <= _RESTING * abs(here.value):
             strength = strength + step
             strength -= strength.mean()
-            return Fit(strength, reached(strength), curvature, ridge)
+            return Fit(strength, likelihood(strength).value, curvature, ridge)
         # Sums of many terms do not rise by less than their rounding.
-        least = value - _ROUNDING * abs(value)
-        while (new := reached(strength + length * step)) < least + 0.25 * length * gain and length > 1e-9:
+        least = here.value - _ROUNDING * abs(here.value)
+        while (new := likelihood(strength + length * step)).value < least + 0.25 * length * gain and length > 1e-9:
             length /= 2
-        strength, value = strength + length * step, new
+        strength, here = strength + length * step, new
     raise FailureError(f"{label} did not come to rest in {_STEPS} steps; give a prior such as 0.1")
 
 
-def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> tuple[float, Floats, Floats]:
-    """The log-likelihood of choices, its slope, and (n, n) how much each two bend it, 0 on the diagonal."""
+def _solved(curvature: Floats, slope: Floats) -> Floats:
+    """The step of Newton's method: by Cholesky's factors where there are any, which take half the time of others."""
+    from scipy.linalg import lapack
+
+    out: Any
+    _, out, failed = lapack.dposv(curvature, slope, lower=1)
+    if failed:
+        out = np.linalg.solve(curvature, slope)
+    step: Floats = out
+    return step
+
+
+def _of_choices(choices: Choices, weights: Floats, strength: Floats) -> _Likelihood:
+    """The log-likelihood of choices."""
     from kofn.combination.rankings import _kernels
 
-    slope, bend = np.zeros(len(strength)), np.zeros((len(strength), len(strength)))
-    value = _kernels.choose(*choices.listed, weights, strength, slope, bend)
-    return value, slope, bend
+    slope, half = np.zeros(len(strength)), np.zeros((len(strength), len(strength)))
+    value = _kernels.choose(*choices.listed, weights, strength, slope, half)
+    return _Likelihood(value, slope, half + half.T)
 
 
 def _resampled(
     electorate: Electorate,
     weights: Floats,
+    canonical: Canonical,
     heard: Ints,
     choices: Choices | None,
     fit: Fit,
@@ -179,7 +224,8 @@ def _resampled(
     Args:
         electorate: the ballots.
         weights: (m,) of the judges.
-        heard: the alternatives that have a strength.
+        canonical: the order in which judges are drawn.
+        heard: the alternatives that have a strength, in the order of `fit`.
         choices: ballots of more than two, or None.
         fit: the most likely strengths of all.
         prior: comparisons added to every two.
@@ -189,26 +235,27 @@ def _resampled(
     n = electorate.n
     blocks: Iterator[Floats]
     if resamples:
-        panels = electorate.panels(weights, n**2, resamples)
+        panels = electorate.panels(weights, n**2, canonical, resamples)
         blocks = (_refits(electorate, panel, heard, choices, fit.strength, prior) for panel in panels)
     elif electorate.of_votes:
         blocks = iter([by_curvature(fit)])
     else:
         slopes = _slopes(electorate, heard, choices, fit.strength)
         if electorate.m > _MANY:
-            blocks = iter([_by_covariance(fit, slopes * weights[:, None])])
+            blocks = iter([_by_covariance(fit, slopes, weights)])
         else:
-            moves = np.linalg.solve(fit.curvature, slopes.T).T
-            blocks = (fit.strength + (panel - weights) @ moves for panel in electorate.panels(weights, n))
+            moves = np.linalg.solve(fit.curvature, slopes.toarray().T).T
+            panels = electorate.panels(weights, n, canonical)
+            blocks = (fit.strength + (panel - weights) @ moves for panel in panels)
     yield from at_their_index(blocks, heard, n)
 
 
 def at_their_index(blocks: Iterable[Floats], heard: Ints, n: int) -> Iterator[Floats]:
     """Blocks (panels, n) of the strengths of the alternatives that have one, NaN for the others."""
     for block in blocks:
-        out = np.full((len(block), n), np.nan)
-        out[:, heard] = block.round(_TIES)
-        yield out
+        out = np.full((len(block), n), np.nan, block.dtype)
+        out[:, heard] = block
+        yield out.round(_TIES, out=out)
 
 
 def _refits(
@@ -244,29 +291,40 @@ def kept_finite(wins: Floats, prior: float, more: Floats | None = None) -> Float
 
 def by_curvature(fit: Fit) -> Floats:
     """(1000, n) strengths as the curvature of the likelihood makes them likely; the draws are the same at each call."""
-    normal = np.random.default_rng(0).normal(size=(RESAMPLES, len(fit.strength)))
-    try:
-        moves = normal @ np.linalg.inv(np.linalg.cholesky(fit.curvature))
-    except np.linalg.LinAlgError:  # odds so long that the curvature is singular to rounding
-        size, axes = np.linalg.eigh(fit.curvature)
-        moves = normal @ (axes / np.sqrt(np.maximum(size, np.finfo(np.float64).tiny))).T
-    out: Floats = fit.strength + moves
+    out: Floats = _scattered(fit, fit.root)
     return out
 
 
-def _by_covariance(fit: Fit, slopes: Floats) -> Floats:
+def _by_covariance(fit: Fit, slopes: Any, weights: Floats) -> Floats:
     """(1000, n) strengths as sums of one step a judge scatter where judges are drawn with replacement.
 
     Args:
         fit: the most likely strengths of all.
-        slopes: (m, n) of the judges' own log-likelihoods, by their weights.
+        slopes: (m, n) sparse, of the judges' own log-likelihoods.
+        weights: (m,) theirs.
     """
-    off = slopes - slopes.mean(axis=0)
+    m, n = slopes.shape
+    slopes.data *= np.repeat(weights, np.diff(slopes.indptr))
+    mean = slopes.sum(axis=0) / m
+    thin = _THIN * slopes.nnz < m * n
+    dense = slopes if thin else slopes.toarray()
+    products = dense.T @ dense
+    scatter = (products.toarray() if thin else products) - m * mean[:, None] * mean
     # A step is the slope by the inverse of the curvature, so the steps need not be made one by one.
-    half = np.linalg.solve(fit.curvature, off.T @ off)
-    size, axes = np.linalg.eigh(np.linalg.solve(fit.curvature, half.T))
-    normal = np.random.default_rng(0).normal(size=(RESAMPLES, len(fit.strength)))
-    out: Floats = fit.strength + normal @ (axes * np.sqrt(np.maximum(size, 0.0))).T
+    around = fit.root @ scatter @ fit.root.T
+    # All strengths moved alike are the same strengths, so there is a direction without scatter.
+    half = np.linalg.cholesky(around + _JITTER * (np.trace(around) + np.finfo(np.float64).tiny) * np.eye(n))
+    out: Floats = _scattered(fit, half.T @ fit.root)
+    return out
+
+
+def _scattered(fit: Fit, half: Floats) -> Any:
+    """(1000, n) strengths around the most likely ones; in single precision, because only their ranks are counted."""
+    normal = np.random.default_rng(0).standard_normal((RESAMPLES, len(fit.strength)), np.float32)
+    # Of weights next to nothing, strengths scatter beyond what single precision holds; ranks have no unit.
+    unit = max(1.0, float(np.abs(half).max(initial=0.0)) / _LARGEST)
+    out = normal @ (half / unit).astype(np.float32)
+    out += (fit.strength / unit).astype(np.float32)
     return out
 
 
@@ -289,29 +347,26 @@ def refitted(wins: Floats, strength: Floats) -> Floats:
     return out
 
 
-def _slopes(electorate: Electorate, heard: Ints, choices: Choices | None, strength: Floats) -> Floats:
-    """(m, h) the slope of each judge's own log-likelihood."""
+def _slopes(electorate: Electorate, heard: Ints, choices: Choices | None, strength: Floats) -> Any:
+    """(m, h) the slope of each judge's own log-likelihood, sparse: 0 for what it does not rate."""
+    from scipy.sparse import csr_array
+
     from kofn.combination.rankings import _kernels
 
-    out = np.zeros((electorate.m, len(heard)))
-    pairwise = np.ones(electorate.m, bool)
+    others = np.ones(electorate.m, bool)
+    parts = []
     if choices is not None:
-        rows = np.zeros((len(choices.judge), len(heard)))
-        _kernels.choose_by_judge(*choices.listed, strength, rows)
-        out[choices.judge] = rows
-        pairwise[choices.judge] = False
-    share = _shares(strength)
-    left = np.flatnonzero(pairwise)
-    step = max(1, _KEPT // len(heard) ** 2)
-    for low in range(0, len(left), step):
-        block = electorate.ballots[left[low : low + step]][:, heard]
-        lead = block[:, :, None] - block[:, None, :]
-        won = (np.sign(lead) + 1) / 2 - share
-        won[np.isnan(lead)] = 0.0
-        own = np.arange(len(heard))
-        won[:, own, own] = 0.0
-        out[left[low : low + step]] = won.sum(axis=2)
-    return out
+        others[choices.judge] = False
+        parts.append((_kernels.choose_by_judge, choices.judge, choices.listed))
+    if others.any():
+        listed = electorate.listed.among(others, heard, electorate.n)
+        parts.append((_kernels.compare_by_judge, np.flatnonzero(others), listed))
+    table: Any = csr_array((electorate.m, len(heard)))
+    for ask, judge, listed in parts:
+        own = np.zeros(len(listed.items))
+        ask(*listed, strength, own)
+        table += csr_array((own, (judge[listed.judge], listed.items)), shape=table.shape)
+    return table
 
 
 def checked_prior(prior: Any) -> float:
@@ -329,50 +384,47 @@ def checked_resamples(resamples: Any) -> int:
     return count
 
 
-def by_strengths(
-    ballots: Floats, weights: Any, prior: float, resamples: int, name: str, choosing: NDArray[np.bool_]
-) -> Blend:
+def by_strengths(electorate: Electorate, weights: Any, prior: float, resamples: int, name: str) -> Blend:
     """The ranking by most likely strengths.
 
     Args:
-        ballots: (m, n) scores, a row for each judge.
+        electorate: the ballots.
         weights: (m,) their weights, or None.
         prior: comparisons added to every two.
         resamples: how many resamples have their own strengths.
-        name: the method's name, for the refusals.
-        choosing: (m,) which judges choose one by one; the others compare every two.
+        name: "plackett_luce", by which judges of more than two choose one by one, or "bradley_terry".
     """
-    m, n = ballots.shape
+    m, n = electorate.m, electorate.n
     if n > MOST:
         raise InputError(f"rankings has {n:,} alternatives; {name} compares every two of at most {MOST:,}")
     prior = checked_prior(prior)
     resamples = checked_resamples(resamples)
     given = np.ones(m) if weights is None else checks.weights(weights).astype(np.float64)
-    pairs = half_wins(ballots, given)
+    listed = electorate.listed
+    choosing = (listed.rated > 2) & (name == "plackett_luce")
+    pairs = half_wins(listed, given, n)
     if not prior:
         refuse_no_strengths(pairs)
-    heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
+    canonical = electorate.canonical(given)
+    heard = canonical.items[np.any(pairs[canonical.items] + pairs.T[canonical.items], axis=1)]
     choices = None
     if choosing.any():
-        rows = np.where(np.isin(np.arange(n), heard), ballots[choosing], np.nan)[:, heard]
-        choices = Choices(np.flatnonzero(choosing), Listed.of(rows))
-        pairs = half_wins(ballots[~choosing], given[~choosing]) if not choosing.all() else np.zeros((n, n))
+        choices = Choices(np.flatnonzero(choosing), listed.among(choosing, heard, n))
+        pairs = np.zeros((n, n)) if choosing.all() else half_wins(listed, np.where(choosing, 0.0, given), n)
     wins = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
     fit = most_likely(wins, choices, given[choosing], name)
     ends: dict[str, Ints] = {}
-    electorate = Electorate(ballots)
     # Without a comparison there is nothing to resample.
     if len(heard) and n <= MOST_RANKED:
-        ends = rank_intervals(
-            electorate.heard(given), _resampled(electorate, given, heard, choices, fit, prior, resamples)
-        )
+        blocks = _resampled(electorate, given, canonical, heard, choices, fit, prior, resamples)
+        ends = rank_intervals(electorate.heard(given), canonical.alike, blocks)
     plan = ranked(fit, heard, n, ends)
     return dataclasses.replace(
         plan,
         weights=given / given.sum(),
-        spread=overturned(ballots, np.asarray(plan.result)),
+        spread=overturned(listed, np.asarray(plan.result)),
         objective="comparison_likelihood" if name == "bradley_terry" else "choice_likelihood",
-        info=plan.info | comparisons(ballots, given),
+        info=plan.info | comparisons(listed, given, n),
     )
 
 

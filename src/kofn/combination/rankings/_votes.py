@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.combination.rankings._electorate import rank_intervals
+from kofn.combination.rankings._pairs import Canonical, Listed
 from kofn.combination.rankings._strengths import (
     Fit,
     at_their_index,
@@ -23,7 +24,7 @@ from kofn.combination.rankings._strengths import (
     refuse_no_strengths,
 )
 from kofn.core import checks
-from kofn.core.arrays import Array, Floats
+from kofn.core.arrays import Array, Floats, Ints
 from kofn.core.checks import InputError, shown
 from kofn.core.checks.winners import sides_of, winner_words
 from kofn.core.helpers import helper
@@ -173,13 +174,16 @@ def win_strengths(
         raise InputError("wins holds no win and no tie; give at least one vote between two")
     if not prior:
         refuse_no_strengths(pairs, named or range(n))
-    heard = np.flatnonzero((pairs + pairs.T).any(axis=1))
+    cells, canonical = _judged(table, tied)
+    heard = canonical.items[np.any(pairs[canonical.items] + pairs.T[canonical.items], axis=1)]
     inner = pairs[np.ix_(heard, heard)] + prior / 2 * (1 - np.eye(len(heard)))
     fit = most_likely(inner, None, np.zeros(0), "bradley_terry")
-    blocks = _redrawn(table, tied, heard, fit, prior, resamples) if resamples else [by_curvature(fit)]
-    ends = rank_intervals((table + table.T + tied).sum(axis=1), at_their_index(blocks, heard, n))
+    blocks = _redrawn(cells, canonical, heard, fit, prior, resamples) if resamples else [by_curvature(fit)]
+    votes_of = (table + table.T + tied).sum(axis=1)
+    ends = rank_intervals(votes_of, canonical.alike, at_their_index(blocks, heard, n))
     plan = ranked(fit, heard, n, ends)
-    parts = [heard[label].tolist() for label in _parts(inner)]
+    # Without a prior there are no strengths unless all are compared.
+    parts = sorted(sorted(heard[label].tolist()) for label in (_parts(inner) if prior else [slice(None)]))
     votes = {"votes": float(table.sum() + tied.sum() / 2), "ties": float(tied.sum() / 2), "parts": parts}
     with checks.reading("ids", ids):
         keys = np.asarray(named) if named else None
@@ -192,29 +196,54 @@ def win_strengths(
 
 def _parts(wins: Floats) -> list[Any]:
     """Masks of the alternatives that are compared with one another."""
+    from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
-    count, label = connected_components(wins > 0, directed=False)
+    links: Any = csr_array(wins > 0)
+    count, label = connected_components(links, directed=False)
     return [label == part for part in range(count)]
 
 
-def _redrawn(table: Floats, tied: Floats, heard: Any, fit: Fit, prior: float, resamples: int) -> Iterator[Floats]:
+class _Cells(NamedTuple):
+    """The judges that `win_ballots` makes of a table: (judges, 2) the pair, better first, whether tied, how often."""
+
+    pair: Ints
+    tie: NDArray[np.bool_]
+    times: Floats
+
+
+def _judged(table: Floats, tied: Floats) -> tuple[_Cells, Canonical]:
+    """The judges of a table of wins and ties, and the order in which they are drawn."""
+    won, left = np.argwhere(table), np.argwhere(np.triu(tied))
+    tie = np.arange(len(won) + len(left)) >= len(won)
+    pair = np.concatenate([won, left])
+    cells = _Cells(pair, tie, np.concatenate([table[tuple(won.T)], tied[tuple(left.T)]]))
+    entry = np.arange(2 * len(pair))
+    group = entry - ((entry % 2 == 1) & np.repeat(tie, 2))
+    listed = Listed(np.append(entry[::2], 2 * len(pair)), pair.ravel(), group)
+    return cells, Canonical.of(listed, cells.times, len(table))
+
+
+def _redrawn(
+    cells: _Cells, canonical: Canonical, heard: Ints, fit: Fit, prior: float, resamples: int
+) -> Iterator[Floats]:
     """The most likely strengths of as many votes, drawn from these with replacement, in blocks."""
-    n = len(table)
-    winner, left = np.flatnonzero(table), np.flatnonzero(np.triu(tied))
-    counts = np.concatenate([table.ravel()[winner], tied.ravel()[left]])
+    n = len(canonical.items)
+    judges = canonical.judges
+    pair, tie, counts = cells.pair[judges], cells.tie[judges], cells.times[judges]
     if (counts != np.rint(counts)).any() or counts.sum() >= _MOST_VOTES:
         raise InputError("wins holds counts that are not whole; votes that are drawn must be, leave resamples out")
-    right = left % n * n + left // n
     rng, total = np.random.default_rng(0), int(counts.sum())
+    first, second = pair.T
+    winner, left, right = (first * n + second)[~tie], (first * n + second)[tie], (second * n + first)[tie]
     step = max(1, _AT_ONCE // n**2)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = rng.multinomial(total, counts / counts.sum(), size=size).astype(np.float64)
         won = np.zeros((size, n * n))
-        won[:, winner] = drawn[:, : len(winner)]
+        won[:, winner] = drawn[:, ~tie]
         for side in (left, right):
-            won[:, side] += drawn[:, len(winner) :] / 2
+            won[:, side] += drawn[:, tie] / 2
         inner = won.reshape(size, n, n)[:, heard][:, :, heard]
         yield refitted(kept_finite(inner, prior), fit.strength)
 

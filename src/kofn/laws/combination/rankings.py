@@ -143,12 +143,12 @@ def _choice_likelihood(case: Case) -> None:
 
 def _draw_prior(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:
     """A prior where the strengths need one, and at times elsewhere."""
-    from kofn.combination.rankings._pairs import half_wins
+    from kofn.combination.rankings._pairs import Listed, half_wins
     from kofn.combination.rankings._strengths import refuse_no_strengths
 
     ballots = np.array(np.asarray(given["rankings"], np.float64).T, order="C")
     weights = np.asarray(given.get("weights", np.ones(len(ballots))), np.float64)
-    wins = half_wins(ballots, weights)
+    wins = half_wins(Listed.of(ballots), weights, ballots.shape[1])
     try:
         refuse_no_strengths(wins, range(len(wins)))
         needed = False
