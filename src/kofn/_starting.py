@@ -1,12 +1,12 @@
 """Ctrl-C before the command line has its own handler: while the package itself is imported by the command `kofn`.
 
-Imported first, and imports nothing that the interpreter has not loaded. Where kofn is a library nothing changes.
+Imported first, and imports next to nothing. Where kofn is a library nothing changes.
 """
 
 from __future__ import annotations
 
-import _signal
 import os
+import signal
 import sys
 from types import FrameType
 
@@ -26,5 +26,5 @@ def _is_command() -> bool:
 
 
 # What is ignored stays so (nohup).
-if _is_command() and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-    _signal.signal(_signal.SIGINT, _end)
+if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end)

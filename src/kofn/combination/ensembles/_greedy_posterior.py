@@ -78,7 +78,8 @@ def greedy_posterior(
         divergence of the mixture of the others, less the divergence. `value` is the divergence; `bound` is what no k
         members get below. `spread` (m,) is the root mean square of each member's distance from the blend.
         `info["posterior"]` (m,) are the candidates' probabilities, `info["bandwidth"]` and `info["noise"]` what was
-        used, `info["rows_compared"]` of how many rows the distances are, `info["blend_loss"]` the blend's loss on these rows, `info["single"]` (m,) that of each member alone.
+        used, `info["rows_compared"]` of how many rows the distances are, `info["blend_loss"]` the blend's loss on these
+        rows, `info["single"]` (m,) that of each member alone.
 
     Raises:
         InputError: what `ensemble_selection` refuses; k above m; a missing prediction; bandwidth, temperature or noise

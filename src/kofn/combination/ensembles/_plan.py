@@ -62,7 +62,7 @@ def distances(task: Task, blend: Floats) -> Floats:
     """(m,) the root mean square of each member's distance from the blend, over the rows that it predicts."""
     if task.known is None:
         squares = np.zeros(task.m)
-        for rows in blocks_of_rows(*blend.shape):
+        for rows in blocks_of_rows(len(blend), blend.shape[1]):
             for member, prediction in enumerate(task.predictions):
                 off = (task.unit * (prediction[rows] - blend[rows])).ravel()
                 squares[member] += off @ off

@@ -211,10 +211,11 @@ def blocks_of_rows(n: int, columns: int) -> Iterator[slice]:
 
 def mean_of_known(predictions: Sequence[Array], known: Mask | None, weights: Floats) -> Floats:
     """(n, c) the weighted mean of those members that have a prediction, the plain one where none with a weight has."""
-    total = np.zeros(predictions[0].shape)
+    n, columns = predictions[0].shape
+    total = np.zeros((n, columns))
     if known is None:
         # In blocks of rows that stay in the cache: a product of whole tables would be written out and read again.
-        for rows in blocks_of_rows(*total.shape):
+        for rows in blocks_of_rows(n, columns):
             for member in np.flatnonzero(weights).tolist():
                 total[rows] += weights[member] * predictions[member][rows]
         return total

@@ -166,9 +166,7 @@ def _levelled(prefers: Floats, weights: Floats) -> Floats:
     return np.where(even, (prefers + prefers.T) / 2, prefers)
 
 
-def _ranks_as_good(
-    ahead: Floats, order: Ints, parts: Sequence[Ints], n: int, *, quick: bool
-) -> tuple[Ints, Ints]:
+def _ranks_as_good(ahead: Floats, order: Ints, parts: Sequence[Ints], n: int, *, quick: bool) -> tuple[Ints, Ints]:
     """(n,) the best and the worst rank of each alternative in the orders that overturn as little, 0 if not in `order`.
 
     Args:
@@ -284,7 +282,8 @@ def components(prefers: Floats) -> list[Ints]:
 
 
 def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float, float, bool]:
-    """The order of one part, what pairs by themselves overturn at least, what none of its orders gets below, and whether the order is proven to be a best one."""
+    """The order of one part, what its pairs by themselves overturn at least, what none of its orders gets below, and
+    whether the order is proven to be a best one."""
     from kofn.combination.rankings import _kernels as kernels
 
     inner = np.ascontiguousarray(prefers[np.ix_(part, part)])
