@@ -150,3 +150,8 @@ def test_where_time_is_up_distances_are_of_the_first_rows(monkeypatch: pytest.Mo
     )
     assert plan.selection.indices.tolist() == unhurried.selection.indices.tolist()
     assert greedy_posterior(members, y=y, k=2).info["rows_compared"] == 50
+
+
+def test_one_object_in_place_of_predictions_is_refused() -> None:
+    with pytest.raises(InputError, match="member 0"):
+        greedy_posterior([[0.1, 0.9], [0.2, 0.8]], y=[0, 1], k=1, unlabeled=[np.array({}, object), [0.5]])
