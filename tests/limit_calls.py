@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -115,7 +117,8 @@ MAKERS: dict[str, Make] = {
 
 def _score(blend: Any) -> float:
     parts = blend.values() if hasattr(blend, "values") else [blend]
-    return -sum(float(np.square(np.asarray(part, np.float64)).sum()) for part in parts)
+    # Without a copy: what the user's own function takes is not kofn's to limit.
+    return -sum(float(np.vdot(part, part)) for part in map(np.asarray, parts))
 
 
 def value_of(entry: Entry, word: str, n: int, rng: np.random.Generator) -> Any:
@@ -222,9 +225,18 @@ def after_an_interrupt(entry: Entry, n: int) -> tuple[Any, float]:
     return after_an_interrupt(entry, n // 2)
 
 
-# Bytes that a run may hold, and what Python and NumPy hold beside them.
+# Bytes that a run may hold, and what Python and NumPy hold beside them; a blend holds blocks of its members alone.
 MEMORY = 48 << 20
 BESIDE = 24 << 20
+BLEND_MEMORY, BLEND_BESIDE = 4 << 20, 6 << 20
+
+
+def memory_of(entry: Entry) -> tuple[int, int]:
+    """The bytes that a run of a method is held to, and those that it may hold beside them."""
+    return (BLEND_MEMORY, BLEND_BESIDE) if entry.verb == "combine" else (MEMORY, BESIDE)
+
+
+_C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _status(name: str) -> int:
@@ -235,6 +247,9 @@ def _status(name: str) -> int:
 def peak(entry: Entry, words: dict[str, Any], **limits: Any) -> int:
     """By how many bytes a call raises what this process holds, its result aside."""
     gc.collect()
+    if hasattr(_C_LIBRARY, "malloc_trim"):
+        # What an earlier call freed would be taken again unseen.
+        _C_LIBRARY.malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
     plan = ask(entry, words, n_threads=1, **limits)
@@ -248,18 +263,18 @@ def _result_bytes(plan: Any) -> int:
 
 
 def at_the_memory_limit(entry: Entry) -> tuple[int, int]:
-    """The least size at which a run takes more than `MEMORY`, and what it takes where it is held to that.
+    """The least size at which a run takes more than `memory_of` it, and what it takes where it is held to that.
 
     No size where none takes so much.
     """
-    n = 1 << 10
+    n, (memory, _) = 1 << 10, memory_of(entry)
     limits = {"time_limit": SECONDS} if "time_limit" in entry.accepted else {}
     try:
         while n <= MOST_ITEMS:
             call = sized_call(entry, n)
             # The first of two runs may have held a compiler.
-            if all(peak(entry, call, **limits) > MEMORY for _ in range(2)):
-                return n, peak(entry, call, max_memory=MEMORY, **limits)
+            if all(peak(entry, call, **limits) > memory for _ in range(2)):
+                return n, peak(entry, call, max_memory=memory, **limits)
             n *= 4
     except kofn.InputError as error:
         if "max_memory" not in str(error):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import kofn._starting  # noqa: F401, isort: skip
+
 from typing import TYPE_CHECKING, Any
 
 from kofn._version import __version__

@@ -85,3 +85,38 @@ def test_ignored_signals_stay_ignored_and_handlers_come_back() -> None:
         assert {number: signal.getsignal(number) for number in SIGNALS} == before
     finally:
         signal.signal(signal.SIGHUP, old)
+
+
+# What the command `kofn` does with its arguments, Ctrl-C coming while a module is sought that the package imports.
+AS_A_COMMAND = """
+import os, sys
+name = sys.argv[1]
+def watch(event, arguments):
+    global name
+    if event == "import" and arguments[0] == name:
+        name = ""
+        os.kill(os.getpid(), 2)
+sys.addaudithook(watch)
+sys.argv = [sys.argv[2], "methods"]
+from kofn.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typing", "kofn._version", "kofn.core.lazy", "kofn.core.old_paths", "threading"])
+def test_an_interrupt_of_the_first_imports_ends_the_command_in_one_line(module: str) -> None:
+    child = [sys.executable, "-S", "-c", AS_A_COMMAND.replace("import os, sys\n", _paths()), module, "/bin/kofn"]
+    run = subprocess.run(child, capture_output=True, text=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "", "kofn: interrupted; no output was written\n")
+
+
+def test_an_interrupt_of_the_first_imports_of_the_library_is_raised() -> None:
+    child = [sys.executable, "-S", "-c", AS_A_COMMAND.replace("import os, sys\n", _paths()), "kofn._version", "mine.py"]
+    run = subprocess.run(child, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode != 130
+    assert "KeyboardInterrupt" in run.stderr
+
+
+def _paths() -> str:
+    """Python's first line of the child, which loads nothing that the command does not."""
+    return f"import os, sys\nsys.path[:0] = {[path for path in sys.path if path]!r}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -364,3 +365,36 @@ def test_cells_whose_names_read_alike_stay_apart():
     groups = {"a": ["x,y", "x"], "b": ["z", "y,z"]}
     plan = kofn.select(scores=[2.0, 1.0], k=1, groups=groups, quotas={("a", "b"): {("x,y", "z"): 0}})
     assert plan.indices.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "group"),
+    [
+        ([2**63 + 1, 1] * 4, 2**63 + 1),
+        ([2**53 + 1, 0.5] * 4, 2**53 + 1),
+        ([2**53 + 1, 2**53, 0.5, 1.0] * 2, 2**53 + 1),
+        ([-(2**64), 1] * 4, -(2**64)),
+    ],
+)
+def test_whole_numbers_that_floats_would_merge_are_groups_of_their_own(labels: list[Any], group: int) -> None:
+    plan = kofn.select(np.eye(8), k=4, groups=labels, quotas={group: (0, 1)})
+    assert sum(labels[item] == group for item in plan.indices) <= 1
+    with pytest.raises(kofn.InfeasibleError, match="no item has that group"):
+        kofn.select(np.eye(8), k=4, groups=labels, quotas={group + 2: (0, 1)})
+
+
+@pytest.mark.parametrize("unit", ["M8[D]", "M8[ns]", "m8[s]"])
+def test_a_missing_date_is_no_group(unit: str) -> None:
+    days = np.array([1, "NaT"] * 4, unit) if unit.startswith("m") else np.array(["2020-01-01", "NaT"] * 4, unit)
+    with pytest.raises(kofn.InputError, match="groups at row 1 is missing"):
+        kofn.select(np.eye(8), k=4, groups=days, quotas={"2020-01-01": (0, 1)})
+
+
+def test_complex_numbers_are_no_labels() -> None:
+    with pytest.raises(kofn.InputError, match="groups has dtype complex128; give one label an item"):
+        kofn.select(np.eye(8), k=4, groups=np.array([1j, 2] * 4), quotas={1: (0, 1)})
+    members = [np.full(4, 0.5), np.full(4, 0.25)]
+    with pytest.raises(kofn.InputError, match="y has dtype complex128"):
+        kofn.combine(members, y=np.array([0, 1, 0, 1]) + 0j, method="stacking")
+    with pytest.raises(kofn.InputError, match="member 1 has dtype complex128; give numbers"):
+        kofn.combine([members[0], members[1] + 1j], y=[0, 1, 0, 1], method="stacking")

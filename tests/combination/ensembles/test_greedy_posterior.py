@@ -135,3 +135,23 @@ def test_refusals(options: dict[str, Any], words: str) -> None:
     call: dict[str, Any] = {"members": [[0.1, 0.2], [0.4, 0.3], [0.2, 0.1]], "y": [0.5, 0.2], "k": 2} | options
     with pytest.raises(InputError, match=words):
         greedy_posterior(call.pop("members"), **call)
+
+
+def test_where_time_is_up_distances_are_of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kofn.combination.ensembles import _greedy_posterior
+
+    monkeypatch.setattr(_greedy_posterior, "_BLOCK", 4 * 10)
+    rng = np.random.default_rng(0)
+    y, members = rng.integers(0, 2, 50), [rng.random(50) for _ in range(4)]
+    plan = greedy_posterior(members, y=y, k=2, time_limit=1e-9)
+    assert (plan.status, plan.info["rows_compared"], len(plan.selection.indices)) == ("stopped", 10, 1)
+    unhurried = greedy_posterior(
+        members, y=y, k=1, bandwidth=plan.info["bandwidth"], unlabeled=[m[:10] for m in members]
+    )
+    assert plan.selection.indices.tolist() == unhurried.selection.indices.tolist()
+    assert greedy_posterior(members, y=y, k=2).info["rows_compared"] == 50
+
+
+def test_one_object_in_place_of_predictions_is_refused() -> None:
+    with pytest.raises(InputError, match="member 0"):
+        greedy_posterior([[0.1, 0.9], [0.2, 0.8]], y=[0, 1], k=1, unlabeled=[np.array({}, object), [0.5]])

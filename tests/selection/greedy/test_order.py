@@ -270,3 +270,14 @@ def test_refused_by_the_objective() -> None:
         MNLRevenue(np.ones(2), np.array([1.0, np.inf]))
     with pytest.raises(InfeasibleError):
         order_threshold(scores=[1.0, 2.0], objective="mnl_revenue", k=3)
+
+
+def test_facts_of_the_objective_are_told() -> None:
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    call: dict[str, Any] = {"k": 5, "method": "order_threshold", "objective": "facility_location"}
+    plan = kofn.select(X, metric="rbf", **call)
+    similarity = np.exp(-((X[:, None] - X) ** 2).sum(axis=2) / (2 * plan.info["bandwidth"] ** 2))
+    assert plan.value == pytest.approx(similarity[:, plan.indices].max(axis=1).sum(), rel=1e-5)
+    plan = kofn.select(X, **call)
+    nearest = np.sqrt(((X[:, None] - X[plan.indices]) ** 2).sum(axis=2)).min(axis=1)
+    assert plan.info["distance"] == pytest.approx(nearest.sum(), rel=1e-5)

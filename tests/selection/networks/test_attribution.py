@@ -171,3 +171,22 @@ def test_more_refusals() -> None:
 def test_one_region() -> None:
     plan = lima(np.eye(1), score=lambda masks: masks.sum(axis=1) * 3.0)
     assert (plan.indices.tolist(), plan.value) == ([0], 3.0)
+
+
+def test_a_first_round_that_is_stopped_picks_the_best_of_what_was_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks are scored some at a time, and the limit is looked at between."""
+    from kofn.selection.networks import _lima
+
+    monkeypatch.setattr(_lima, "_MASKS_AT_ONCE", 16)
+    worth = np.array([1.0, 5.0, 9.0, 3.0, 7.0, 2.0, 4.0, 8.0])
+    asked: list[int] = []
+
+    def score(masks: np.ndarray) -> np.ndarray:
+        asked.append(len(masks))
+        return masks @ worth
+
+    plan = lima(np.eye(8), score=score, time_limit=1e-9)
+    assert (asked, plan.indices.tolist(), plan.value, plan.status) == ([2], [1], 5.0, "stopped")
+    asked.clear()
+    whole = lima(np.eye(8), score=score, k=3)
+    assert (max(asked), whole.indices.tolist()) == (2, [2, 7, 4])

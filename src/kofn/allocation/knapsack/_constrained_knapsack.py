@@ -119,7 +119,7 @@ def constrained_knapsack(
         ]
         pairs = _sides.pairs_of(problem, precedence, exclusions)
         group = _sides.tied_rows(tied, len(problem.levels))
-        problem.menu()  # refuses a budget that the cheapest levels exceed
+        _knapsack.in_units(problem.costs, problem.budget)  # refuses a budget that the cheapest levels exceed
         loss = _sides.summed(np.where(problem.forbidden, np.inf, problem.losses), group)
         _refuse_no_common_level(loss)
         if len(rows) == 1 and not pairs:
@@ -158,9 +158,10 @@ def _refuse_no_common_level(loss: Any) -> None:
 def _by_dynamic_program(loss: Any, costs: Any, group: Ints | None, problem: Problem, control: Control) -> Answer:
     """Where there is nothing but the budget: the tied groups as items of a multiple-choice knapsack."""
     costs = _sides.summed(costs, group)
-    allowed = np.isfinite(loss)
-    column = np.where(allowed, np.arange(loss.shape[1]), allowed.argmax(axis=1)[:, None])
-    loss, costs = (np.take_along_axis(table, column, 1) for table in (loss, costs))
+    allowed, column = np.isfinite(loss), None
+    if not allowed.all():
+        column = np.where(allowed, np.arange(loss.shape[1]), allowed.argmax(axis=1)[:, None])
+        loss, costs = (np.take_along_axis(table, column, 1) for table in (loss, costs))
     menu = _knapsack.menu(costs, loss, problem.budget)
     lp = _knapsack.relax(menu, control.stopped)
     if lp is None:
@@ -168,7 +169,9 @@ def _by_dynamic_program(loss: Any, costs: Any, group: Ints | None, problem: Prob
     else:
         solved, price = _knapsack.solve(menu, lp, max_memory=_MEMORY, stopped=control.stopped), lp.price
     rows = np.arange(menu.n)
-    level = column[rows, menu.level[rows, solved.choice]]
+    level = menu.level[rows, solved.choice]
+    if column is not None:
+        level = column[rows, level]
     lower = -math.inf if solved.lower is None else solved.lower
     return Answer(level, lower, np.array([price]), solved.lower is None, {"states": solved.states})
 

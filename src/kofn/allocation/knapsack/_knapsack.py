@@ -74,8 +74,8 @@ def is_whole(values: NDArray[Any]) -> bool:
     return bool((np.abs(values) <= 2.0**53).all() and (values == np.floor(values)).all())
 
 
-def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
-    """Drop levels that are in no optimum: those beaten by a level that costs no more, and those beyond the budget.
+def in_units(costs: NDArray[Any], budget: float | int) -> tuple[Ints, int, float, bool]:
+    """Costs as int64, the budget in the same units, the size of a unit, and whether costs came as whole numbers.
 
     Raises:
         InfeasibleError: the cheapest level of every item costs more than the budget in total.
@@ -95,7 +95,17 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
             f"budget={budget:.15g} is below {least:.15g}, what the cheapest level of every item costs in total; "
             f"raise it by {least - budget:.6g}"
         )
-    units, cap, unit = _in_units(costs, limit, whole)
+    return *_in_units(costs, limit, whole), whole
+
+
+def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
+    """Drop levels that are in no optimum: those beaten by a level that costs no more, and those beyond the budget.
+
+    Raises:
+        InfeasibleError: the cheapest level of every item costs more than the budget in total.
+    """
+    n = len(costs)
+    units, cap, unit, whole = in_units(costs, budget)
     floor = units.min(axis=1)
     spare = max(cap - sum(floor.tolist()), 0)
     order = np.lexsort((losses, units), axis=1)

@@ -121,6 +121,8 @@ def solve(
         levels = _levels(scores, reg, first)
         for level in levels:
             last = level == reg
+            if not last and stopped():
+                break
             began = time.monotonic()
             state = Scaled(scores, r, c, level, v)
             completion = _COMPLETION * (time.monotonic() - began)

@@ -418,11 +418,16 @@ def _as_plan(
     listed, weights = np.empty(indptr[-1], np.int32), np.empty(indptr[-1])
     transport = entropy = size = 0.0
     for part in _blocks(*plan.shape):
-        column_sums[columns] += plan[part].sum(axis=0)
-        entries = np.flatnonzero(plan[part])
-        own = slice(indptr[rows[part][0]], indptr[rows[part][-1] + 1])
-        listed[own], weights[own] = columns[entries % len(columns)], (mass := plan[part].ravel()[entries])
-        scored, spread = mass * scores[part].ravel()[entries], mass * np.log(mass)
+        block, own = plan[part], slice(indptr[rows[part][0]], indptr[rows[part][-1] + 1])
+        column_sums[columns] += block.sum(axis=0)
+        mass, scored = block.ravel(), scores[part].ravel()
+        if own.stop - own.start == mass.size:
+            listed[own] = np.tile(columns, len(block))
+        else:
+            entries = np.flatnonzero(mass)
+            mass, scored, listed[own] = mass[entries], scored[entries], columns[entries % len(columns)]
+        weights[own] = mass
+        scored, spread = mass * scored, mass * np.log(mass)
         transport, entropy = transport + float(scored.sum()), entropy - float(spread.sum())
         size += float(np.abs(scored).sum() + reg * np.abs(spread).sum())
     value = transport + reg * entropy

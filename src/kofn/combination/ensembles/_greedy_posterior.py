@@ -78,7 +78,8 @@ def greedy_posterior(
         divergence of the mixture of the others, less the divergence. `value` is the divergence; `bound` is what no k
         members get below. `spread` (m,) is the root mean square of each member's distance from the blend.
         `info["posterior"]` (m,) are the candidates' probabilities, `info["bandwidth"]` and `info["noise"]` what was
-        used, `info["blend_loss"]` the blend's loss on these rows, `info["single"]` (m,) that of each member alone.
+        used, `info["rows_compared"]` of how many rows the distances are, `info["blend_loss"]` the blend's loss on these
+        rows, `info["single"]` (m,) that of each member alone.
 
     Raises:
         InputError: what `ensemble_selection` refuses; k above m; a missing prediction; bandwidth, temperature or noise
@@ -108,13 +109,14 @@ def greedy_posterior(
     if noise is not None and task.loss != "rmse":
         raise InputError(f"noise={checks.shown(noise)} is of numbers, this is loss={task.loss!r}; leave noise out")
     size = checks.count(k)
-    squares, unit = _squared_distances(_compared_by(task, unlabeled))
-    wide = _usual_bandwidth(squares, size) / unit if bandwidth is None else _positive(bandwidth, "bandwidth")
-    kernels = kernels_of(squares, unit * wide)
-    alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
-    scale = _noise_of(task, alone, noise)
-    posterior = posterior_of(task.n * alone / (heat * (1.0 if scale is None else 2 * (scale * task.unit) ** 2)))
+    compared = _compared_by(task, unlabeled)
     with Control(title="greedy_posterior", total=size, **limits) as control:
+        squares, unit, rows = _squared_distances(compared, control)
+        wide = _usual_bandwidth(squares, size) / unit if bandwidth is None else _positive(bandwidth, "bandwidth")
+        kernels = kernels_of(squares, unit * wide)
+        alone = np.array([float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)])
+        scale = _noise_of(task, alone, noise)
+        posterior = posterior_of(task.n * alone / (heat * (1.0 if scale is None else 2 * (scale * task.unit) ** 2)))
         picks = _grown(divergence, posterior, kernels, size, control)
         stopped = control.stopped()
     return _plan_of(
@@ -129,6 +131,7 @@ def greedy_posterior(
             "posterior": posterior,
             "bandwidth": wide,
             "noise": scale,
+            "rows_compared": rows,
             "single": np.array([task.loss_of(float(part)) for part in alone]),
         },
     )
@@ -165,9 +168,10 @@ def _compared_by(task: Task, unlabeled: Sequence[Any] | None) -> list[Array]:
     return arrays
 
 
-def _squared_distances(predictions: Sequence[Array]) -> tuple[Floats, float]:
-    """(m, m) the mean over rows of the squared distance between two members' predictions, of copies exactly zero, and
-    the unit that they are multiplied by, in which no square leaves the range of floats."""
+def _squared_distances(predictions: Sequence[Array], control: Control) -> tuple[Floats, float, int]:
+    """(m, m) the mean over rows of the squared distance between two members' predictions, of copies exactly zero; the
+    unit that they are multiplied by, in which no square leaves the range of floats; and how many rows were compared,
+    which are the first ones where the time was up before the last."""
     from scipy.spatial.distance import pdist, squareform
 
     largest = max(max(-float(prediction.min()), float(prediction.max())) for prediction in predictions)
@@ -176,11 +180,13 @@ def _squared_distances(predictions: Sequence[Array]) -> tuple[Floats, float]:
     n, columns = predictions[0].shape
     rows = max(1, _BLOCK // (columns * len(predictions)))
     summed = np.zeros(len(predictions) * (len(predictions) - 1) // 2)
-    for low in range(0, n, rows):
+    low = 0
+    while low < n and not (low and control.stopped()):
         block = np.stack([prediction[low : low + rows].reshape(-1) for prediction in predictions]).astype(np.float64)
         block *= unit
         summed += pdist(block, "sqeuclidean")
-    return squareform(summed) / n, unit
+        low = min(low + rows, n)
+    return squareform(summed) / low, unit, low
 
 
 def _usual_bandwidth(squares: Floats, k: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kofn.combination.ensembles._task import Task
+from kofn.combination.ensembles._task import Task, blocks_of_rows
 from kofn.core.arrays import Floats
 from kofn.core.plans import Blend, Selection
 
@@ -60,10 +60,12 @@ def _selection(task: Task, weights: Floats, mean: float, value: float) -> Select
 
 def distances(task: Task, blend: Floats) -> Floats:
     """(m,) the root mean square of each member's distance from the blend, over the rows that it predicts."""
-    out, off = np.empty(task.m), np.empty(blend.shape)
-    for member, prediction in enumerate(task.predictions):
-        np.subtract(prediction, blend, out=off)
-        off *= task.unit
-        np.square(off, out=off)
-        out[member] = np.sqrt(off.mean() if task.known is None else np.nanmean(off)) / task.unit
-    return out
+    if task.known is None:
+        squares = np.zeros(task.m)
+        for rows in blocks_of_rows(len(blend), blend.shape[1]):
+            for member, prediction in enumerate(task.predictions):
+                off = (task.unit * (prediction[rows] - blend[rows])).ravel()
+                squares[member] += off @ off
+        return np.sqrt(squares / blend.size) / task.unit
+    squares = np.array([np.nanmean(np.square(task.unit * (prediction - blend))) for prediction in task.predictions])
+    return np.sqrt(squares) / task.unit

@@ -28,6 +28,8 @@ _SUBSETS = 20
 _PROGRAMMES = 100
 # Violated inequalities that are added to a linear programme at once, and how far apart two values are.
 _CUTS, _TOLERANCE = 4000, 1e-7
+# Rows that are compared with their columns at once.
+_ROWS_AT_ONCE = 256
 _ROUNDING = 1e-12  # of all weight, by which sums of weights that are not whole differ
 _WHOLE = 1e6  # weights up to which sums of whole ones are told apart by a linear programme
 
@@ -116,18 +118,19 @@ def kemeny(
         heard = np.flatnonzero(~silent)
         among = prefers[np.ix_(heard, heard)] if silent.any() else prefers
         parts = [_solved(among, part, control) for part in components(among)] if len(heard) else []
-        parts = [(heard[part], bound, exact) for part, bound, exact in parts]
+        parts = [(heard[part], least, bound, exact) for part, least, bound, exact in parts]
         stopped = control.stopped()
-    ranked = np.concatenate([np.zeros(0, np.int64), *(part for part, _, _ in parts)])
+    ranked = np.concatenate([np.zeros(0, np.int64), *(part for part, *_ in parts)])
     order = np.append(ranked, np.flatnonzero(silent))
-    level = _levelled(prefers, given)
-    best, worst = _ranks_as_good(level, ranked, [part for part, _, _ in parts], quick=stopped)
+    # Of the alternatives in the order: what is read row by row, and often.
+    ahead = _levelled(prefers, given)[ranked[:, None], ranked]
+    best, worst = _ranks_as_good(ahead, ranked, [part for part, *_ in parts], n, quick=stopped)
     value = kernels.overturned_by(prefers, order)
     # What stands between two components costs the weight of those against the majority, in every ranking.
-    inside = math.fsum(kernels.least_overturned(prefers, part) for part, _, _ in parts)
-    between = kernels.least_overturned(prefers, np.arange(n)) - inside
-    proven = all(exact for _, _, exact in parts)
-    bound = value if proven else min(value, between + math.fsum(bound for _, bound, _ in parts))
+    inside = math.fsum(least for _, least, _, _ in parts)
+    between = 0.0 if len(parts) == 1 and len(ranked) == n else kernels.least_overturned(prefers, np.arange(n)) - inside
+    proven = all(exact for *_, exact in parts)
+    bound = value if proven else min(value, between + math.fsum(bound for _, _, bound, _ in parts))
     return Blend(
         n=n,
         value=value,
@@ -140,9 +143,15 @@ def kemeny(
         spread=overturned(listed, order),
         objective="overturned_preferences",
         info={
+<<<<<<< HEAD
             **comparisons(listed, given, n),
             "components": [len(part) for part, _, _ in parts],
             "exchangeable": exchangeable(level, ranked),
+=======
+            **comparisons(ballots, given),
+            "components": [len(part) for part, *_ in parts],
+            "exchangeable": exchangeable(ahead, ranked),
+>>>>>>> iC
             "best_rank": best,
             "worst_rank": worst,
             "never_compared": np.flatnonzero(silent).tolist(),
@@ -164,24 +173,25 @@ def _levelled(prefers: Floats, weights: Floats) -> Floats:
     return np.where(even, (prefers + prefers.T) / 2, prefers)
 
 
-def _ranks_as_good(prefers: Floats, order: Ints, parts: Sequence[Ints], *, quick: bool) -> tuple[Ints, Ints]:
+def _ranks_as_good(ahead: Floats, order: Ints, parts: Sequence[Ints], n: int, *, quick: bool) -> tuple[Ints, Ints]:
     """(n,) the best and the worst rank of each alternative in the orders that overturn as little, 0 if not in `order`.
 
     Args:
-        prefers: (n, n) the preferences, equal where no majority decides.
+        ahead: the preferences among the alternatives of the order, in its order, equal where no majority decides.
         order: the alternatives that are ranked, in the order of `parts`.
         parts: the components.
+        n: how many alternatives there are.
         quick: whether no subsets are looked at.
     """
     from kofn.combination.rankings import _kernels as kernels
 
-    best, worst = np.zeros(len(prefers), np.int64), np.zeros(len(prefers), np.int64)
-    cyclic = np.zeros(len(prefers), bool)
+    best, worst = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    cyclic = np.zeros(n, bool)
     for part in parts:
         cyclic[part] = len(part) > 1
-    for begin, end in _blocks(prefers, order):
+    for begin, end in _blocks(ahead):
         items = order[begin:end]
-        inner = np.ascontiguousarray(prefers[np.ix_(items, items)])
+        inner = np.ascontiguousarray(ahead[begin:end, begin:end])
         if len(items) <= _SUBSETS and cyclic[items].any() and not quick:
             first, last = kernels.positions_in_best_orders(inner, _ROUNDING * inner.sum())
         else:
@@ -191,7 +201,7 @@ def _ranks_as_good(prefers: Floats, order: Ints, parts: Sequence[Ints], *, quick
             continue
         # What no other component puts behind it can be first if it is first in a best order of its own.
         beats = inner > inner.T
-        position = np.full(len(prefers), -1)
+        position = np.full(n, -1)
         position[items] = np.arange(len(items))
         for part in parts:
             rows = position[part]
@@ -205,36 +215,45 @@ def _ranks_as_good(prefers: Floats, order: Ints, parts: Sequence[Ints], *, quick
     return best, worst
 
 
-def _blocks(prefers: Floats, order: Ints) -> list[tuple[int, int]]:
+def _blocks(ahead: Floats) -> list[tuple[int, int]]:
     """Where the shortest stretches of the order begin and end of which all are preferred to all that follow."""
-    if not len(order):
+    if not len(ahead):
         return []
-    ahead = prefers[order[:, None], order]
-    beats = ahead > ahead.T
     # The last position that each does not beat, itself at least.
-    reach = len(order) - 1 - np.argmin(beats[:, ::-1], axis=1)
-    ends = np.flatnonzero(np.maximum.accumulate(reach) == np.arange(len(order))) + 1
+    reach = np.empty(len(ahead), np.int64)
+    for low in range(0, len(ahead), _ROWS_AT_ONCE):
+        rows = slice(low, low + _ROWS_AT_ONCE)
+        beats = ahead[rows] > np.ascontiguousarray(ahead[:, rows].T)
+        reach[rows] = len(ahead) - 1 - np.argmin(beats[:, ::-1], axis=1)
+    ends = np.flatnonzero(np.maximum.accumulate(reach) == np.arange(len(ahead))) + 1
     return list(itertools.pairwise([0, *ends.tolist()]))
 
 
-def exchangeable(prefers: Floats, order: Ints) -> list[list[int]]:
+def exchangeable(ahead: Floats, order: Ints) -> list[list[int]]:
     """The longest runs of the order of whom any two are preferred to each other by the same weight.
+
+    Args:
+        ahead: the preferences among the alternatives of the order, in its order.
+        order: the alternatives.
 
     Examples:
         >>> exchangeable(np.array([[0.0, 2, 2], [0, 0, 1], [0, 1, 0]]), np.array([0, 1, 2]))
         [[1, 2]]
     """
-    ahead = prefers[order[:, None], order]
-    even = ahead == ahead.T
+
+    def even(end: int, begin: int) -> bool:
+        """Whether the one at `end` is so with all from `begin` on that stand before it."""
+        return bool((ahead[end, begin:end] == ahead[begin:end, end]).all())
+
     runs: list[list[int]] = []
     begin = 0
     for end in range(1, len(order) + 1):
         # The run grows to `end` where the newcomer is even with all of it; else it is complete, and a later one begins.
-        if end < len(order) and even[end, begin:end].all():
+        if end < len(order) and even(end, begin):
             continue
         if end - begin > 1:
             runs.append(order[begin:end].tolist())
-        while end < len(order) and begin < end and not even[end, begin:end].all():
+        while end < len(order) and begin < end and not even(end, begin):
             begin += 1
     return runs
 
@@ -269,23 +288,24 @@ def components(prefers: Floats) -> list[Ints]:
     return out
 
 
-def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float, bool]:
-    """The order of one part, what none of its orders gets below, and whether the order is proven to be a best one."""
+def _solved(prefers: Floats, part: Ints, control: Control) -> tuple[Ints, float, float, bool]:
+    """The order of one part, what its pairs by themselves overturn at least, what none of its orders gets below, and
+    whether the order is proven to be a best one."""
     from kofn.combination.rankings import _kernels as kernels
 
     inner = np.ascontiguousarray(prefers[np.ix_(part, part)])
     least = kernels.least_overturned(inner, np.arange(len(part)))
     if len(part) <= 2:
         first = np.array([1, 0]) if len(part) == 2 and inner[1, 0] > inner[0, 1] else np.arange(len(part))
-        return part[first], least, True
+        return part[first], least, least, True
     if len(part) <= _SUBSETS and not control.stopped():
-        return part[kernels.best_order(inner)], least, True
+        return part[kernels.best_order(inner)], least, least, True
     order = np.argsort(inner.sum(axis=0) - inner.sum(axis=1), kind="stable")
     _settle(inner, order, control)
     bound = least
     if len(part) <= _PROGRAMMES:
         order, bound = _by_programmes(inner, order, least, control)
-    return part[order], bound, _cost(inner, order) <= bound
+    return part[order], least, bound, _cost(inner, order) <= bound
 
 
 def _settle(inner: Floats, order: Ints, control: Control) -> None:

@@ -135,7 +135,7 @@ def gaps_as_nan(array: Array) -> Array:
     """
     if array.dtype != object:
         return array
-    gaps = np.frompyfunc(lambda cell: cell is None or type(cell).__name__ == "NAType", 1, 1)(array).astype(bool)
+    gaps = np.asarray(np.frompyfunc(lambda cell: cell is None or type(cell).__name__ == "NAType", 1, 1)(array), bool)
     return np.where(gaps, np.nan, array) if gaps.any() else array
 
 

@@ -91,12 +91,13 @@ def _labels(value: Any, name: str) -> Array:
         raise InputError(f"{name} has shape {array.shape}; give one label an item, shape (n,)")
     if array.dtype.kind == "f":
         refuse_nonfinite(array, name)
-    if array.dtype == object:
+    if array.dtype.kind in "OMm":
         missing = next((row for row, label in enumerate(array) if _is_missing(label)), None)
         if missing is not None:
             raise InputError(f"{name} at row {missing} is missing; give every item a group (for example 'unknown')")
+    if array.dtype == object:
         array = np.array([written(label) for label in array])
-    if array.dtype.kind == "V":
+    if array.dtype.kind in "Vc":
         raise InputError(f"{name} has dtype {array.dtype}; give one label an item: numbers or text")
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8", "backslashreplace")
@@ -104,12 +105,15 @@ def _labels(value: Any, name: str) -> Array:
 
 
 def _mixed(value: Sequence[Any]) -> Array:
-    """A list as an array; where its kinds differ they are kept, since NumPy would turn NaN into the text 'nan'."""
+    """A list as an array; where its kinds differ they are kept, since NumPy would turn NaN into the text 'nan', and
+    whole numbers beside fractions or beyond 64 bits into floats that merge several of them."""
     kinds = {type(label) for label in value}
-    if len(kinds) > 1 and kinds & {str, bytes, type(None)} and not kinds & {list, tuple, np.ndarray}:
-        array = np.empty(len(value), object)
-        array[:] = value
-        return array
+    if not kinds & {list, tuple, np.ndarray}:
+        unlike = len(kinds) > 1 and bool(kinds & {str, bytes, type(None)})
+        if unlike or any(isinstance(label, int) and abs(label) >= _WHOLE for label in value):
+            array = np.empty(len(value), object)
+            array[:] = value
+            return array
     return as_array(value, "groups")
 
 

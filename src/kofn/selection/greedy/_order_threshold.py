@@ -368,6 +368,7 @@ class _Passes:
             guarantee=share if self.proven and not self.stopped else None,
             info={
                 **({} if objective.offset is None else {"offset": objective.offset}),
+                **objective.in_distances(value, bound),
                 "passes": self.passes,
                 **({"found_in_time": picks_in_time, "filled_by": self.filled_by} if self.stopped else {}),
                 "oracle_calls": self.calls,

@@ -22,6 +22,8 @@ from kofn.core.words import Limits
 __all__ = ["attribution_score", "lima"]
 
 Score = Callable[[Mask], Any]
+# Entries of the masks that are scored in one call.
+_MASKS_AT_ONCE = 1 << 24
 
 
 @method(
@@ -56,7 +58,8 @@ def lima(
     Returns:
         Selection, most important first. `value` is the score of all picks together, `gains` each region's increase of
         it (the first region's score alone). `info["oracle_calls"]` counts the sets scored, `info["search_calls"]` those
-        of the search without the sets that only complete the curve. Status "stopped" after `time_limit`.
+        of the search without the sets that only complete the curve. Status "stopped" after `time_limit`; the first
+        region is then the best of those that were scored.
 
     Raises:
         InputError: no score, or a score that does not return one finite number a set. InfeasibleError: k above n.
@@ -88,7 +91,7 @@ def lima(
             # The first round is always done, so that a stopped run has an answer.
             if search.best and control.stopped():
                 break
-            search.round()
+            search.round(control)
             control.step(len(search.best))
         search_calls = search.calls
         stopped = search.open.any() and len(search.best) < most
@@ -129,22 +132,32 @@ class _Search:
             raise InputError(f"score of the regions {regions} is not a finite number")
         return values
 
-    def with_each(self, chosen: list[int], items: NDArray[np.int64]) -> Floats:
-        """The scores of the chosen set with each item added."""
-        masks = np.zeros((len(items), self.n), bool)
-        masks[:, chosen] = True
-        masks[np.arange(len(items)), items] = True
-        return self.ask(masks)
+    def with_each(self, chosen: list[int], items: NDArray[np.int64], control: Control | None = None) -> Floats:
+        """The scores of the chosen set with each item added, of the first items only where `control` stops it."""
+        scores: list[Floats] = []
+        step = max(1, _MASKS_AT_ONCE // self.n)
+        for low in range(0, len(items), step):
+            if low and control is not None and control.stopped():
+                break
+            part = items[low : low + step]
+            masks = np.zeros((len(part), self.n), bool)
+            masks[:, chosen] = True
+            masks[np.arange(len(part)), part] = True
+            scores.append(self.ask(masks))
+        return np.concatenate(scores)
 
-    def round(self) -> None:
-        """Close the most important open region and, while enough are open, the least important."""
+    def round(self, control: Control) -> None:
+        """Close the most important open region and, while enough are open, the least important.
+
+        Stopped in its midst, it closes the best of those that were scored, and no other.
+        """
         items = np.flatnonzero(self.open)
-        values = self.with_each(self.best, items)
+        values = self.with_each(self.best, items, control)
         top = int(np.argmax(values))
         self.values.append(float(values[top]))
         self.best.append(int(items[top]))
         self.open[items[top]] = False
-        if len(items) <= self.pending:
+        if len(items) <= self.pending or len(values) < len(items):
             return
         # Of equally low scores the later region is the less important, as in the order from the front.
         listed = np.lexsort((-items, values))[: self.pending]
