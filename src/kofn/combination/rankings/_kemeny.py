@@ -143,15 +143,9 @@ def kemeny(
         spread=overturned(listed, order),
         objective="overturned_preferences",
         info={
-<<<<<<< HEAD
             **comparisons(listed, given, n),
-            "components": [len(part) for part, _, _ in parts],
-            "exchangeable": exchangeable(level, ranked),
-=======
-            **comparisons(ballots, given),
             "components": [len(part) for part, *_ in parts],
             "exchangeable": exchangeable(ahead, ranked),
->>>>>>> iC
             "best_rank": best,
             "worst_rank": worst,
             "never_compared": np.flatnonzero(silent).tolist(),
