@@ -192,7 +192,7 @@ class Similar:
 
     def _distances(self, candidates: Ints) -> Floats:
         """Float64 distances (candidates, n) from differences, their bits those of `Geometry.distances`."""
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
         from kofn.objectives import _kernels
 
         space = self.space

@@ -94,7 +94,7 @@ class Estimates:
 
     def _distances(self, candidates: Ints) -> Floats:
         """Exact costs (candidates, items)."""
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
         from kofn.objectives import _kernels
 
         space, out = self.source.space, np.empty((len(candidates), len(self.rows)))
@@ -173,7 +173,7 @@ class Estimates:
             self._look_at(part, old[part], new[part], weights[part], reach[low : low + step])
 
     def _look_at(self, items: Ints, old: Floats, new: Floats, weights: Floats, reach: Floats) -> None:
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
         from kofn.objectives import _sample_kernels
 
         source, space, everyone = self.source, self.source.space, np.empty(0, np.int64)

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 
 from kofn.core.compiled import CONTRACTED, INNER, OUTER, compiled_for
-from kofn.core.distance_tiles import FEATURES, GROUP, LANES, fill_tile, load_lanes
+from kofn.core.distance_kernels import FEATURES, GROUP, LANES, fill_tile, load_lanes
 
 POINTS = 4
 

@@ -113,7 +113,7 @@ class Table:
         listed = candidates[:0] if everyone else candidates
         out = np.zeros(self.n if everyone else len(candidates))
         if self.compiled:
-            from kofn.core import distance_tiles as tiles
+            from kofn.core import distance_kernels as tiles
             from kofn.objectives import _kernels
 
             sum_up = _kernels.turned_table_savings if self.turned else _kernels.table_savings
@@ -223,7 +223,7 @@ class Rows:
 
     def from_points(self, space: Geometry, points: Floats) -> Floats:
         """Exact distances (points, rows of the space)."""
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
         from kofn.objectives import _kernels
 
         out = np.empty((len(points), space.n))
@@ -289,7 +289,7 @@ class Rows:
 
         `near`: how far everyone is from a pick and, falling, how near to it a candidate must be to matter to each item.
         """
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
 
         # Coordinates of neighbours in the pool are quicker to fetch than those of most of them one by one.
         everyone = 4 * len(candidates) >= 3 * self.n
@@ -317,7 +317,7 @@ class Rows:
     def _add_sums(
         self, listed: Ints, items: Ints, old: Floats, new: Floats, weights: Floats, counts: Ints, out: Floats
     ) -> None:
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
         from kofn.objectives import _kernels
 
         space, kind = self.space, self.kind
@@ -338,7 +338,7 @@ class Rows:
 
     def rounded(self, items: Ints) -> NDArray[Any]:
         """Coordinates of items in the precision of the rows, padded with zeros to whole tiles."""
-        from kofn.core.distance_tiles import in_whole_tiles
+        from kofn.core.distance_kernels import in_whole_tiles
 
         space = self.served
         return in_whole_tiles(space.rows[items], space.scale[items] if len(space.scale) else space.scale)

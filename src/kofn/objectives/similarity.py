@@ -175,7 +175,7 @@ def usual_bandwidth(X: NDArray[Any]) -> float:
     if is_small(m, d):
         squares = space.table()
     else:
-        from kofn.core.distance_tiles import LANES
+        from kofn.core.distance_kernels import LANES
         from kofn.objectives import _kernels
 
         points, squares = space.points(slice(None)), np.empty((m, m))
@@ -282,7 +282,7 @@ def pairwise_distances(
         out = space.table()
         out *= unit
         return out.astype(kind, copy=False)
-    from kofn.core.distance_tiles import LANES, distance_rows, scratch
+    from kofn.core.distance_kernels import LANES, distance_rows, scratch
     from kofn.engines.threads import cores, spread
 
     rows, columns = space.rows.astype(kind, copy=False), space.columns.astype(kind, copy=False)

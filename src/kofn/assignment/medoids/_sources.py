@@ -106,7 +106,7 @@ class Vectors:
 
     def rows(self, candidates: Ints) -> Reals:
         """Distance rows by differences; a pair has the same bits in every call."""
-        from kofn.core.distance_tiles import LANES, distance_rows, scratch
+        from kofn.core.distance_kernels import LANES, distance_rows, scratch
         from kofn.engines.threads import cores, spread
 
         space, kind = self.space, self.space.rows.dtype.type

@@ -37,7 +37,7 @@ def distances(space: Space, points: Any, n_threads: int) -> Floats:
         return space.squares(points, n_threads)
     if len(points) * space.rows.size <= _SMALL and "kofn.objectives._kernels" not in sys.modules:
         return np.array([space.distances(point) for point in points])
-    from kofn.core.distance_tiles import LANES
+    from kofn.core.distance_kernels import LANES
     from kofn.objectives import _kernels
 
     out = np.empty((len(points), space.n))

@@ -187,7 +187,7 @@ class SampledVectors(Sampled):
 
     def _many(self, picks: Ints) -> list[tuple[Ints, Floats]]:
         """Which rows each pick serves better than those before it, and how much."""
-        from kofn.core import distance_tiles as tiles
+        from kofn.core import distance_kernels as tiles
         from kofn.objectives import _sample_kernels
 
         source, space, everyone = self._source, self._source.space, np.empty(0, np.int64)

@@ -6,7 +6,7 @@ import numba as nb
 import numpy as np
 
 from kofn.core.compiled import CONTRACTED, INNER, OUTER, compiled_for
-from kofn.core.distance_tiles import GROUP, LANES, fill_tile, load_lanes
+from kofn.core.distance_kernels import GROUP, LANES, fill_tile, load_lanes
 
 
 @nb.njit(

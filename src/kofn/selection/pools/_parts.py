@@ -196,7 +196,7 @@ def _pick(ask: Ask, numbers: Ints, X: Array, first_row: int) -> Ints:
 
 def costs_of(space: Geometry, candidates: Ints, items: Ints) -> NDArray[Any]:
     """Rounded costs (items, candidates) between rows of a space, before its unit."""
-    from kofn.core import distance_tiles as tiles
+    from kofn.core import distance_kernels as tiles
     from kofn.selection.pools import _kernels
 
     kind = space.rows.dtype.type
@@ -311,7 +311,7 @@ def _radius(X: Array, centre: Floats) -> float:
 
 def _residual(picked: Picked, numbers: Ints, X: Array) -> tuple[Floats, bool]:
     """The largest sums of what a row that may be picked saves the sample, falling; and whether all were looked at."""
-    from kofn.core import distance_tiles as tiles
+    from kofn.core import distance_kernels as tiles
     from kofn.selection.pools import _kernels
 
     sample = len(picked.sample)
