@@ -267,8 +267,8 @@ def allocate(
         **arguments: the words below, and the method's own options.
 
     Returns:
-        An `Allocation`: `amounts`, `values`, the `price` of one more unit (if amounts could be
-        fractions: what one whole unit more brings may differ), `bound`.
+        An `Allocation`: `amounts`, `values`, the `price` (what more budget brings a unit, by
+        the slope to the right of this budget: what one whole unit more brings may differ), `bound`.
 
     Raises:
         InputError: bad input, or an argument the method does not take; the message says what to do.

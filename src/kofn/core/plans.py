@@ -420,7 +420,7 @@ class Assignment(Plan, _Listed):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Allocation(Plan, _Listed):
-    """How much for each: `amounts` under a shared budget, the `values` they bring and the `price` of one more unit."""
+    """How much for each: `amounts` under a shared budget, the `values` they bring and the `price` of more budget."""
 
     amounts: Array
     values: Array

@@ -69,6 +69,8 @@ def _value(plan: Plan) -> str:
         return (
             f"The log-likelihood of the {whose} is {number(plan.value, 6)}; the nearer to 0, the better they are told."
         )
+    if isinstance(plan, Blend) and predictions.blends_predictions(plan):
+        return predictions.lede(plan)
     if isinstance(plan, Blend) and plan.form == "order":
         if plan.of_votes:
             subject = _DISAGREEMENT_OF_VOTES.get(plan.objective, "The votes' disagreement with the ranking comes to")
