@@ -72,6 +72,9 @@ def settled(
         given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
     if verb == "select" and isinstance(given.get("k"), str):
         given["k"] = _count_of(given)
+    if verb == "select" and isinstance(given.get("k"), float) and 0 < given["k"] < 1:
+        share = f"{100 * given['k']:g}%"
+        raise InputError(f"k={shown(given['k'])}: give a whole number, or that share of the rows as k={share!r}")
     if verb == "assign" and "equal" in given:
         given = with_equal_sizes(given)
     if verb == "assign" and isinstance(given.get("k"), str):
