@@ -2091,6 +2091,27 @@ def allocate(
 
 @overload
 def allocate(
+    curves: None = None,
+    *,
+    method: Literal["neyman"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    costs: ArrayLike | None = None,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    population: ArrayLike | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
     curves: ArrayLike,
     *,
     method: Literal["quality_quantity"],
@@ -3282,7 +3303,7 @@ def combine(
     **arguments: Any,
 ) -> Blend: ...
 
-Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "arcee_fusion", "b4", "balanced_assignment", "balanced_mean", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "consensus_monte_carlo", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "credal_mixture", "cross_layer_fusion", "dare", "dean", "dhondt", "difficulty_aware_trials", "divide_and_conquer_fusion", "dowdall", "dynamic_ensemble_selection", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "expert_skipping", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "feynman_kac_corrector", "fisher_merging", "gaussian_product", "general_preference", "generalized_assignment", "gist", "greedy_posterior", "greedy_soup", "hierarchical_normal", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "kernel_product", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reduce_mixtures", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold_greedy", "threshold_rule", "ties", "token_choice", "top_k", "topk_mask", "two_round_farthest_first", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
+Name = Literal["adams", "alternating", "anchored_subpool", "annotator_pairs", "arcee_fusion", "b4", "balanced_assignment", "balanced_mean", "baldwin", "borda", "bradley_terry", "capped_routing", "ccs", "consensus_monte_carlo", "constrained_kmeans", "constrained_kmedoids", "constrained_knapsack", "copeland", "credal_mixture", "cross_layer_fusion", "dare", "dean", "dhondt", "difficulty_aware_trials", "divide_and_conquer_fusion", "dowdall", "dynamic_ensemble_selection", "dynmsc", "ensemble_selection", "equitable_collection", "evolved_mean", "evopress", "expert_bits", "expert_choice", "expert_skipping", "farthest_first", "fastclara", "fastclarans", "fastermsc", "fasterpam", "fastpam1", "fedcollab", "federated_mixture", "feynman_kac_corrector", "fisher_merging", "gaussian_product", "general_preference", "generalized_assignment", "gist", "greedy_posterior", "greedy_soup", "hierarchical_normal", "hull_greedy", "huntington_hill", "ila_sdp", "kemeny", "kernel_product", "laplacian_shot", "largest_remainder", "layer_swap", "layerwise_mean", "lazy_greedy", "lima", "marginal_relevance", "minimax", "multiple_choice_knapsack", "multiwinner", "naive_greedy", "neyman", "order_threshold", "ot_fusion", "pam", "pamk", "pamsil", "partial_enumeration", "partial_transport", "partitioned_greedy", "partitive_partitioning", "pcb_merging", "plackett_luce", "pleas", "plurality", "private_streaming", "probability_cover", "quality_quantity", "rad", "random_sample", "rds_plus", "reduce_adapters", "reduce_mixtures", "reverse_water_filling", "rollout_knapsack", "sainte_lague", "sampled_greedy", "schulze", "sdp_kmeans", "sieve_streaming", "single_linkage", "sinkhorn_newton_sparse", "slerp", "smart", "soft_mixing", "sources_by_shift", "sparse_greedy", "stack_adapters", "stacking", "stochastic_batch", "stochastic_greedy", "submodular_mixture", "task_arithmetic", "threshold_greedy", "threshold_rule", "ties", "token_choice", "top_k", "topk_mask", "two_round_farthest_first", "two_round_greedy", "typiclust", "unbalanced_transport", "uncertainty_herding", "variance_corrected_mean", "water_filling", "weight_matching", "weighted_mean"]
 
 def methods(verb: str | None = None, *, given: Sequence[str] = ()) -> Methods: ...
 

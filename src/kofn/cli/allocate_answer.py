@@ -19,6 +19,7 @@ _BESIDE = {
     "uniform": "the same for all",
     "equal": "equal amounts",
     "proportional": "in proportion to the weights",
+    "by_size": "in proportion to the sizes",
     "start_value": "where the search began",
 }
 
