@@ -106,7 +106,7 @@ def test_strata_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
         "stratum",
         "--score",
         "sd",
-        "--size",
+        "--population",
         "n",
         "-m",
         "neyman",
