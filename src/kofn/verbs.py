@@ -72,6 +72,9 @@ def settled(
         given = with_named_levels(given, of_levels=entry is None or "levels" in entry.options)
     if verb == "select" and isinstance(given.get("k"), str):
         given["k"] = _count_of(given)
+    if verb == "select" and isinstance(given.get("k"), float) and 0 < given["k"] < 1:
+        share = f"{100 * given['k']:g}%"
+        raise InputError(f"k={shown(given['k'])}: give a whole number, or that share of the rows as k={share!r}")
     if verb == "assign" and "equal" in given:
         given = with_equal_sizes(given)
     if verb == "assign" and isinstance(given.get("k"), str):
@@ -267,8 +270,8 @@ def allocate(
         **arguments: the words below, and the method's own options.
 
     Returns:
-        An `Allocation`: `amounts`, `values`, the `price` of one more unit (if amounts could be
-        fractions: what one whole unit more brings may differ), `bound`.
+        An `Allocation`: `amounts`, `values`, the `price` (what more budget brings a unit, by
+        the slope to the right of this budget: what one whole unit more brings may differ), `bound`.
 
     Raises:
         InputError: bad input, or an argument the method does not take; the message says what to do.

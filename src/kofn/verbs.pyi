@@ -2092,6 +2092,27 @@ def allocate(
 
 @overload
 def allocate(
+    curves: None = None,
+    *,
+    method: Literal["neyman"],
+    scores: ArrayLike,
+    ids: ArrayLike | str | None = None,
+    budget: float,
+    costs: ArrayLike | None = None,
+    bounds: ArrayLike | None = None,
+    time_limit: float | None = None,
+    progress: bool | Callable[[Any], Any] | None = None,
+    max_memory: int | str | None = None,
+    n_threads: int | None = None,
+    seed: int | None = None,
+    engine: str | None = None,
+    device: str | None = None,
+    population: ArrayLike | None = ...,
+    options: Mapping[str, Any] | None = None,
+) -> Allocation: ...
+
+@overload
+def allocate(
     curves: ArrayLike,
     *,
     method: Literal["quality_quantity"],

@@ -244,3 +244,28 @@ def test_the_frontier_is_told_as_what_it_is(folder: Path, capsys: pytest.Capture
     # The step of an item may break what else was asked.
     assert "a next step" in run(capsys, *call)[1]
     assert "a next step" not in run(capsys, *call, "-k", 1)[1]
+
+
+def test_the_price_is_said_as_what_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("hull.csv").write_text("layer,0,1,2\na,8,8,1\nb,3,1,1\n")
+    call = ("allocate", "hull.csv", "--id", "layer", "--budget", 1, "--frontier")
+    out = run(capsys, *call, "--report", "h.html")[1]
+    slope = "price: more budget is worth 3.5 a unit, the slope of the convex hull of all plans"
+    assert f"{slope}; the next plan on it takes 2: value 4, better by 5" in out
+    page = Path("h.html").read_text()
+    # The mark is this plan's, which is above the line from budget 0 to budget 2.
+    assert ">1: 9<" in page
+    assert "Marked: this plan. To the right of the budget, 1, the line&#x27;s slope is the price, 3.5 a unit." in (
+        page.replace("'", "&#x27;")
+    )
+    sized = "layer,params,2,4,8\nq,100,9,4,1\nk,50,5,2,0.5\nv,200,20,3,1\nmlp,400,8,7,1\n"
+    Path("sized.csv").write_text(sized)
+    call = ("allocate", "sized.csv", "--id", "layer", "--size", "params", "--mean-budget", 4, "--frontier")
+    answer = json.loads(run(capsys, *call, "--json")[1])
+    budgets, values = answer["frontier"]["budget"], answer["frontier"]["value"]
+    after = next(i for i, budget in enumerate(budgets) if budget > 3000)
+    assert answer["price"] == (values[after - 1] - values[after]) / (budgets[after] - budgets[after - 1])
+    limited = run(capsys, *call[:-1], "-k", 4)[1]
+    assert "a unit of budget, in the linear relaxation" in limited
+    most = run(capsys, *call[:-3], "--budget", 6000)[1]
+    assert "price: 0, as no larger budget brings a better plan" in most

@@ -415,3 +415,25 @@ def test_a_dry_run_refuses_a_part_of_a_recipe_that_decides_on_nothing(
     call = ("combine", "r.toml", "-o", "o.safetensors")
     assert "decides on no tensor" in refused(capsys, *call, "--dry-run")
     assert refused(capsys, *call, "--dry-run") == refused(capsys, *call)
+
+
+def test_counters_that_differ_are_refused_with_a_flag_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.numpy import save_file
+
+    monkeypatch.chdir(tmp_path)
+    for name, count in (("ck_a", 8), ("ck_b", 9)):
+        Path(name).mkdir()
+        tensors = {"w": np.ones(3, np.float32), "bn.num_batches_tracked": np.array(count), "steps": np.array([count])}
+        save_file(tensors, f"{name}/model.safetensors")
+    said = refused(capsys, "combine", "ck_a", "ck_b", "-o", "out")
+    assert "between member 0 (ck_a) (8) and member 1 (ck_b) (9)" in said
+    assert "copy one member's by --skip 'steps'" in said
+    assert run(capsys, "combine", "ck_a", "ck_b", "-o", "out", "--skip", "steps")[0] == 0
+    assert run(capsys, "combine", "ck_a", "ck_b", "-o", "more", "--skip", "steps", "--weights", "70%, 30%")[0] == 0
+    text = run(capsys, "combine", "ck_a", "ck_b", "-o", "last", "--skip", "steps", "--weights", "7,3", "--json")[1]
+    assert json.loads(text)["weights"] == [0.7, 0.3]
+    mixed = refused(capsys, "combine", "ck_a", "ck_b", "-o", "no", "--weights", "70%,.3")
+    assert "give all weights in percent or none, for example 70%,30% or .7,.3" in mixed
+    assert "give numbers with commas between" in refused(capsys, "combine", "ck_a", "ck_b", "--weights", "x%,1%")

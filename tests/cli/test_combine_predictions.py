@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -316,3 +317,83 @@ def test_a_dry_run_refuses_what_the_run_refuses(
     table.with_columns(pl.Series("label", ["x", "y", "z"] * 30)).write_csv("three.csv")
     told = refused(capsys, "combine", *words, "-o", "out.csv")
     assert refused(capsys, "combine", *words, "-o", "out.csv", "--dry-run") == told
+
+
+def _noisy(folder: Path, gaps: bool = False) -> None:
+    """Answers and four models of nearly the same worth, of which a blend is no better than the mean."""
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=80)
+    members = {name: (y + rng.normal(size=80)).round(3) for name in "abcd"}
+    frame = pl.DataFrame({"row": range(80), "group": ["u", "v"] * 40, "x": rng.normal(size=80), **members, "y": y})
+    if gaps:
+        frame = frame.with_columns(pl.when(pl.col("row") == 3).then(None).otherwise(pl.col("a")).alias("a"))
+    frame.write_csv("noisy.csv")
+    frame.drop("y").head(9).write_csv("others.csv")
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_the_printed_advice_is_a_command_that_runs(folder: Path, run: Call, gaps: bool) -> None:
+    _noisy(folder, gaps)
+    call = (
+        "noisy.csv",
+        "--label",
+        "y",
+        "--id",
+        "row",
+        "--columns",
+        "a,b,c,d",
+        "--apply",
+        "others.csv",
+        "-o",
+        "out.csv",
+    )
+    text = next(text for seed in range(40) if "(-m" in (text := run(*call, "--rounds", "3", "--seed", seed)))
+    (advice,) = re.findall(r"prefer .*the mean of all \((-m \w+)\) to this blend", text)
+    mean = run(*call, *advice.split())
+    assert "rmse on these rows: " in mean
+    expected = pl.read_csv("others.csv").select(pl.mean_horizontal("a", "b", "c", "d")).to_series().to_numpy()
+    assert pl.read_csv("out.csv")["prediction"].to_numpy() == pytest.approx(expected)
+    # What other methods' weights may vary over is not in its way, nor are answers needed.
+    assert "rmse on these rows: " in run(*call, *advice.split(), "--group", "group")
+    assert "rmse on these rows: " in run(*call, *advice.split(), "--feature-columns", "x")
+    assert "members" in run(*call, *advice.split(), "--dry-run")
+    weighted = json.loads(run(*call, *advice.split(), "--weights", "3,1,0,0", "--json"))
+    assert [row["weight"] for row in weighted["members"]] == [0.75, 0.25, 0, 0]
+    if not gaps:
+        bare = ("others.csv", "--columns", "a,b,c,d", "--id", "row", *advice.split(), "-o")
+        run(*bare, "bare.csv")
+        run(*bare, "applied.csv", "--apply", "others.csv")
+        for file in ("bare.csv", "applied.csv"):
+            assert pl.read_csv(file)["prediction"].to_numpy() == pytest.approx(expected)
+
+
+def test_votes_are_averaged_and_named_beside_the_shares(folder: Path, run: Call) -> None:
+    votes = {"p": list("rrgg"), "q": list("rggb"), "s": list("rgbb")}
+    pl.DataFrame({**votes, "cls": list("rgbb")}).write_csv("votes.csv")
+    run("votes.csv", "--label", "cls", "-m", "weighted_mean", "-o", "named.csv")
+    named = pl.read_csv("named.csv")
+    assert named.columns == ["row", "prediction", "b", "g", "r"]
+    assert named["prediction"].to_list() == ["r", "g", "g", "b"]
+    assert named.row(3) == (3, "b", pytest.approx(2 / 3), pytest.approx(1 / 3), 0.0)
+    run("votes.csv", "--label", "cls", "-o", "chosen.csv")
+    assert set(pl.read_csv("chosen.csv")["prediction"]) <= {"r", "g", "b"}
+
+
+@pytest.mark.parametrize("method", ["ensemble_selection", "stacking", "dynamic_ensemble_selection"])
+def test_the_same_command_gives_the_same_verdict_and_the_report_has_it_on_top(
+    folder: Path, run: Call, method: str
+) -> None:
+    _noisy(folder)
+    Path("classes.csv").write_text(Path("oof.csv").read_text())
+    of_numbers = ("noisy.csv", "--label", "y", "--columns", "a,b,c,d")
+    of_classes = ("classes.csv", "--label", "label", "--columns", "b,c", "--feature-columns", "a")
+    call = (*(of_classes if method.startswith("dynamic") else of_numbers), "-m", method)
+    first, again = (json.loads(run(*call, "--json")) for _ in range(2))
+    assert first["held_out"] == again["held_out"]
+    assert first["held_out"] is not None
+    text = run(*call, "--report", "r.html")
+    (verdict,) = [line for line in text.splitlines() if line.startswith("blends so chosen are")]
+    page = Path("r.html").read_text()
+    lede = page[: page.index("blends chosen anew by the others")]
+    assert verdict.removeprefix("blends so chosen are ").split("(")[0].split(";")[0].strip() in lede
+    assert "on rows that did not choose" in lede

@@ -18,7 +18,7 @@ import kofn
 from kofn import _index, verbs
 from kofn.core import dispatch
 from kofn.core.auto import AUTO
-from kofn.core.checks import BrokenPlanError, InputError
+from kofn.core.checks import BrokenPlanError, InputError, entropy
 from kofn.core.plans import Assignment, Selection
 from kofn.core.registry import HOMES, LOOPS, VERBS, Entry, method
 from kofn.core.vocabulary import VOCABULARY
@@ -203,6 +203,10 @@ class TestMisfits:
             "it is a stepper: from kofn.selection.streams import SieveStreaming",
         ),
         "a share that is none": (lambda: kofn.select(X, k="x%"), "or a share of the rows such as '10%'"),
+        "a share as a number": (
+            lambda: kofn.select(X, k=0.1),
+            "k=0.1: give a whole number, or that share of the rows as k='10%'",
+        ),
         "a share beyond all": (lambda: kofn.select(X, k="101%"), "a share of the rows from above 0% to 100%"),
         "an option of a method that auto does not pick": (
             lambda: kofn.select(scores=[1.0, 2.0], k=1, n_strata=5),
@@ -679,3 +683,10 @@ def test_verbs_are_what_the_package_exports():
     with pytest.raises(AttributeError, match="nothing_here"):
         kofn.nothing_here  # noqa: B018
     assert issubclass(InputError, ValueError)
+
+
+def test_a_seed_that_was_drawn_is_short_unless_it_is_a_secret() -> None:
+    seeds = [int(kofn.select(X, k=2, method="random_sample").seed or 0) for _ in range(8)]
+    assert max(seeds) < 2**32
+    assert len(set(seeds)) > 1
+    assert max(entropy(None, secret=True) for _ in range(8)) > 2**100

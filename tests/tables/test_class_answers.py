@@ -153,3 +153,34 @@ def test_tables_whose_columns_are_booleans_or_in_another_order(
     turned = pl.read_csv("out.csv")
     assert turned.columns == ["row", "True", "False"]
     np.testing.assert_allclose(turned.select(plain.columns), plain, rtol=1e-9)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2])
+def test_classes_numbered_from_0_and_answers_from_elsewhere_are_a_question(
+    offset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame({"y": NUMBERS + offset, **columns(("0", "1", "2"), "{model}_{label}")}).write_csv("t.csv")
+    call = ("combine", "t.csv", "--label", "y")
+    if offset == 0:
+        assert "by 2 of 2 models" in run(capsys, *call)[1]
+        return
+    said = refused(capsys, *call)
+    pairs = ", ".join(f"{number + offset} is {number}" for number in range(3))
+    assert f"name the classes in the order of the answers, --classes 0,1,2 where {pairs}" in said
+    code, text, err = run(capsys, *call, "--classes", "0,1,2")
+    assert (code, "log_loss" in text) == (0, True), err
+    assert " of 2 models" in text
+
+
+def test_classes_that_are_too_many_or_named_twice_are_counted_rightly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pl.DataFrame({"y": NUMBERS % 2, "a": CHANCES[0, :, 0], "b": CHANCES[1, :, 0]}).write_csv("two.csv")
+    call = ("combine", "two.csv", "--label", "y", "--classes")
+    one = "classes names 4, members have one column, the probability of the second of two; name as many"
+    assert one in refused(capsys, *call, "0,1,2,3")
+    assert "classes names 0 2 times; name each class once" in refused(capsys, *call, "0,0,1")
+    with pytest.raises(InputError, match="classes names 2, members have 3 columns; name as many"):
+        kofn.combine(list(CHANCES), y=NUMBERS, classes=[0, 1])

@@ -55,6 +55,7 @@ HOMES = {
     "largest_remainder": "apportionment._largest_remainder",
     "mixed_dimensions": "parameters._mixed_dimensions",
     "multiple_choice_knapsack": "knapsack._multiple_choice_knapsack",
+    "neyman": "sampling._neyman",
     "quality_quantity": "scaling_laws._quality_quantity",
     "read_plan": "checkpoints._apply_plan",
     "reverse_water_filling": "bits._reverse_water_filling",

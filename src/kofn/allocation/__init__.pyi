@@ -48,6 +48,7 @@ from kofn.allocation.programs._lagrangian_qubo import lagrangian_qubo as lagrang
 from kofn.allocation.apportionment._largest_remainder import largest_remainder as largest_remainder
 from kofn.allocation.parameters._mixed_dimensions import mixed_dimensions as mixed_dimensions
 from kofn.allocation.knapsack._multiple_choice_knapsack import multiple_choice_knapsack as multiple_choice_knapsack
+from kofn.allocation.sampling._neyman import neyman as neyman
 from kofn.allocation.scaling_laws._quality_quantity import quality_quantity as quality_quantity
 from kofn.allocation.checkpoints._apply_plan import read_plan as read_plan
 from kofn.allocation.bits._reverse_water_filling import reverse_water_filling as reverse_water_filling

@@ -18,6 +18,7 @@ _BESIDE = {
     "uniform": "the same for all",
     "equal": "equal amounts",
     "proportional": "in proportion to the weights",
+    "by_size": "in proportion to the sizes",
     "start_value": "where the search began",
 }
 
@@ -62,9 +63,8 @@ def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> st
     value = f", value {plan.value:.6g}" if np.isfinite(plan.value) else ""
     lines = [f"{plan.method}: {plan.n} items{value} ({plan.status}){spent}"]
     lines += [_levels(arguments, curves), *_left_out(plan, curves), *_uniform(plan)]
-    if plan.price is not None:
-        lines.append(f"price: one more unit of budget is worth about {plan.price:.4g}")
     lines += [
+        *_price(plan),
         *_next_level(plan),
         *_other_limits(plan),
         *_at_bounds(plan),
@@ -138,6 +138,26 @@ def _uniform(plan: Allocation) -> list[str]:
     verdict = f"it breaks {', '.join(uniform['breaks'])}" if uniform.get("breaks") else f"the allocation is {verdict}"
     same = f"uniform, {each} an item: value {uniform['value']:.6g}"
     return [f"{same}, used {_amount(uniform['used'])}; {verdict}"]
+
+
+def _price(plan: Allocation) -> list[str]:
+    """What more budget is worth, and of what that is the slope."""
+    if plan.price is None:
+        return []
+    if plan.objective == "constrained_curves":
+        return [f"price: {plan.price:.4g} a unit of budget, in the linear relaxation"]
+    if plan.objective != "curves":
+        return [f"price: one more unit of budget is worth about {plan.price:.4g}"]
+    if not plan.price:
+        return ["price: 0, as no larger budget brings a better plan"]
+    line = f"price: more budget is worth {plan.price:.4g} a unit, the slope of the convex hull of all plans"
+    frontier, budget = plan.info.get("frontier"), plan.budget["budget"]
+    after = 0 if frontier is None else int(np.searchsorted(frontier["budget"], budget, side="right"))
+    if frontier is None or after == len(frontier["budget"]):
+        return [line]
+    cost, value = frontier["budget"][after].item(), frontier["value"][after].item()
+    better = abs(value - plan.value)
+    return [f"{line}; the next plan on it takes {_amount(cost)}: value {value:.6g}, better by {better:.4g}"]
 
 
 def _next_level(plan: Allocation) -> list[str]:

@@ -59,6 +59,22 @@ class _Numbers(click.ParamType):
             self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
 
 
+class _Weights(click.ParamType):
+    """Numbers with commas between, or percents."""
+
+    name = "weights"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        parts = [part.strip() for part in value.split(",")]
+        shares = [part.endswith("%") for part in parts]
+        if any(shares) and not all(shares):
+            self.fail(f"{value!r}: give all weights in percent or none, for example 70%,30% or .7,.3", param, ctx)
+        try:
+            return [float(part.removesuffix("%")) / (100 if shares[0] else 1) for part in parts]
+        except ValueError:
+            self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
+
+
 class _Capacity(click.ParamType):
     """One whole number, or one for each bin with commas between."""
 
@@ -139,7 +155,7 @@ class _ForTool(click.ParamType):
 
 
 NUMBER, NUMBERS, CAPACITY, COUNT_OR_AUTO, NAMES = _Number(), _Numbers(), _Capacity(), _CountOrAuto(), Names()
-SHARE, COUNT_OR_SHARE = _Share(), _CountOrShare()
+SHARE, COUNT_OR_SHARE, WEIGHTS = _Share(), _CountOrShare(), _Weights()
 FOR_TOOL = _ForTool()
 COLUMNS, IDS, CAPACITY_OR_TABLE, AMOUNTS_OR_TABLE = Columns(), Ids(), _OrTable(CAPACITY), _OrTable(_Amounts())
 

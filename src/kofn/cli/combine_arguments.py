@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import COLUMNS, NUMBERS, flag
+from kofn.cli.arguments import COLUMNS, WEIGHTS, flag
 from kofn.cli.verb_command import Section
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import OTHER_FILES
@@ -20,7 +20,7 @@ MEMBERS = Section(
         flag(
             "--weights",
             metavar="A,B,..",
-            type=NUMBERS,
+            type=WEIGHTS,
             help="Weights of the members, relative to their sum; of adapters folded into a model, as they are.",
         ),
         flag(

@@ -30,9 +30,12 @@ def refuse_unnamed_draws(arguments: CombineArguments) -> None:
 
 
 def are_predictions(members: Sequence[str], arguments: CombineArguments) -> bool:
-    """Whether the members are predictions of models: arrays, or tables with --label."""
+    """Whether the members are predictions: arrays, or tables with --label or a method of members."""
     suffix = suffix_of(Path(members[0]))
     if arguments.answers is None:
+        entry = arguments.entry
+        if suffix in TABLES and entry is not None and "members" in entry.required and "y" not in entry.required:
+            return True
         if arguments.apply or arguments.k is not None or arguments.feature_columns:
             flag = "--apply" if arguments.apply else "-k" if arguments.k is not None else "--feature-columns"
             raise InputError(f"{flag} is of predictions, which are held against answers: give --label COL or FILE")

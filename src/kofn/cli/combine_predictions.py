@@ -101,7 +101,13 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         return
     from kofn.combination.ensembles._task import are_chances
 
-    plan: Blend = speaking_flags(lambda: combine(method=arguments.method, options=options, **call))
+    chosen: Any = arguments.method
+    if y is not None and chosen == "weighted_mean":
+        from kofn.combination.ensembles._plan import weighted_mean as chosen
+
+        # Another method's weights may vary over these; the same command with this one need not drop them.
+        call = {word: value for word, value in call.items() if word not in ("groups", "X")}
+    plan: Blend = speaking_flags(lambda: combine(method=chosen, options=options, **call))
     if read.columns is not None and "classes" not in plan.info and all(map(are_chances, read.members)):
         plan = dataclasses.replace(plan, info={**plan.info, "classes": list(read.columns)})
     if y is not None and read.columns is None and not options.get("classes"):
@@ -131,7 +137,8 @@ def _check(
 
     words = {word: value for word, value in call.items() if word != "ids"}
     method, given, own = settled("combine", arguments.method, options, words)
-    fitting("combine", str(method), given, own)
+    if "y" not in call or method != "weighted_mean":  # beside answers it is another function, which takes them
+        fitting("combine", str(method), given, own)
     build("combine", given, call["ids"])
     with checks.naming(items=read.names):
         if "y" in call:
@@ -245,7 +252,12 @@ def _finish(plan: Blend, read: Predictions, applied: Predictions | None, argumen
     if applied is not None:
         from kofn.combination import blend_predictions as again
 
-        blend, rows = np.asarray(again(plan, applied.members, applied.groups, X=applied.features)), applied
+        if "sum_of" in plan.info:
+            groups = None if "given_weights" in plan.info else applied.groups
+            blend = np.asarray(again(plan, applied.members, groups, X=applied.features))
+        else:
+            blend = np.asarray(combine(applied.members, method=arguments.method, weights=plan.weights).result)
+        rows = applied
     as_array = arguments.output is not None and suffix_of(Path(arguments.output)) in ARRAYS[:1]
     finish(plan, arguments, None if as_array else lambda: _table(blend, rows, plan))
     if as_array and arguments.output is not None:
@@ -259,11 +271,14 @@ def _finish(plan: Blend, read: Predictions, applied: Predictions | None, argumen
 
 def _table(blend: Array, rows: Predictions, plan: Blend) -> Any:
     """One row a prediction, with its id, or its row number."""
-    key = {"row": np.arange(len(blend))} if rows.ids is None else {rows.id_name or "id": rows.ids}
+    key: dict[str, Any] = {"row": np.arange(len(blend))} if rows.ids is None else {rows.id_name or "id": rows.ids}
     if blend.ndim == 1:
         return pl.DataFrame({**key, "prediction": blend})
     names = rows.columns or plan.info.get("classes") or range(blend.shape[1])
-    return pl.DataFrame({**key, **{str(name): blend[:, column] for column, name in enumerate(names)}})
+    shares = {str(name): blend[:, column] for column, name in enumerate(names)}
+    if plan.info.get("votes") and "prediction" not in {*key, *shares}:
+        key["prediction"] = np.array(list(shares))[blend.argmax(axis=1)]  # of equal shares the first class
+    return pl.DataFrame({**key, **shares})
 
 
 def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
@@ -370,9 +385,8 @@ def brings(plan: Blend) -> list[str]:
         return []
     # No loss is below 0 anyhow.
     bound = "" if plan.bound is None or plan.bound <= 0 else f"; no weighted mean gets below {plan.bound:.4g}"
-    lines = [
-        f"{info['loss']} on these rows, which chose: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"
-    ]
+    chose = "" if "given_weights" in info else ", which chose"
+    lines = [f"{info['loss']} on these rows{chose}: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"]
     held_out = info.get("held_out")
     if held_out is None:
         return lines
@@ -380,30 +394,6 @@ def brings(plan: Blend) -> list[str]:
         f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blends chosen anew by the others "
         f"{held_out['blend']:.4g}, best model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
     )
-    single = np.asarray(info["single"])
-    best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
-    alone = f" ({best} alone may do as well)" if held_out["over_single"] == "alike" else ""
-    verdicts = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
-    over_single, over_mean = verdicts[held_out["over_single"]], verdicts[held_out["over_mean"]]
-    simpler = _simpler(held_out, plan)
-    lines.append(f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{simpler}")
-    if preferred := [
-        text
-        for name, text in (("single", f"{best} alone"), ("mean", "the mean of all (-m weighted_mean)"))
-        if held_out[f"over_{name}"] == "worse"
-    ]:
-        lines.append(f"prefer {' or '.join(preferred)} to this blend")
-    if held_out["behind"]:
-        ahead = " and ".join(
-            {"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"]
-        )
-        lines.append(f"this blend loses more than {ahead} even on the rows that chose it: prefer the simpler one")
-    return lines
+    from kofn.report.predictions import verdicts
 
-
-def _simpler(held_out: Mapping[str, Any], plan: Blend) -> str:
-    """What did better than the blend on rows that did not choose it."""
-    sign = -1.0 if plan.sense == "max" else 1.0
-    others = {"best_single": "the best model", "plain_mean": "the mean of all"}
-    ahead = [name for key, name in others.items() if sign * held_out[key] < sign * held_out["blend"]]
-    return f"; on these folds {' and '.join(ahead)} did better" if ahead else ""
+    return [*lines, *verdicts(plan, mean=" (-m weighted_mean)")]

@@ -16,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import drawing
-from kofn.core.arrays import Array, csr
+from kofn.core.arrays import Array, Floats, csr
 from kofn.core.checks import BrokenPlanError, InputError, is_number, shown
 
 if TYPE_CHECKING:
     import polars
 
 STATUSES = ("optimal", "local", "approximate", "heuristic", "stopped")
+# Points so far below the largest are what is left of sums of floats.
+_NOISE = 1e-13
 
 
 def _frozen(value: Any) -> Any:
@@ -420,7 +422,7 @@ class Assignment(Plan, _Listed):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True, repr=False)
 class Allocation(Plan, _Listed):
-    """How much for each: `amounts` under a shared budget, the `values` they bring and the `price` of one more unit."""
+    """How much for each: `amounts` under a shared budget, the `values` they bring and the `price` of more budget."""
 
     amounts: Array
     values: Array
@@ -514,6 +516,14 @@ class Blend(Plan):
         ranks[index] = np.maximum.accumulate(np.where(fresh, np.arange(1, len(index) + 1), 1))
         return ranks
 
+    def points(self) -> Floats | None:
+        """(n,) the points of a ranking's alternatives, 0 where they are rounding noise beside the largest."""
+        if "points" not in self.info:
+            return None
+        points = np.asarray(self.info["points"], np.float64)
+        largest = np.nanmax(np.abs(points), initial=0.0)
+        return np.where(np.abs(points) <= _NOISE * largest, 0.0, points)
+
     def _columns(self) -> dict[str, Any]:
         """One row for each member; for a ranking, one row for each alternative, best first."""
         if self.form == "order":
@@ -521,7 +531,7 @@ class Blend(Plan):
             out = {"rank": self.ranks()[index], "id": self.keys(index), "index": index}
             for name in ("points", "rated", "rank_low", "rank_high", "best_rank", "worst_rank"):
                 if name in self.info and not (name == "rated" and self.of_votes):
-                    out[name] = np.asarray(self.info[name])[index]
+                    out[name] = np.asarray(self.points() if name == "points" else self.info[name])[index]
             return out
         count = self.n if self.spread is None else len(self.spread)
         out = {"member": self.keys(np.arange(count))}

@@ -321,7 +321,7 @@ def execute(
         seed = values.get("seed")
         if seed is None and spec.begun is not None:
             seed = spec.begun(values)
-        given["seed"] = checks.entropy(seed)
+        given["seed"] = checks.entropy(seed, secret="seed" in spec.secret)
     for any_of in spec.needs:
         if not given.keys() & set(any_of):
             raise InputError(f"{spec.name} needs {' or '.join(any_of)}")

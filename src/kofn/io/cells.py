@@ -22,6 +22,8 @@ _AMOUNT = (
     r"[+\u2212\u2013-]?[$€£¥₹]?\s*(\d{1,3}([,'_ \u00a0\u202f\u2019.]\d{3})+([.,]\d+)?|\d+,\d+|\d+([.,]\d+)?\s*%"
     r"|[$€£¥₹]\s*\d+([.,]\d+)?|\d+([.,]\d+)?\s*[$€£¥₹])"
 )
+# With commas between thousands.
+_GROUPED = r"^\s*[+-]?[0-9]{1,3}(,[0-9]{3})+(\.[0-9]+)?\s*$"
 # Ledgers write what is below zero in brackets, and typesetters with a sign of their own.
 _LIKE_A_NUMBER = rf"^\s*({_AMOUNT}|\(({_AMOUNT}|\d+(\.\d+)?)\)|[\u2212\u2013]\s*\d+(\.\d+)?)\s*$"
 # With a comma before decimals, where points group thousands.
@@ -116,9 +118,17 @@ def remedy(cell: str, decimal: str = ".", *, compared: bool = False) -> str:
         return f"write it as a plain number, without the percent sign{names}"
     if decimal == ",":
         return f"with --decimal , numbers are written as 1234,5 or 1.234,5; write them all alike{names}"
+    if pl.Series([cell]).str.contains(_GROUPED)[0]:
+        other = f", or say --decimal , if it stands for {_as_decimal(cell)}" if cell.count(",") == 1 else ""
+        return f"write it without the commas between thousands, {cell.replace(',', '')}{other}{names}"
     if "," in cell:
         return f"write it as a plain number, or say --decimal , if commas stand before decimals{names}"
     return f"write it as a plain number{names}"
+
+
+def _as_decimal(cell: str) -> str:
+    """What a comma before decimals would make of a cell, as people write the number."""
+    return cell.strip().replace(",", ".")
 
 
 # Keys of a message that say who speaks, and not what.

@@ -46,7 +46,9 @@ def _stats(plan: Allocation) -> list[Element]:
         for name, used in plan.used.items()
     ][:2]
     if plan.price is not None:
-        used.append(stat(number(float(plan.price)), "price", "what one more unit of budget is worth"))
+        hull = "what more budget is worth a unit, by the hull of all plans"
+        note = hull if plan.objective == "curves" else "what one more unit of budget is worth, about"
+        used.append(stat(number(float(plan.price)), "price", note))
     return used
 
 
@@ -94,16 +96,16 @@ def _with_room(low: float, high: float, share: float) -> Axis:
 
 
 def _frontier(plan: Allocation) -> Element | None:
-    """The optimal plans on the convex hull, with the last within this budget marked."""
+    """The optimal plans on the convex hull, and this plan."""
     frontier = plan.info.get("frontier")
     if frontier is None or len(frontier["budget"]) < 2:
         return None
     budgets, values = np.asarray(frontier["budget"], np.float64), np.asarray(frontier["value"], np.float64)
-    here = max(int(np.searchsorted(budgets, float(plan.budget["budget"]), side="right")) - 1, 0)
+    spot = float(plan.used["budget"])
+    here = max(int(np.searchsorted(budgets, spot, side="right")) - 1, 0)
     keep = charts.steps(len(budgets), [here])
-    spot = float(budgets[here])
     low, high = float(values.min()), float(values.max())
-    mark = (spot, f"{number(spot)}: {number(float(values[here]))}")
+    mark = (spot, f"{number(spot)}: {number(float(plan.value))}")
     plot = charts.line(
         budgets[keep],
         values[keep],
@@ -112,13 +114,21 @@ def _frontier(plan: Allocation) -> Element | None:
         y=_with_room(low, high, 0.15),
         form=lambda value: number(value, 3),
         mark=mark,
+        mark_at=float(plan.value),
         x_title="budget",
         above=plan.sense == "min",
     )
-    price = "" if plan.price is None else f" Its slope at the mark is the price, {number(float(plan.price))} a unit."
+    price = (
+        ""
+        if plan.price is None
+        else (
+            f" To the right of the budget, {number(float(plan.budget['budget']))}, the line's slope is the price, "
+            f"{number(float(plan.price))} a unit."
+        )
+    )
     caption = (
         f"{len(budgets):,} plans, each the optimum of its budget; between two of them the best value is on the line or "
-        f"on its worse side. Marked: the last within this budget.{price}"
+        f"on its worse side. Marked: this plan.{price}"
     )
     return figure(plot, caption, title="What more or less budget would bring", name="frontier")
 

@@ -83,13 +83,15 @@ def line(
     y: Axis,
     form: Any,
     mark: tuple[float, str] | None = None,
+    mark_at: float | None = None,
     fill: bool = False,
     x_title: str | None = None,
     above: bool = False,
 ) -> Element:
     """A curve through (ks, values), with one marked place; `label` says it in words for who cannot see it.
 
-    The mark's words stand below the curve, where one that only rises leaves room, or above it.
+    The mark's words stand below the curve, where one that only rises leaves room, or above it. The mark is on the
+    curve, or at the value `mark_at`.
     """
     px, py = 1000 * x(ks), 1000 * (1 - y(values))
     path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(px.tolist(), py.tolist(), strict=True))
@@ -111,7 +113,8 @@ def line(
         drawing.append(E("path", d=dots, class_="dots"))
     if mark is not None:
         spot, text = mark
-        left, top = float(x(spot)), float(1 - y(values[int(np.searchsorted(ks, spot))]))
+        value = values[int(np.searchsorted(ks, spot))] if mark_at is None else mark_at
+        left, top = float(x(spot)), float(1 - y(value))
         drawing.append(E("path", d=f"M{1000 * left:.1f} {1000 * top:.1f}V1000", class_="drop"))
         drawing.append(E("path", d=f"M{1000 * left:.1f} {1000 * top:.1f}h.01", class_="knee"))
         side = "mark" + " above" * above + " left" * (left > 0.6)

@@ -204,7 +204,7 @@ def _ran(plan: CheckpointPlan, command: str | Sequence[str] | None) -> Element:
         rows.append(("numbers", "symmetric" if plan.symmetric else "affine"))
         rows.append(("weights a scale", "all of an output" if plan.group_size == -1 else number(plan.group_size)))
     rows += [
-        ("price of one more unit of the mean", number(plan.price)),
+        ("saved a unit by more of the mean, at first", number(plan.price)),
         (
             "as they are",
             user(", ".join(plan.kept[:12]) + (" ..." if len(plan.kept) > 12 else "")) if plan.kept else "none",

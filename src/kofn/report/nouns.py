@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.core.arrays import Floats
 from kofn.core.plans import Allocation, Blend, Plan
 from kofn.report import allocation, charts, posteriors, predictions
 from kofn.report.charts import Bar
@@ -69,6 +70,8 @@ def _value(plan: Plan) -> str:
         return (
             f"The log-likelihood of the {whose} is {number(plan.value, 6)}; the nearer to 0, the better they are told."
         )
+    if isinstance(plan, Blend) and predictions.blends_predictions(plan):
+        return predictions.lede(plan)
     if isinstance(plan, Blend) and plan.form == "order":
         if plan.of_votes:
             subject = _DISAGREEMENT_OF_VOTES.get(plan.objective, "The votes' disagreement with the ranking comes to")
@@ -92,12 +95,12 @@ def _rest(count: int, noun: str) -> str:
 def _ranking(context: Context, plan: Blend) -> tuple[list[Element], list[Element | None]]:
     figures: list[Element | None] = []
     order = np.asarray(plan.result, np.int64)
-    points = plan.info.get("points")
-    if points is not None and np.size(points) == plan.n:
-        worth = np.asarray(points, np.float64)
+    worth = plan.points()
+    if worth is not None and np.size(worth) == plan.n:
         ranks = plan.ranks()
         ranked = [
-            Bar(f"{ranks[i]}. {context.name(i)}", float(worth[i]), _standing(plan, i)) for i in order[:SHOWN].tolist()
+            Bar(f"{ranks[i]}. {context.name(i)}", float(worth[i]), _standing(plan, i, worth))
+            for i in order[:SHOWN].tolist()
         ]
         chart = charts.bars(ranked, label="points of each alternative, best first")
     else:
@@ -151,9 +154,9 @@ def _beside(plan: Blend, i: int) -> str:
     return f", ranks {best} to {worst}" if best != worst else ""
 
 
-def _standing(plan: Blend, i: int) -> str:
+def _standing(plan: Blend, i: int, worth: Floats) -> str:
     """The points of an alternative, the ranks that it may have, and how many judges rated it where not all did."""
-    points = float(plan.info["points"][i])
+    points = float(worth[i])
     if math.isnan(points):
         return "never compared"
     parts = [number(points)]

@@ -13,12 +13,63 @@ from kofn.report.context import Context
 from kofn.report.page import figure, number, stat
 
 SHOWN = 40  # models of a chart
-_VERDICTS = {"better": "surely better", "worse": "surely worse", "alike": "not surely different"}
+_VERDICTS = {"better": "surely better than", "worse": "surely worse than", "alike": "not surely better than"}
 
 
 def blends_predictions(plan: Blend) -> bool:
     """Whether what was blended are predictions of known answers."""
     return "loss" in plan.info and "single" in plan.info
+
+
+def lede(plan: Blend) -> str:
+    """What the blend loses, on rows that did not choose it first, and what that says of it."""
+    info, held_out = plan.info, plan.info.get("held_out")
+    own = f"{info['loss']} {number(plan.value, 6)} on these rows"
+    if held_out is None:
+        chose = "" if "given_weights" in info else ", which chose it: on others it may be worse"
+        return f"The blend has {own}{chose}."
+    first, *others = verdicts(plan)
+    figure = f"{info['loss']} {number(held_out['blend'])} on rows that did not choose"
+    sentences = [f"Blends chosen so have {figure} and are {first.removeprefix('blends so chosen are ')}", *others]
+    text = ". ".join(f"{sentence[0].upper()}{sentence[1:]}" for sentence in sentences)
+    return f"{text}. This blend has {own}, which chose it."
+
+
+def verdicts(plan: Blend, mean: str = "") -> list[str]:
+    """What is sure of blends chosen so, on rows that did not choose them, and what to prefer, in lines.
+
+    Args:
+        plan: the blend, with `info["held_out"]`.
+        mean: what follows the mean of all where it is to be preferred: how it is had.
+    """
+    info = plan.info
+    held_out, single = info["held_out"], np.asarray(info["single"])
+    best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
+    alone = f" ({best} alone may do as well)" if held_out["over_single"] == "alike" else ""
+    over_single, over_mean = _VERDICTS[held_out["over_single"]], _VERDICTS[held_out["over_mean"]]
+    lines = [
+        f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{_simpler(plan)}",
+    ]
+    if preferred := [
+        text
+        for name, text in (("single", f"{best} alone"), ("mean", f"the mean of all{mean}"))
+        if held_out[f"over_{name}"] == "worse"
+    ]:
+        lines.append(f"prefer {' or '.join(preferred)} to this blend")
+    if held_out["behind"]:
+        ahead = " and ".join(
+            {"single": "the best model", "mean": "the mean of all"}[name] for name in held_out["behind"]
+        )
+        lines.append(f"this blend loses more than {ahead} even on the rows that chose it: prefer the simpler one")
+    return lines
+
+
+def _simpler(plan: Blend) -> str:
+    """What did better than the blend on rows that did not choose it."""
+    held_out, sign = plan.info["held_out"], -1.0 if plan.sense == "max" else 1.0
+    others = {"best_single": "the best model", "plain_mean": "the mean of all"}
+    ahead = [name for key, name in others.items() if sign * held_out[key] < sign * held_out["blend"]]
+    return f"; on these folds {' and '.join(ahead)} did better" if ahead else ""
 
 
 def parts(context: Context, plan: Blend) -> tuple[list[Element], list[Element | None]]:
@@ -29,13 +80,14 @@ def parts(context: Context, plan: Blend) -> tuple[list[Element], list[Element | 
 def _stats(plan: Blend) -> list[Element]:
     held_out = plan.info.get("held_out")
     if held_out is None:
-        return [stat(number(plan.info["plain_mean"]), "mean of all", f"{plan.info['loss']} on these rows, which chose")]
+        chose = "" if "given_weights" in plan.info else ", which chose"
+        return [stat(number(plan.info["plain_mean"]), "mean of all", f"{plan.info['loss']} on these rows{chose}")]
     where = f"{plan.info['loss']} on rows that did not choose, {held_out['folds']} folds"
-    single, mean = _VERDICTS[held_out["over_single"]], _VERDICTS[held_out["over_mean"]]
+    single, mean = (f"blends so chosen are {_VERDICTS[held_out[f'over_{name}']]} this" for name in ("single", "mean"))
     return [
         stat(number(held_out["blend"]), "blends chosen anew by the others", where),
-        stat(number(held_out["best_single"]), "the best model", f"blends so chosen are {single}"),
-        stat(number(held_out["plain_mean"]), "the mean of all", f"blends so chosen are {mean}"),
+        stat(number(held_out["best_single"]), "the best model", single),
+        stat(number(held_out["plain_mean"]), "the mean of all", mean),
     ]
 
 

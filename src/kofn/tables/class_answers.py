@@ -38,7 +38,8 @@ def as_named(y: Array, classes: Sequence[Any] | None) -> Array:
         return y
     values, positions = np.unique(y, return_inverse=True)
     count, texts = len(classes), [written(value) for value in values.tolist()]
-    if set(texts) & set(map(str, classes)):
+    called = set(map(str, classes))
+    if set(texts) <= called or (set(texts) & called and not all(name.isdigit() for name in called)):
         return y
     numbers, spelt = values, {str(name).lower(): name for name in classes}
     if set(map(str.lower, texts)) <= {"false", "true"}:

@@ -81,19 +81,23 @@ def in_flags(text: str) -> str:
 
 # What a method needs of a call, as it is given on the command line.
 _GIVEN = {"base": "--base DIR", "y": "--label COL", "costs": "--cost COL", "groups": "--group COL"}
+_SKIP = re.compile(r"\bskip=\[(?P<value>'[^']*')\]")
 _DTYPE = re.compile(r"\bdtype='(?P<value>b?float\d\w*)'(?!; did you mean)")
 _NEEDS = re.compile(r"^(?P<start>method='\w+' needs )(?P<words>\w+(, \w+)*)(?P<rest>; methods that fit this call: .*)$")
 
 
 def needs_in_flags(text: str) -> str:
-    """A refusal of a call that lacks what its method needs, with the flags that give it; dtypes as they are typed.
+    """A refusal of a call that lacks what its method needs, with the flags that give it; dtypes and names as typed.
 
     >>> needs_in_flags("method='ties' needs base; methods that fit this call: none")
     "method='ties' needs base: give --base DIR"
     >>> needs_in_flags("beyond the range of float16; write it in dtype='float32'")
     'beyond the range of float16; write it in --dtype float32'
+    >>> needs_in_flags("copy one member's by skip=['steps']")
+    "copy one member's by --skip 'steps'"
     """
     text = _DTYPE.sub(lambda dtype: f"--dtype {dtype['value']}", text)
+    text = _SKIP.sub(lambda skip: f"--skip {skip['value']}", text)
     match = _NEEDS.match(text)
     words = match["words"].split(", ") if match else []
     if match is None or not set(words) <= _GIVEN.keys():

@@ -107,3 +107,27 @@ def test_curves_that_get_worse_somewhere_are_told() -> None:
     assert "notes" not in kofn.allocate([[3.0, np.inf, 1.0], [np.inf, 2.0, 1.0]], budget=3).info
     named = kofn.allocate([[3.0, 2.0, 4.0], [3.0, 4.0, 5.0]], budget=2, sense="max", ids=["a", "b"])
     assert named.info["notes"][0].startswith("1 of 2 curves fall somewhere with the amount, the first at item 'a'")
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("method", ["multiple_choice_knapsack", "hull_greedy", "constrained_knapsack"])
+def test_the_price_is_the_slope_of_the_whole_hull_right_of_the_budget(method: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, 4) if seed % 2 else rng.random(4).round(2) + 0.1
+    loss = rng.random((4, 4)) * 9
+    whole = multiple_choice_knapsack(loss, budget=float(sizes.sum()) * 3, sizes=sizes, frontier=True).info["frontier"]
+    budgets = np.concatenate([whole["budget"], (whole["budget"][1:] + whole["budget"][:-1]) / 2])
+    more = {} if method != "constrained_knapsack" else {"tied": np.arange(4)}
+    for budget in budgets.tolist():
+        plan = kofn.allocate(loss, budget=budget, sizes=sizes, method=method, **more)
+        at = int(np.searchsorted(whole["budget"], budget * (1 + 1e-12), side="right")) - 1
+        assert plan.price == pytest.approx(whole["price"][at], abs=1e-12), budget
+
+
+def test_levels_that_the_budget_cannot_pay_are_in_the_price() -> None:
+    plan = kofn.allocate([[8.0, 8.0, 1.0], [3.0, 1.0, 1.0]], budget=1)
+    assert (plan.value, plan.price) == (9.0, 3.5)
+    # Wholly spent on one prompt, the budget is worth what its next rollout is.
+    one, more = (kofn.allocate(scores=[0.5], budget=b, method="rollout_knapsack", gain="none") for b in (8, 9))
+    assert one.price == pytest.approx(more.value - one.value)
+    assert one.amounts.tolist() == [8]

@@ -45,8 +45,10 @@ def test_counters_of_batches_are_those_of_the_longest_run() -> None:
     blend = weighted_mean(members)
     assert blend.result["bn.num_batches_tracked"].tolist() == 25
     assert blend.result["bn.running_mean"].tolist() == [3.0]
-    with pytest.raises(InputError, match="such values are copied, not averaged"):
-        weighted_mean([{"w": np.ones(1), "step": np.array(count)} for count in (1, 2)])
+    counted = [{"w": np.ones(1), "step": np.array(count)} for count in (1, 2)]
+    with pytest.raises(InputError, match=r"between member 0 \(1\) and member 1 \(2\); such values .* skip=\['step'\]"):
+        weighted_mean(counted)
+    assert weighted_mean(counted, skip=["step"]).result["step"].tolist() == 1
 
 
 @pytest.mark.parametrize("on_disk", [False, True])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from scipy.optimize import minimize
 import kofn
 from kofn.combination import bradley_terry, win_ballots
 from kofn.core.checks import InputError
+from kofn.core.plans import Blend
 
 
 def likelihood(wins: Any, strength: Any) -> float:
@@ -175,3 +178,12 @@ def test_a_prior_beside_which_the_comparisons_are_nothing_makes_all_alike() -> N
     plan = bradley_terry(**win_ballots([[0, 3], [1, 0]]), prior=2.0**63)
     assert plan.info["points"].tolist() == [0.0, 0.0]
     assert np.all(plan.info["standard_error"] > 0)
+
+
+def test_rounding_noise_is_0_points_in_tables_and_reports(tmp_path: Path) -> None:
+    points = np.array([1.0, 1.868e-16, -1.0, np.nan])
+    plan = Blend(n=4, result=np.array([0, 1, 2, 3]), form="order", info={"points": points, "never_compared": [3]})
+    assert plan.to_frame()["points"].to_list()[:3] == [1.0, 0.0, -1.0]
+    small = dataclasses.replace(plan, info={"points": np.array([1e-15, 5e-16, 2e-16, 0.0])})
+    assert small.points().tolist() == [1e-15, 5e-16, 2e-16, 0.0]
+    assert "e-16" not in Path(plan.report(tmp_path / "r.html")).read_text()

@@ -72,7 +72,7 @@ class CheckpointPlan:
         mean_with_scales: bits a weight with scales and zero points; of sparsity the same as `mean`.
         error: the summed error.
         uniform: the error of giving all tensors the same, at the same mean.
-        price: what one more unit of the mean saves, about.
+        price: what more of the mean saves a unit: the slope of the frontier to the right of the plan.
         next_error: the error at a mean a tenth of a bit (or a hundredth of the weights) dearer, None at the most.
         frontier: (mean, error of the best allocation, error of a uniform one) from the least mean to the most.
         other_error: the error of the same levels with the other kind of numbers (symmetric for affine, and affine for

@@ -167,7 +167,8 @@ def _by_dynamic_program(loss: Any, costs: Any, group: Ints | None, problem: Prob
     if lp is None:
         solved, price = _knapsack.cheapest(menu), 0.0
     else:
-        solved, price = _knapsack.solve(menu, lp, max_memory=_MEMORY, stopped=control.stopped), lp.price
+        solved = _knapsack.solve(menu, lp, max_memory=_MEMORY, stopped=control.stopped)
+        price = _knapsack.hull_price(costs, loss, problem.budget, menu, lp)
     rows = np.arange(menu.n)
     level = menu.level[rows, solved.choice]
     if column is not None:

@@ -78,6 +78,10 @@ class Problem:
         """The levels of each item that are worth considering, within another budget where one is given."""
         return _knapsack.menu(self.costs, self.losses, self.budget if budget is None else budget)
 
+    def price(self, menu: _knapsack.Menu, lp: _knapsack.Relaxed) -> float:
+        """What more budget is worth a unit: the slope to the right of the budget of the hull of all plans."""
+        return _knapsack.hull_price(self.costs, self.losses, self.budget, menu, lp)
+
     def plan(
         self,
         level: Ints,

@@ -23,8 +23,7 @@ def frontier(problem: Problem) -> dict[str, Any]:
         step is of no item (-1): all at their cheapest levels that no other beats.
     """
     whole = _knapsack.is_whole(problem.costs)
-    dearest = problem.costs.max(axis=1).tolist()
-    menu = problem.menu(sum(map(int, dearest)) if whole else math.fsum(dearest))
+    menu = problem.menu(_knapsack.dearest(problem.costs))
     steps = _knapsack.hull_steps(menu)
     assert steps is not None  # nothing stops it
     ends, item, steep = steps

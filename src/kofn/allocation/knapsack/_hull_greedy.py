@@ -81,4 +81,4 @@ def hull_greedy(
     lower = None if lp.integral else reached - lp.slack * menu.unit * lp.price
     level = menu.level[np.arange(menu.n), lp.filled]
     info = {"frontier": trade_off(problem)} if frontier else {}
-    return problem.plan(level, lp.price, lower=lower, status="approximate", info=info)
+    return problem.plan(level, problem.price(menu, lp), lower=lower, status="approximate", info=info)

@@ -33,8 +33,8 @@ class Menu:
     """The levels of each item that no cheaper level beats, by cost: row i has `count[i]` of them, then padding.
 
     `cost` is in integer units, `unit` of the user's cost each; `loss` is minimised; `level` is the column in the
-    curves. `beyond` has cost and loss of the nearest level of each item that the budget cannot pay (inf: none);
-    `rounding` is how many units of a budget that is spent whole rounded costs can leave over.
+    curves. `cut` says whether the budget cannot pay some of them, which are left out; `rounding` is how many units of
+    a budget that is spent whole rounded costs can leave over.
     """
 
     cost: Ints
@@ -43,7 +43,7 @@ class Menu:
     count: Ints
     limit: int
     unit: float
-    beyond: Floats
+    cut: bool
     rounding: int
 
     @property
@@ -55,6 +55,8 @@ class Menu:
 @dataclass(frozen=True)
 class Relaxed:
     """The LP optimum, rounded down to `choice`, with its `slack` in the budget and the `price` (loss a unit of cost).
+
+    The price is that of the levels in the menu: the slope of their hull to the right of the budget.
 
     `filled` is `choice` with the later hull steps that fit into the slack. Where rounding down changed nothing the
     solution is `integral`: the optimum.
@@ -114,7 +116,6 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
     kept[:, 1:] = ranked[:, 1:] < np.minimum.accumulate(ranked, axis=1)[:, :-1]
     # A level dearer than its item's cheapest plus all that is spare is in no feasible plan.
     beyond = kept & (units - floor[:, None] > spare)
-    nearest = np.where(beyond.any(axis=1), order[np.arange(n), beyond.argmax(axis=1)], -1)
     kept &= ~beyond
     count = kept.sum(axis=1)
     width = int(count.max())
@@ -127,8 +128,7 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
         count=count,
         limit=max(cap, sum(floor.tolist())),
         unit=unit,
-        beyond=np.stack([costs[np.arange(n), nearest], losses[np.arange(n), nearest]], axis=1).astype(np.float64)
-        + np.where(nearest < 0, np.inf, 0.0)[:, None],
+        cut=bool(beyond.any()),
         rounding=0 if whole else math.ceil(n * (np.finfo(np.float64).eps * max(cap, 0) + 1)),
     )
 
@@ -180,21 +180,38 @@ def relax(menu: Menu, stopped: Callable[[], bool] = never) -> Relaxed | None:
     slack = spare - sum(need[:taken].tolist())
     price = float(steep[taken]) if taken < len(steep) else 0.0
     integral = slack == 0 or taken == len(steep)
-    if slack <= menu.rounding or taken == len(steep):
-        # Any price between the next step's and the last one's is dual optimal: raise it to the rate of the levels just
-        # out of reach, so that they do not pay at it. What rounding leaves of fractional costs is no slack, and where
-        # every step in reach was taken a larger budget goes to those levels.
-        rows = np.arange(menu.n)
-        run = menu.beyond[:, 0] - menu.cost[rows, choice] * menu.unit
-        reachable = (run > 0) & (run < np.inf)
-        more = np.where(reachable, menu.loss[rows, choice] - menu.beyond[:, 1], 0.0) / np.where(reachable, run, 1.0)
-        price = max(price, min(float(more.max()), float(steep[taken - 1]) if taken else np.inf))
     filled, left = choice.copy(), slack
     for step in (taken + np.flatnonzero(need[taken:] <= slack)).tolist():
         if need[step] <= left and filled[item[step]] == start[step]:
             filled[item[step]] = end[step]
             left -= int(need[step])
     return Relaxed(choice, slack, price, filled, integral)
+
+
+def dearest(costs: NDArray[Any]) -> float | int:
+    """What the dearest level of every item costs in total."""
+    most = costs.max(axis=1).tolist()
+    return sum(map(int, most)) if is_whole(costs) else math.fsum(most)
+
+
+def hull_price(costs: NDArray[Any], losses: Floats, budget: float | int, paid: Menu, lp: Relaxed) -> float:
+    """The loss that more budget saves a unit: the slope of the hull of all plans, to the right of the budget.
+
+    Levels that the budget cannot pay are on that hull, though not in `paid` and the LP over it. Past its end the
+    price is 0.
+    """
+    if not paid.cut:
+        return lp.price
+    whole = menu(costs, losses, min(dearest(costs), _LARGEST))
+    steps = hull_steps(whole)
+    assert steps is not None  # nothing stops it
+    ends, item, steep = steps
+    order = np.argsort(-steep, kind="stable")
+    need = whole.cost[item[order], ends[order, 1]] - whole.cost[item[order], ends[order, 0]]
+    # What rounding takes off a budget at the end of a step does not keep that step from fitting.
+    spare = math.floor(Fraction(budget) / Fraction(whole.unit)) + whole.rounding - sum(whole.cost[:, 0].tolist())
+    taken = _prefix_that_fits(need, spare)
+    return float(steep[order[taken]]) if taken < len(steep) else 0.0
 
 
 def hull_steps(menu: Menu, stopped: Callable[[], bool] = never) -> tuple[Ints, Ints, Floats] | None:

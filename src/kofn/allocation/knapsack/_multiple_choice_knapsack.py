@@ -62,9 +62,10 @@ def multiple_choice_knapsack(
             1 GiB for the states alone.
 
     Returns:
-        An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (loss that one
-        more unit of budget would save, from the LP), `marginal_up` and `marginal_down` (the gain of the next dearer
-        level and the loss of the next cheaper one, NaN where there is none), `at_bounds`, `info["level"]` (the chosen
+        An `Allocation`: `amounts` (the chosen levels' own amounts), `values` (the curves there), `price` (the loss that
+        more budget saves a unit: the slope, to the right of the budget, of the convex hull of all plans; what a next
+        plan on it brings, `frontier` says), `marginal_up` and `marginal_down` (the gain of the next dearer level and
+        the loss of the next cheaper one, NaN where there is none), `at_bounds`, `info["level"]` (the chosen
         columns) and `info["uniform"]` (what the same budget brings where every item gets the same: `amounts`, `value`,
         `used`).
         `status` is "optimal" with `bound` equal to `value`, or "stopped" with a valid bound where a limit ended the
@@ -105,7 +106,8 @@ def multiple_choice_knapsack(
         if lp is None:
             solved, price = _knapsack.cheapest(menu), 0.0
         else:
-            solved, price = _knapsack.solve(menu, lp, max_memory=room, stopped=control.stopped), lp.price
+            solved = _knapsack.solve(menu, lp, max_memory=room, stopped=control.stopped)
+            price = problem.price(menu, lp)
         info: dict[str, Any] = {"states": solved.states, "widest": solved.widest}
         if frontier:
             info["frontier"] = trade_off(problem)

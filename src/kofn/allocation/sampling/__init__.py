@@ -9,6 +9,7 @@ HOMES = {
     "annotation_split": "_annotation_split",
     "difficulty_aware_trials": "_difficulty_aware_trials",
     "equitable_collection": "_equitable_collection",
+    "neyman": "_neyman",
     "rollout_knapsack": "_rollout_knapsack",
 }
 __getattr__, __dir__, __all__ = attach(__name__, HOMES)

@@ -2,6 +2,7 @@
 from kofn.allocation.sampling._annotation_split import annotation_split as annotation_split
 from kofn.allocation.sampling._difficulty_aware_trials import difficulty_aware_trials as difficulty_aware_trials
 from kofn.allocation.sampling._equitable_collection import equitable_collection as equitable_collection
+from kofn.allocation.sampling._neyman import neyman as neyman
 from kofn.allocation.sampling._rollout_knapsack import rollout_knapsack as rollout_knapsack
 
 HOMES: dict[str, str]

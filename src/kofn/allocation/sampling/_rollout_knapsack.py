@@ -94,10 +94,10 @@ def rollout_knapsack(
     low, high = checks.least_and_most(bounds, n, least=2, most=128, whole=True)
     price: Array = np.ones(n, np.int64) if costs is None else np.asarray(costs)
     checks.enough(float(budget), float(price @ low), "the least rollouts of all prompts")
-    # More than the budget pays for, no prompt gets.
+    # More than the budget pays for, no prompt gets; two rollouts more tell what more budget would bring.
     spare = float(budget) - float(price @ low)
     with np.errstate(divide="ignore"):
-        most = np.minimum(high, low + np.where(price > 0, np.floor(spare / price), np.inf)).astype(np.int64)
+        most = np.minimum(high, low + np.where(price > 0, np.floor(spare / price) + 2, np.inf)).astype(np.int64)
     width = int((most - low).max()) + 1
     if n * width > _MOST_ENTRIES:
         raise InputError(

@@ -226,10 +226,11 @@ class Blocks:
                     np.flatnonzero(values.view(f"u{values.itemsize}") != theirs.view(f"u{values.itemsize}"))[0]
                 )
                 where = self._index(span.name, span.start + offset)
+                skipped = f"copy one member's by skip=[{span.name!r}], " if span.name else ""
                 raise InputError(
-                    f"{tensor_label(span.name)} is {values.dtype} and differs at {where} between member 0 "
-                    f"({values[offset]}) and {label} ({theirs[offset]}); such values are copied, not averaged: "
-                    "make the members agree or cast them to a float dtype"
+                    f"{tensor_label(span.name)} is {values.dtype} and differs at {where} between "
+                    f"{self.pool.labels[0]} ({values[offset]}) and {label} ({theirs[offset]}); such values are copied, "
+                    f"not averaged: {skipped}make the members agree or cast them to a float dtype"
                 )
         merge_rule = self.merge_rules.get(span.name)
         if merge_rule is not None:

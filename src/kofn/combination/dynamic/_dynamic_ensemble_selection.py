@@ -62,7 +62,7 @@ def dynamic_ensemble_selection(
     folds: int = 5,
     row_weights: Any = None,
     blocks: Any = None,
-    seed: int | None = None,
+    seed: int | None = 0,
     **limits: Unpack[Limits],
 ) -> Blend:
     """Blend the predictions of m classifiers row by row: by those that were right on the validation rows near it.
@@ -95,7 +95,7 @@ def dynamic_ensemble_selection(
         row_weights: (n,) how much each row counts in the loss, >= 0, all alike by default; rows of weight 0 are no
             neighbours, others count once.
         blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
-        seed: draws the folds.
+        seed: draws the folds, by default the same, so that a call gives the same verdict again; None draws others.
 
     Returns:
         Blend of form "simplex", or "none" where stacking by a linear model was chosen. `result` is the blended

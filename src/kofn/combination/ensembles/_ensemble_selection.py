@@ -49,7 +49,7 @@ def ensemble_selection(
     folds: int = 5,
     row_weights: Any = None,
     blocks: Any = None,
-    seed: int | None = None,
+    seed: int | None = 0,
     n_threads: int | None = None,
     **limits: Unpack[Limits],
 ) -> Blend:
@@ -77,7 +77,8 @@ def ensemble_selection(
         folds: parts of the rows by which the gain is judged on rows that did not choose; 0 leaves that out.
         row_weights: (n,) how much each row counts, >= 0; all alike by default.
         blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
-        seed: draws the bags and the folds.
+        seed: draws the bags and the folds; the same ones by default, so that the same call gives the same verdict.
+            With None others are drawn.
         n_threads: how many threads; the answer is the same for any number.
 
     Returns:

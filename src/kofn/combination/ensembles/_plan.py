@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kofn.combination.ensembles._task import Task, blocks_of_rows
+from kofn.combination.ensembles._task import Task, blocks_of_rows, read_task
+from kofn.core import checks
 from kofn.core.arrays import Floats
 from kofn.core.plans import Blend, Selection
 
@@ -32,6 +33,29 @@ def blend_plan(task: Task, weights: Floats, *, bound: float | None, status: str,
         objective=task.loss,
         info={**facts_of(task), "sum_of": "predictions", **info},
     )
+
+
+def weighted_mean(
+    members: Sequence[Any],
+    y: Any,
+    weights: Any = None,
+    loss: str | None = None,
+    quantiles: Any = None,
+    classes: Sequence[Any] | None = None,
+    row_weights: Any = None,
+    blocks: Any = None,
+) -> Blend:
+    """The mean of predictions by weights that are given, equal ones by default, and what it loses.
+
+    A prediction that is missing is left to the other members of its row; names of classes are votes. Nothing is chosen,
+    so that the loss is no better than on other rows. The arguments are those of `ensemble_selection`.
+    """
+    task = read_task(members, y, loss, quantiles, classes, row_weights=row_weights, blocks=blocks)
+    given = np.ones(task.m) if weights is None else checks.weights(weights).astype(np.float64)
+    checks.same_length(task.m, "members", "weights", len(given))
+    alone = [task.loss_of(float(task.mean(task.row_losses(task.single(member))))) for member in range(task.m)]
+    info = {"single": np.array(alone), "held_out": None, "given_weights": True}
+    return blend_plan(task, given / given.sum(), bound=None, status="heuristic", info=info)
 
 
 def facts_of(task: Task) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def stacking(
     folds: int = 5,
     row_weights: Any = None,
     blocks: Any = None,
-    seed: int | None = None,
+    seed: int | None = 0,
     **limits: Unpack[Limits],
 ) -> Blend:
     """Blend the predictions of m models by fitted weights, whose freedom is chosen by cross-validation.
@@ -83,7 +83,7 @@ def stacking(
         folds: parts of the rows for the choice; 0 fits the simplex, drawn a little towards equal weights.
         row_weights: (n,) how much each row counts, >= 0; all alike by default.
         blocks: (n,) the block of each row, such as its patient or day: rows of one block stay in one fold.
-        seed: draws the folds.
+        seed: draws the folds, by default the same, so that a call gives the same verdict again; None draws others.
 
     Returns:
         Blend. `form` is "simplex", or "none" of a linear model. `result` is the blended predictions; `weights` (m,), or

@@ -372,7 +372,7 @@ def _class_numbers(answers: Array, columns: int, classes: Sequence[Any] | None) 
         raise InputError(f"y holds {names[0]:.6g}, which is no class; give classes, or loss='rmse' for numbers")
     count = max(columns, 2)
     if classes is not None:
-        return _named_classes(answers, count, classes)
+        return _named_classes(answers, columns, classes)
     if len(names) == count:
         return names, numbers.astype(np.int64)
     if whole and names[0] >= 0 and names[-1] < count:
@@ -389,10 +389,20 @@ def _class_numbers(answers: Array, columns: int, classes: Sequence[Any] | None) 
     )
 
 
-def _named_classes(answers: Array, count: int, classes: Sequence[Any]) -> tuple[Array, Ints]:
+def _named_classes(answers: Array, columns: int, classes: Sequence[Any]) -> tuple[Array, Ints]:
+    count = max(columns, 2)
     names = checks.labels(list(classes), "classes")
-    if len(names) != count or len(np.unique(names)) != count:
-        raise InputError(f"classes has {len(names)} values, members have {count} classes; name each class once")
+    values, times = np.unique(names, return_counts=True)
+    if len(values) < len(names):
+        twice = checks.shown(values[times.argmax()].item())
+        raise InputError(f"classes names {twice} {times.max()} times; name each class once")
+    if len(names) != count:
+        per = (
+            "members have one column, the probability of the second of two"
+            if columns == 1
+            else (f"members have {columns} columns")
+        )
+        raise InputError(f"classes names {len(names)}, {per}; name as many, or give every member a column a class")
     position = {name: number for number, name in enumerate(names.tolist())}
     numbers = np.array([position.get(answer, -1) for answer in answers.tolist()], np.int64)
     if (numbers < 0).any():

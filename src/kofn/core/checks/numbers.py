@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import secrets
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, TypeGuard
@@ -133,11 +134,13 @@ def seconds(value: Any, name: str = "time_limit") -> float:
 _SEED_BITS = 4096
 
 
-def entropy(value: Any, name: str = "seed") -> int:
-    """The integer that seeds a run; None draws a fresh one, so that every run can be repeated from its plan."""
+def entropy(value: Any, name: str = "seed", *, secret: bool = False) -> int:
+    """The integer that seeds a run; None draws a fresh one, so that every run can be repeated from its plan.
+
+    A fresh one is short, to be copied by hand; one that must stay `secret` is of 128 bits, too many to try.
+    """
     if value is None:
-        fresh = np.random.SeedSequence().entropy
-        return int(fresh) if isinstance(fresh, int) else 0
+        return secrets.randbits(128 if secret else 32)
     if isinstance(value, np.random.Generator):
         return int(value.integers(2**63))
     if isinstance(value, np.random.RandomState):

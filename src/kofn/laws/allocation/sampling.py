@@ -85,6 +85,44 @@ def _predicted_group_errors(case: Case) -> None:
         raise broken(case, "recount", f"value is {plan.value!r}, the fitted curves give {value!r}")
 
 
+def _strata_variance(case: Case, row: int, count: int) -> Fraction:
+    """The variance of a stratum's estimated total, in exact arithmetic."""
+    units = case.options.get("population")
+    deviation = Fraction(float(np.asarray(case.words["scores"], np.float64)[row]))
+    if units is None:
+        return deviation**2 / count
+    size = Fraction(int(units[row]))
+    return size**2 * deviation**2 * (Fraction(1, count) - 1 / size)
+
+
+def _stratified_variance(case: Case) -> None:
+    value = float(sum(_strata_variance(case, row, count) for row, count in enumerate(case.plan.amounts.tolist())))
+    if not near(case.plan.value, value, 1e-5 if not case.precise else 1e-9):
+        raise broken(case, "recount", f"value is {case.plan.value!r}, recounted {value!r}")
+
+
+def _least_variance(case: Case) -> float | None:
+    prices = np.asarray(case.words.get("costs", np.ones(case.n, np.int64)))
+    low, high = case.plan.bounds.astype(np.int64).T
+    counts = np.minimum(low[:, None] + np.arange(int((high - low).max()) + 1), high[:, None])
+    values = [[float(_strata_variance(case, row, count)) for count in counts[row].tolist()] for row in range(case.n)]
+    budget = Fraction(case.words["budget"])
+    whole = prices.dtype.kind in "iu"
+    return best_levels(Levels(counts, np.array(values), prices[:, None] * counts, budget, whole, "min"))
+
+
+def _draw_strata(draw: Draw, given: dict[str, Any], options: dict[str, Any]) -> None:
+    """Sizes of strata, bounds within them, and a budget between the least and a little more than the most."""
+    n = len(given["scores"])
+    low = np.array(draw(st.lists(st.integers(1, 3), min_size=n, max_size=n)))
+    high = low + np.array(draw(st.lists(st.integers(0, 4), min_size=n, max_size=n)))
+    options["population"] = high + np.array(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n)))
+    given["bounds"] = np.stack([low, high], axis=1)
+    prices = np.asarray(given.get("costs", np.ones(n, np.int64)))
+    least, most = float((prices * low).sum()), float((prices * high).sum())
+    given["budget"] = math.ceil(least + draw(st.sampled_from((0.0, 0.3, 0.7, 1.1))) * (most - least))
+
+
 def _draw_trials(draw: Draw, given: dict[str, Any], options: dict[str, Any]) -> None:
     """In how many trials each rate was counted."""
     if draw(st.booleans()):
@@ -112,8 +150,9 @@ def _draw_groups(draw: Draw, given: dict[str, Any], options: dict[str, Any]) -> 
 
 RECOUNTS: dict[str, Recount] = {
     "mixed_outcomes": _mixed_outcomes,
+    "stratified_variance": _stratified_variance,
     "queries_answered": _queries_answered,
     "predicted_group_errors": _predicted_group_errors,
 }
-OPTIMA: dict[str, Optimum] = {"mixed_outcomes": _most_mixed}
-OPTIONS: dict[str, Drawer] = {"trials": _draw_trials, "collected": _draw_groups}
+OPTIMA: dict[str, Optimum] = {"mixed_outcomes": _most_mixed, "stratified_variance": _least_variance}
+OPTIONS: dict[str, Drawer] = {"trials": _draw_trials, "collected": _draw_groups, "strata": _draw_strata}

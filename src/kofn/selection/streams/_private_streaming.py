@@ -198,7 +198,7 @@ class PrivateStreaming(Stepper[Selection]):
             neighbours=neighbours,
             releases=releases,
             release_share=self.accountant.release_share,
-            seed=checks.entropy(seed),
+            seed=checks.entropy(seed, secret=True),
         )
         if math.isinf(self.accountant.epsilon):
             self.promise = Share(1 / (2 * (1 + theta)))
