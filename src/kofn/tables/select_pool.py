@@ -20,6 +20,7 @@ from kofn.core.pools import is_pool
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
+from kofn.tables.odd_classes import odd_classes
 from kofn.tables.labelling import default_method
 from kofn.tables.long_form import refuse_long_judges
 from kofn.tables.named_rows import NamedRows
@@ -116,6 +117,8 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
     notes += alike_notes(values, arguments.label_column, arguments.groupings)
+    if arguments.label_column:
+        notes += odd_classes(values["y"], arguments.label_column)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),
