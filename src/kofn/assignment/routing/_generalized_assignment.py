@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ _LARGEST_LIMIT = 1e5
 _LOWERED, _TIMES_LOWERED = 1e-10, 5
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
 _GRACE = 0.5
+# Seconds in which the limits that clash are looked for.
+_SECONDS_OF_CLASH = 5.0
 # SciPy's status of a programme that was solved, and of one without a solution; others were stopped.
 _SOLVED, _NO_PLACEMENT = 0, 2
 
@@ -274,10 +276,7 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         np.minimum.at(least, programme.rows, programme.cost)
         return math.fsum(least.tolist()), programme.cost - least[programme.rows], np.zeros(len(programme.high))
     if solution.status == _NO_PLACEMENT:
-        raise InfeasibleError(
-            "no placement keeps the limits (and capacity and min_size), not even one of parts of items; raise the "
-            "limits, or give a reserve, what an item is worth that stays out"
-        )
+        raise _clash(programme, deadline, "no placement", "not even one of parts of items")
     prices = np.maximum(-solution.ineqlin.marginals[: len(programme.high)], 0.0)
     assert solution.fun is not None
     return float(solution.fun), np.maximum(solution.lower.marginals, 0.0), prices
@@ -302,7 +301,9 @@ def _solve(
                 incumbent = _Solution(_in_turn(programme, *limited), lowest, False)
             if incumbent is not None:
                 return incumbent
-            _refuse_none(outside)
+            # Entries outside the window may still hold a placement.
+            if math.isinf(outside):
+                raise _clash(programme, deadline, "no placement of whole items", "though one of parts would")
             window *= 10
             continue
         over = _over(programme, entries, *limited)
@@ -348,13 +349,43 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
     return kept[solution.x > 0.5], below, finished
 
 
-def _refuse_none(outside: float) -> None:
-    """Refuse where there is no placement; entries outside the window may still hold one."""
-    if math.isinf(outside):
-        raise InfeasibleError(
-            "no placement of whole items keeps the limits, though one of parts would; raise the limits, or give a "
-            "reserve, what an item is worth that stays out"
-        )
+def _clash(programme: _Programme, deadline: float, subject: str, aside: str) -> InfeasibleError:
+    """The refusal where there is no placement: which limits clash, found by leaving out each in turn."""
+    bins = len(programme.high) // 2
+    n = programme.items.shape[0]
+    unlimited, unasked = programme.high.copy(), programme.low.copy()
+    unlimited[:bins] = np.inf
+    roomy = np.append(programme.high[:bins], np.full(bins, float(n)))
+    unasked[bins:] = 0.0
+    looser = {
+        "limits": ("raise the limits", replace(programme, high=unlimited)),
+        "min_size": ("lower min_size", replace(programme, low=unasked) if programme.low.any() else None),
+        "capacity": (
+            "raise capacity",
+            replace(programme, high=roomy) if (programme.high[bins:] < n).any() else None,
+        ),
+    }
+    asked = [name for name, (_, changed) in looser.items() if changed is not None]
+    outcomes: dict[str, bool | None] = {"limits": None}
+    if asked[1:]:
+        outcomes = {name: _has_placement(changed, deadline) for name, (_, changed) in looser.items() if changed}
+    able = [name for name, outcome in outcomes.items() if outcome]
+    together = f"{', '.join(asked[:-1])} and {asked[-1]} together" if asked[1:] else f"the {asked[0]}"
+    without = f"; without {' or without '.join(able)} there is one" if able else ""
+    # Where time did not tell, either may help.
+    some = any(outcome is not False for outcome in outcomes.values())
+    remedies = " or ".join(looser[name][0] for name in asked if outcomes[name] is not False or not some)
+    return InfeasibleError(
+        f"{subject} keeps {together}, {aside}{without}; {remedies}, or give a reserve, what an item is worth that stays out"
+    )
+
+
+def _has_placement(programme: _Programme, deadline: float) -> bool | None:
+    """Whether whole items can be placed; None where it was not seen in time."""
+    entries, _, finished = _whole(
+        programme, np.arange(len(programme.cost)), min(deadline, time.monotonic() + _SECONDS_OF_CLASH)
+    )
+    return True if entries is not None else False if finished else None
 
 
 def _in_turn(programme: _Programme, sizes: NDArray[Any], limits: NDArray[Any]) -> Ints:
