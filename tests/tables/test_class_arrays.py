@@ -27,7 +27,9 @@ def test_columns_that_add_up_to_one_are_one_model(folder: Path, capsys: pytest.C
     call = ("combine", "forest.npy", "--labels", "y.npy", "--apply", "test.npy", "-o", "b.npy", "--json")
     code, out, err = run(capsys, *call)
     assert code == 0, err
-    assert "forest.npy: 3 columns that add up to 1 in each row, taken as one model's probabilities of the classes" in err
+    assert (
+        "forest.npy: 3 columns that add up to 1 in each row, taken as one model's probabilities of the classes" in err
+    )
     answer = json.loads(out)
     assert (answer["loss"], [member["member"] for member in answer["members"]]) == ("log_loss", ["forest"])
     assert answer["value"] == pytest.approx(-np.log(CHANCES[np.arange(60), Y]).mean())

@@ -41,7 +41,9 @@ def test_numbers_alone_are_the_vectors(file: str, folder: Path, capsys: pytest.C
     assert "numbers alone, taken as the vectors" in text
     notes = kofn.assign(file, k=2, seed=0).info["notes"]
     assert notes[1].endswith("to scale them to equal weight name them by columns")
-    assert "rows  40 x 3" in " ".join(run(capsys, "select", file, "-k", 5, "--dry-run")[1].split("\n")).replace("   ", " ")
+    assert "rows  40 x 3" in " ".join(run(capsys, "select", file, "-k", 5, "--dry-run")[1].split("\n")).replace(
+        "   ", " "
+    )
 
 
 def test_columns_that_are_named_are_not_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,8 @@ from kofn.core.problems import build
 from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.tables.alike import alike_labels
-from kofn.tables.class_arrays import one_model
 from kofn.tables.class_answers import as_named, in_order, refuse_unlike
+from kofn.tables.class_arrays import one_model
 from kofn.tables.class_columns import as_answers
 from kofn.tables.draws import BY_METHODS
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions

@@ -15,7 +15,7 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
             "scores by bin: capacities held exactly; `balanced_assignment`, the largest total, where that is cheap",
         ),
         ("balanced_assignment", "scores by bin without capacities: the largest total at equal loads, exact"),
-        ("generalized_assignment", "scores by bin with sizes and limits: the largest total, exact"),
+        ("generalized_assignment", "scores by bin with sizes and limits, or links: the largest total, exact"),
         (
             "sinkhorn_newton_sparse",
             "scores with margins: the largest total, exact (`reg=0`), where that is cheap, else the entropic coupling",

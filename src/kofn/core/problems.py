@@ -488,7 +488,9 @@ def _links_hold(_problem: Problem, plan: Assignment) -> list[str]:
         if links is None:
             continue
         pairs = np.asarray(links, np.int64).reshape(-1, 2)
-        apart = plan.labels[pairs[:, 0]] != plan.labels[pairs[:, 1]]
+        first, second = plan.labels[pairs[:, 0]], plan.labels[pairs[:, 1]]
+        # Two items that stay out share no bin.
+        apart = (first != second) | ((first < 0) & (not together))
         for a, b in pairs[apart == together][:1].tolist():
             breaches.append(f"rows {a} and {b} of {name} are {'not ' if together else ''}in one bin")
     return breaches

@@ -57,7 +57,7 @@ def _are_of(width: int, y: Array | None, classes: Sequence[Any] | None) -> bool:
     values = np.unique(y)
     if len(values) == width:
         return values.dtype.kind in "Ubiu" or bool((values == np.rint(values)).all())
-    return values.dtype.kind in "iu" and 0 <= values[0] and values[-1] == width - 1
+    return values.dtype.kind in "iu" and values[0] >= 0 and values[-1] == width - 1
 
 
 def _names(width: int, y: Array | None, classes: Sequence[Any] | None) -> list[Any]:

@@ -150,7 +150,9 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         return PoolVectors(table.matrix(), "the similarity as it is")
     if names := numbers_alone(table, arguments):
         X = np.stack([table.numbers(name) for name in names], axis=1)
-        note = "the table holds numbers alone, taken as the vectors; to scale them to equal weight name them by --columns"
+        note = (
+            "the table holds numbers alone, taken as the vectors; to scale them to equal weight name them by --columns"
+        )
         return PoolVectors(X, f"{_counted(names)} as they are", notes=(note,))
     return pool_vectors(
         table,

@@ -20,10 +20,10 @@ from kofn.core.pools import is_pool
 from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
-from kofn.tables.odd_classes import odd_classes
 from kofn.tables.labelling import default_method
 from kofn.tables.long_form import refuse_long_judges
 from kofn.tables.named_rows import NamedRows
+from kofn.tables.odd_classes import odd_classes
 from kofn.tables.read import (
     Pool,
     read_judges,
