@@ -14,7 +14,7 @@ from command_line import refused, run
 import kofn
 
 RNG = np.random.default_rng(0)
-FRAME = pl.DataFrame(RNG.normal(size=(40, 3)) * [1, 5, 100], schema=["a", "b", "c"])
+FRAME = pl.DataFrame(RNG.normal(size=(40, 3)) * [1, 5, 20], schema=["a", "b", "c"])
 
 
 @pytest.fixture
@@ -41,9 +41,14 @@ def test_numbers_alone_are_the_vectors(file: str, folder: Path, capsys: pytest.C
     assert "numbers alone, taken as the vectors" in text
     notes = kofn.assign(file, k=2, seed=0).info["notes"]
     assert notes[1].endswith("to scale them to equal weight name them by columns")
-    assert "rows  40 x 3" in " ".join(run(capsys, "select", file, "-k", 5, "--dry-run")[1].split("\n")).replace(
-        "   ", " "
-    )
+    assert "40 x 3" in run(capsys, "select", file, "-k", 5, "--dry-run")[1]
+
+
+def test_columns_of_unlike_scales_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FRAME.with_columns(pl.col("c") * 100).write_csv("wide.csv")
+    text = run(capsys, "select", "wide.csv", "-k", 3)[1]
+    assert "taken as the vectors; column 'c' spreads " in text
+    assert "distances are those of the wide columns; to scale them to equal weight" in text
 
 
 def test_columns_that_are_named_are_not_compared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

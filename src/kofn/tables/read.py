@@ -19,6 +19,7 @@ from kofn.core.checks import InputError, names_a_file, regular, shown
 from kofn.core.checks.exact import WHOLE, whole_as_floats
 from kofn.core.lazy import polars as pl
 from kofn.core.pools import SomeRows, is_pool
+from kofn.core.problems import unlike_scales
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
@@ -150,9 +151,9 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         return PoolVectors(table.matrix(), "the similarity as it is")
     if names := numbers_alone(table, arguments):
         X = np.stack([table.numbers(name) for name in names], axis=1)
-        note = (
-            "the table holds numbers alone, taken as the vectors; to scale them to equal weight name them by --columns"
-        )
+        unlike = f"; {text}" if (text := unlike_scales(names, X)) else ""
+        remedy_of_scales = "to scale them to equal weight name them by --columns"
+        note = f"the table holds numbers alone, taken as the vectors{unlike}; {remedy_of_scales}"
         return PoolVectors(X, f"{_counted(names)} as they are", notes=(note,))
     return pool_vectors(
         table,
