@@ -263,14 +263,14 @@ def wrong_with(entry: Entry, given: Mapping[str, Any], options: Iterable[str] = 
 
 def misfit(entry: Entry, given: Mapping[str, Any], options: Iterable[str], index: Mapping[str, Entry]) -> str:
     """Why this call does not fit this method, and which methods accept it as it is."""
-    fitting = ", ".join(_with_exact(other.name) for other in _fitting(given, options, index)) or "none"
-    return f"method={entry.name!r} {wrong_with(entry, given, options)}; methods that fit this call: {fitting}"
-
-
-def _with_exact(name: str) -> str:
-    """The method's name, and the option with which it is exact."""
-    exact = ", ".join(f"{option}={value:g}" for option, value in _EXACT_BY.get(name, {}).items())
-    return f"{name} (exact with {exact})" if exact else name
+    names = [other.name for other in _fitting(given, options, index)]
+    exact = "".join(
+        f"; {name} is exact with {', '.join(f'{option}={value:g}' for option, value in _EXACT_BY[name].items())}"
+        for name in names
+        if name in _EXACT_BY
+    )
+    fitting = ", ".join(names) or "none"
+    return f"method={entry.name!r} {wrong_with(entry, given, options)}; methods that fit this call: {fitting}{exact}"
 
 
 def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> str:
