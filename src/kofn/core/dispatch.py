@@ -106,9 +106,9 @@ def exactly(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
     import numpy as np
 
-    scores = given.get("scores")
+    scores: Any = given.get("scores")
     try:
-        shape = scores.shape if hasattr(scores, "shape") else np.shape(scores)  # type: ignore[arg-type]
+        shape = scores.shape if hasattr(scores, "shape") else np.shape(scores)
     except ValueError:
         return {}
     return _EXACT_BY[name] if math.prod(shape) <= _FEW_SCORES else {}

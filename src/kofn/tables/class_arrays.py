@@ -64,5 +64,5 @@ def _names(width: int, y: Array | None, classes: Sequence[Any] | None) -> list[A
     """The classes, in the order of the columns."""
     if classes is not None:
         return list(classes)
-    values = np.unique(y).tolist()
+    values = np.unique(np.asarray(y)).tolist()
     return values if len(values) == width else list(range(width))

@@ -156,7 +156,7 @@ def generalized_assignment(
     unit = (float(np.abs(whole[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
     share = np.maximum(limits / _LARGEST_LIMIT, 1.0) if sizes.dtype.kind == limits.dtype.kind == "i" else limits / _TOP
     share = np.where(share > 0, share, 1.0)
-    out_of_all = None if reserve is None else reserve / unit * counts
+    out_of_all = None if reserve is None else np.asarray(counts * (reserve / unit), np.float64)
     programme = _programme(whole / unit, sizes / share, fits, out_of_all, counts, units.apart)
     links = np.ones(len(programme.high) - 2 * bins)
     programme.low = np.concatenate([np.zeros(bins), least, np.zeros(len(links))])
