@@ -220,11 +220,32 @@ def test_classes_turned_round_are_told_by_the_flag_and_at_the_end(folder: Path, 
     y = np.repeat(["benign", "malignant"], 40)
     benign = np.clip(np.where(y == "benign", 0.95, 0.05) + rng.normal(0, 0.02, (3, 80)), 0.001, 0.999)
     pl.DataFrame({"y": y, **dict(zip("abc", benign, strict=True))}).write_csv("turned.csv")
-    done = run("turned.csv", "--label", "y", "--seed", 0, "-o", "blend.csv").rstrip().splitlines()
+    done = run("turned.csv", "--label", "y", "--seed", 0).rstrip().splitlines()
     assert done[-1].startswith("this blend's log_loss")
     assert "of one answer for all rows" in done[-1]
     better = run("turned.csv", "--label", "y", "--seed", 0, "--classes", "malignant,benign", "-o", "blend.csv")
     assert "this blend's" not in better
+
+
+def test_a_blend_of_turned_classes_is_written_only_where_the_classes_are_said(
+    folder: Path, run: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    y = np.repeat(["no", "yes"], 40)
+    no = np.where(y == "no", 0.9, 0.2)
+    pl.DataFrame({"y": y, "a": no, "b": no**2}).write_csv("turned.csv")
+    call = ("combine", "turned.csv", "--label", "y", "-o", "blend.csv")
+    said = refused(capsys, *call)
+    assert "blend.csv is not written: every model is higher where the answer is 'no' than where it is 'yes'" in said
+    assert "if they are of 'no', say --classes yes,no, and --classes no,yes writes it as it is" in said
+    assert not Path("blend.csv").exists()
+    for classes in ("no,yes", "yes,no"):
+        run(*call[1:], "--classes", classes)
+        assert Path("blend.csv").exists()
+        Path("blend.csv").unlink()
+    # Models that are right are written as ever, and so are those that are no better than chance.
+    pl.DataFrame({"y": y, "a": 1 - no, "b": np.tile([0.4, 0.6], 40)}).write_csv("right.csv")
+    run("right.csv", "--label", "y", "-o", "blend.csv")
+    assert Path("blend.csv").exists()
 
 
 def test_one_verdict_where_a_model_alone_does_better() -> None:

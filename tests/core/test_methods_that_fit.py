@@ -97,9 +97,7 @@ def test_what_auto_and_limits_and_engines_advise_accepts_the_call(verb: str) -> 
 def test_bins_per_item_with_a_least_go_to_the_method_that_takes_both() -> None:
     scores = np.random.default_rng(0).random((8, 3))
     assert kofn.assign(scores=scores, per_item=2, capacity=6, min_size=5).method == "balanced_assignment"
-    with pytest.raises(
-        InputError, match=r"does not take per_item .*; methods that fit this call: balanced_assignment$"
-    ):
+    with pytest.raises(InputError, match=r"does not take per_item; methods that fit this call: balanced_assignment$"):
         kofn.assign(scores=scores, per_item=2, capacity=6, min_size=5, method="generalized_assignment")
 
 

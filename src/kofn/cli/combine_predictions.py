@@ -25,12 +25,13 @@ from kofn.io.atomic import atomic_path
 from kofn.io.reading import suffix_of
 from kofn.tables.alike import alike_labels
 from kofn.tables.class_answers import as_named, in_order, refuse_unlike
+from kofn.tables.class_arrays import one_model
 from kofn.tables.class_columns import as_answers
 from kofn.tables.draws import BY_METHODS
 from kofn.tables.predictions import Predictions, of_classes_in, read_answers, read_predictions
 from kofn.tables.read import ARRAYS, TABLES
 from kofn.tables.spelling import in_flags, speaking_flags
-from kofn.tables.unlike import listed
+from kofn.tables.unlike import as_typed, listed
 from kofn.verbs import combine, settled
 
 _LISTED = 12  # members printed
@@ -72,6 +73,9 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         y = as_named(read_answers(answers_file, arguments.reading, read.ids, read.id_name), options.get("classes"))
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
             read = of_classes_in(read, y, options.get("classes"))
+    read, of_one = one_model(members, read, y, options.get("loss"), options.get("classes"))
+    if of_one is not None:
+        click.echo(f"note: {of_one}", err=True)
     if y is not None and y.dtype.kind == "U" and (note := alike_labels(y, str(arguments.answers))):
         click.echo(f"warning: {note}", err=True)
     if read.columns is not None and options.get("classes"):
@@ -114,7 +118,27 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         plan = dataclasses.replace(plan, info={**plan.info, **_order_of(plan, read)})
     if read.left_out:
         plan = dataclasses.replace(plan, info={**plan.info, "left_out_columns": list(read.left_out)})
+    if y is not None and arguments.output is not None and not arguments.options.get("classes"):
+        _refuse_turned_round(plan, read, y, arguments)
     _finish(plan, read, applied, arguments)
+
+
+def _refuse_turned_round(plan: Blend, read: Predictions, y: Array, arguments: CombineArguments) -> None:
+    """Refuse to write a blend of columns that are most likely the probabilities of the other of two classes."""
+    from kofn.combination.ensembles._held_out import turned_round
+    from kofn.combination.ensembles._task import read_task
+
+    if np.ndim(read.members[0]) != 1 or len(np.unique(y)) != 2 or "quantiles" in arguments.options:
+        return
+    classes = turned_round(read_task(read.members, y, arguments.options.get("loss")), plan)
+    if classes is not None:
+        first, second = map(str, classes)
+        raise InputError(
+            f"{arguments.output} is not written: every model is higher where the answer is {first!r} than where it is "
+            f"{second!r}, whose probability the columns are taken for, and the blend is worse than one answer for all "
+            f"rows; if they are of {first!r}, say --classes {as_typed(second, first)}, and --classes "
+            f"{as_typed(first, second)} writes it as it is"
+        )
 
 
 def _order_of(plan: Blend, read: Predictions) -> dict[str, Any]:
@@ -226,8 +250,9 @@ def _applied(
         features=arguments.feature_columns,
         voted=_cast(votes, classes, read.y) if votes else None,
     )
-    if read.columns is not None and other.columns is None and len(paths) == 1:
-        width = len(read.columns)
+    of_one = len(read.names) == 1 and np.ndim(read.members[0]) == 2 and np.ndim(other.members[0]) == 1
+    if (read.columns is not None or of_one) and other.columns is None and len(paths) == 1:
+        width = np.shape(read.members[0])[1] if of_one else len(read.columns or ())
         stacked = [np.stack(other.members[low : low + width], axis=1) for low in range(0, len(other.members), width)]
         other = dataclasses.replace(other, names=read.names, members=stacked, columns=read.columns)
     if other.columns is not None and read.columns is not None:

@@ -30,6 +30,7 @@ from kofn.selection.labels._accuracy import (
     text_judges,
 )
 from kofn.tables.arguments import RowArguments
+from kofn.tables.odd_classes import odd_classes
 from kofn.tables.read import gaps_of, read_vectors
 from kofn.verbs import select
 
@@ -168,7 +169,7 @@ def try_methods(table: Table, arguments: CompareArguments) -> Trial:
         test=test,
         rows=table_rows,
         verdicts={k: _verdict([row for row in table_rows if row["k"] == k]) for k in arguments.k},
-        notes=(f"compared by {compared.how}", *gaps, judge_note),
+        notes=(f"compared by {compared.how}", *gaps, judge_note, *odd_classes(labels, column)),
     )
 
 

@@ -93,7 +93,7 @@ def refuse_unplaceable(method: str, options: Mapping[str, Any], call: Mapping[st
     elif method == "capped_routing" and options.get("overflow", "error") == "error":
         refuse_shortage(call["scores"], n, capacities(capacity, call["scores"].shape[1]), call.get("per_item", 1))
     elif method == "generalized_assignment" and whole:
-        at_sight(call["scores"], options["sizes"], options["limits"], capacity, least, options.get("reserve"))
+        at_sight(call["scores"], options.get("sizes"), options.get("limits"), capacity, least, options.get("reserve"))
 
 
 def fewer_of(k: Any, size: int) -> Any:

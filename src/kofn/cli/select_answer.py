@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from kofn.cli.printing import drawn_lines, first_of
-from kofn.cli.select_rounds import earlier, known_so_far, odd_classes, round_lines
+from kofn.cli.select_rounds import earlier, known_so_far, round_lines
 from kofn.cli.write import renamed, rows_of, rows_with
 from kofn.core.checks import FailureError, InputError, is_sparse
 from kofn.core.plans import Selection
@@ -267,7 +267,7 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines.append(
             f"stopped before the end: what was valid by then is kept{filled if picks_in_time < len(plan) else ''}"
         )
-    lines += [*round_lines(plan, pool, arguments), *odd_classes(pool, arguments)]
+    lines += round_lines(plan, pool, arguments)
     lines += _labelled(plan, pool, arguments)
     random = compared_with_random(plan, pool, arguments)
     if random is not None:

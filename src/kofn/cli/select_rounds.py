@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from typing import Any
@@ -11,8 +10,7 @@ import numpy as np
 
 from kofn.cli.printing import first_of
 from kofn.core.plans import Selection
-from kofn.io.cells import stands_for_nothing
-from kofn.io.tables import UNLABELLED, Table
+from kofn.io.tables import Table
 from kofn.selection.labels._classifier import counts_of
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
@@ -105,38 +103,6 @@ def round_lines(plan: Selection, pool: Pool, arguments: SelectArguments) -> list
         how = "run the same command on it" if arguments.every else "copy them into the pool by row or id; --all does so"
         lines.append(f"next: fill in {column!r} of the picks in {arguments.output}, then {how}")
     return lines
-
-
-def odd_classes(pool: Pool, arguments: SelectArguments) -> list[str]:
-    """A line for each class whose name most likely says that a row has no label, and one where classes are none."""
-    y = pool.values.get("y")
-    if y is None:
-        return []
-    names = [str(name) for name in np.unique(y) if name != UNLABELLED]
-    odd = [name for name in names if stands_for_nothing(name)]
-    # scikit-learn's sign for rows without a label, beside classes 0, 1, 2, ...
-    if "-1" in names and len(names) > 1 and all(name.isdigit() for name in names if name != "-1"):
-        odd.append("-1")
-    lines = [
-        f"{name!r} counts as a class of {arguments.label_column!r}; if it stands for no label, say --na {name!r}"
-        for name in odd
-    ]
-    if _measured(names):
-        lines.append(
-            f"{arguments.label_column!r} holds {len(names):,} different numbers with decimals, and each counts as a "
-            "class; if they measure something, cut them into classes first"
-        )
-    return lines
-
-
-def _measured(names: list[str]) -> bool:
-    """True where most classes are numbers with decimals, which measure and name nothing."""
-    decimals = 0
-    for name in names:
-        with contextlib.suppress(ValueError):
-            number = float(name)
-            decimals += math.isfinite(number) and not number.is_integer()
-    return len(names) > 2 and decimals * 2 > len(names)
 
 
 def _rows(count: int) -> str:

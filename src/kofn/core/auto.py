@@ -15,8 +15,11 @@ AUTO: dict[str, tuple[tuple[str, str], ...]] = {
             "scores by bin: capacities held exactly; `balanced_assignment`, the largest total, where that is cheap",
         ),
         ("balanced_assignment", "scores by bin without capacities: the largest total at equal loads, exact"),
-        ("generalized_assignment", "scores by bin with sizes and limits: the largest total, exact"),
-        ("sinkhorn_newton_sparse", "scores with margins: the entropic coupling"),
+        ("generalized_assignment", "scores by bin with sizes and limits, or links: the largest total, exact"),
+        (
+            "sinkhorn_newton_sparse",
+            "scores with margins: the largest total, exact (`reg=0`), where that is cheap, else the entropic coupling",
+        ),
         ("fasterpam", "vectors or distances: k-medoids, no swap improves"),
         ("constrained_kmeans", "vectors with a capacity or links: k-means, sizes and links held exactly"),
         ("constrained_kmedoids", "distances with a capacity or links: k-medoids, sizes and links held exactly"),

@@ -35,6 +35,8 @@ _IN_PARTS, _LARGE, _THIN = {"lazy_greedy": "two_round_greedy", "fasterpam": "fas
 # What it takes in place of a rule for routing where the largest total is found in seconds: up to about so many steps,
 # each of which compares two bins for one item.
 _EXACT, _CHEAP = {"capped_routing": "balanced_assignment"}, 10**10
+# The option with which a method that `auto` picked is exact, and up to how many scores that takes a second or so.
+_EXACT_BY, _FEW_SCORES = {"sinkhorn_newton_sparse": {"reg": 0.0}}, 2_000_000
 
 
 def dispatch(
@@ -55,6 +57,8 @@ def dispatch(
         return _run_callable(verb, method_name, given, options, ids)
     entry, takes = fitting(verb, method_name, given, options)
     name = entry.name
+    if method_name == "auto" and not options:
+        options = exactly(name, given)
     try:
         function = entry.load()
     except ModuleNotFoundError as error:
@@ -89,6 +93,25 @@ def fitting(
     _refuse_engine(entry, given, options, index)
     _refuse_device(entry, given, options, index)
     return entry, takes
+
+
+def exactly(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with which a method that `auto` picked is exact, where that is cheap.
+
+    Examples:
+        >>> exactly("sinkhorn_newton_sparse", {"scores": [[1.0, 2.0]]}), exactly("top_k", {"scores": [1.0, 2.0]})
+        ({'reg': 0.0}, {})
+    """
+    if name not in _EXACT_BY:
+        return {}
+    import numpy as np
+
+    scores: Any = given.get("scores")
+    try:
+        shape = scores.shape if hasattr(scores, "shape") else np.shape(scores)
+    except ValueError:
+        return {}
+    return _EXACT_BY[name] if math.prod(shape) <= _FEW_SCORES else {}
 
 
 def _with_pool(verb: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -240,8 +263,14 @@ def wrong_with(entry: Entry, given: Mapping[str, Any], options: Iterable[str] = 
 
 def misfit(entry: Entry, given: Mapping[str, Any], options: Iterable[str], index: Mapping[str, Entry]) -> str:
     """Why this call does not fit this method, and which methods accept it as it is."""
-    fitting = ", ".join(other.name for other in _fitting(given, options, index)) or "none"
-    return f"method={entry.name!r} {wrong_with(entry, given, options)}; methods that fit this call: {fitting}"
+    names = [other.name for other in _fitting(given, options, index)]
+    exact = "".join(
+        f"; {name} is exact with {', '.join(f'{option}={value:g}' for option, value in _EXACT_BY[name].items())}"
+        for name in names
+        if name in _EXACT_BY
+    )
+    fitting = ", ".join(names) or "none"
+    return f"method={entry.name!r} {wrong_with(entry, given, options)}; methods that fit this call: {fitting}{exact}"
 
 
 def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> str:

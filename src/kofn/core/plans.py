@@ -416,6 +416,14 @@ class Assignment(Plan, _Listed):
         rows = np.repeat(np.arange(self.n), np.diff(self.indptr))
         return {"id": self.keys(rows), "index": rows, "bin": self.bins, "weight": self.weights}
 
+    def facts(self) -> list[tuple[str, str]]:
+        facts = super(Assignment, self).facts()
+        if self.objective == "entropic_transport" and self.info.get("reg"):
+            # The value of such a plan is no cost of transport.
+            parts = f"{self.info['transport']:.6g} + reg {self.info['reg']:.3g} x entropy {self.info['entropy']:.6g}"
+            facts.insert(3, ("of which transport", parts))
+        return facts
+
     def headline(self) -> str:
         return f"{self.n} items to {self.k} bins, {int((np.diff(self.indptr) == 0).sum())} unplaced"
 

@@ -185,20 +185,33 @@ def _rows_of(pool: Pool, max_memory: Any) -> NDArray[Any]:
 def _note_unlike_scales(frame: Any, X: Any) -> None:
     """Say where distances between the rows of a table are those of one column: numbers in units that differ widely."""
     names = getattr(frame, "columns", None)
-    if names is None or checks.is_sparse(X) or not 1 < X.shape[1] <= _MOST_COLUMNS:
+    if names is None or checks.is_sparse(X):
         return
+    named = [str(name) for name in names]
+    if text := unlike_scales(named, X):
+        checks.warn(f"X: {text}; name those to compare with columns={named[:2]}, which scales them")
+
+
+def unlike_scales(names: Sequence[str], X: Any) -> str | None:
+    """That distances between rows (n, d) are those of its widest columns; None where spreads are alike.
+
+    >>> unlike_scales(["age", "income"], np.array([[1.0, 100.0], [2.0, 900.0]]))
+    "column 'income' spreads 800 times as widely as 'age', so that distances are those of the wide columns"
+    """
+    if not 1 < X.shape[1] <= _MOST_COLUMNS:
+        return None
     spreads = X.std(axis=0, dtype=np.float64)
     some = np.flatnonzero(spreads > 0)
     if len(some) < 2:
-        return
+        return None
     wide, narrow = some[spreads[some].argmax()], some[spreads[some].argmin()]
     times = spreads[wide] / spreads[narrow]
-    if times > _UNLIKE:
-        named = [str(name) for name in names]
-        checks.warn(
-            f"X: column {named[wide]!r} spreads {times:,.3g} times as widely as {named[narrow]!r}, so that distances "
-            f"are those of the wide columns; name those to compare with columns={named[:2]}, which scales them"
-        )
+    if times <= _UNLIKE:
+        return None
+    return (
+        f"column {names[wide]!r} spreads {times:,.3g} times as widely as {names[narrow]!r}, so that distances are "
+        "those of the wide columns"
+    )
 
 
 def pairs_by_row(options: Mapping[str, Any], ids: NDArray[Any] | None) -> dict[str, Any]:
@@ -486,7 +499,9 @@ def _links_hold(_problem: Problem, plan: Assignment) -> list[str]:
         if links is None:
             continue
         pairs = np.asarray(links, np.int64).reshape(-1, 2)
-        apart = plan.labels[pairs[:, 0]] != plan.labels[pairs[:, 1]]
+        first, second = plan.labels[pairs[:, 0]], plan.labels[pairs[:, 1]]
+        # Two items that stay out share no bin.
+        apart = (first != second) | ((first < 0) & (not together))
         for a, b in pairs[apart == together][:1].tolist():
             breaches.append(f"rows {a} and {b} of {name} are {'not ' if together else ''}in one bin")
     return breaches

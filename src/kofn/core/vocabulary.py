@@ -277,12 +277,21 @@ METHODS_ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
 _REVERSED = {"drop_rate": "1 - drop_rate"}
 
 
+# What is no argument of ours, and how the same is said of the arguments.
+_OF_COSTS = "scores are better the higher they are: for costs give scores=-costs"
+_SAID_BY_INPUTS = {
+    (verb, name): _OF_COSTS for verb in ("assign", "select") for name in ("sense", "maximize", "minimize")
+}
+
+
 def meant(name: str, verb: str) -> str:
     """The end of an error that names our word for what other libraries call by this name; empty if there is none.
 
     >>> meant("drop_rate", "combine")
     "; did you mean 'density' (1 - drop_rate)?"
     """
+    if (verb, name) in _SAID_BY_INPUTS:
+        return f"; {_SAID_BY_INPUTS[verb, name]}"
     ours = synonym(name, verb)
     return "" if ours is None else f"; did you mean {ours!r}{reversed_as(name)}?"
 

@@ -27,9 +27,9 @@ from kofn.io.reading import Reading
 from kofn.io.vector_columns import VectorColumns
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".npy", ".npz")
-# What stands for no label, and the cells that are read as such.
+# What stands for no label, and the cells of text that are read as such: NA and nan are names, unless `--na` says so.
 UNLABELLED = ""
-_NO_LABEL = r"(?i)^\s*(n/?a|nan|null)?\s*$"
+_NO_LABEL = r"^\s*$"
 
 
 class Table(VectorColumns, ABC):
@@ -229,7 +229,7 @@ class Table(VectorColumns, ABC):
         return series.dtype == pl.String and self.dtype(name) == "other" and series.null_count() < len(series)
 
     def labels_so_far(self, name: str) -> Array:
-        """A column of labels that is filled in part, as text, (n,): empty cells, NaN and NA are `UNLABELLED`."""
+        """A column of labels that is filled in part, as text, (n,): empty cells and NaN are `UNLABELLED`."""
         series = self.column(name)
         if series.dtype.is_nested():
             raise InputError(f"{self.path} column {name!r} holds {series.dtype}; give a column of names or numbers")

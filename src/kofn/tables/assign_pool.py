@@ -64,8 +64,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     else:
         compared = _vectors(table, arguments)
         X = compared.X
-        if arguments.text:
-            notes = (f"compared by {compared.how}", *compared.notes)
+        notes = (f"compared by {compared.how}", *compared.notes) if arguments.text or compared.notes else ()
     values = values_of(table, arguments)
     notes += alike_notes(values, arguments.label_column)
     pool = Pool(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from kofn.core.checks import InputError, names_a_file, regular, shown
 from kofn.core.checks.exact import WHOLE, whole_as_floats
 from kofn.core.lazy import polars as pl
 from kofn.core.pools import SomeRows, is_pool
+from kofn.core.problems import unlike_scales
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
 from kofn.io.formats import Arrays, Npy, SparseNpz
@@ -58,6 +60,12 @@ class Dropped(NamedTuple):
     similarity: NDArray[np.float64]
     owned: NDArray[np.bool_] | None = None
     owned_keys: NDArray[Any] | None = None
+
+
+# From so many rows it is seen whether all numbers of a column differ.
+_SEEN = 100_000
+# What columns of keys are called.
+_LIKE_A_KEY = re.compile(r"(?i)^$|(^|[_ ])(id|ids|idx|index|key|keys|row|rows|rank|unnamed.*)$")
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,12 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
                 f"{table.path} holds a sparse matrix; if it is a similarity, say --metric precomputed{rows}"
             )
         return PoolVectors(table.matrix(), "the similarity as it is")
+    if names := numbers_alone(table, arguments):
+        X = np.stack([table.numbers(name) for name in names], axis=1)
+        unlike = f"; {text}" if (text := unlike_scales(names, X)) else ""
+        remedy_of_scales = "to scale them to equal weight name them by --columns"
+        note = f"the table holds numbers alone, taken as the vectors{unlike}; {remedy_of_scales}"
+        return PoolVectors(X, f"{_counted(names)} as they are", notes=(note,))
     return pool_vectors(
         table,
         text=arguments.text,
@@ -159,6 +173,28 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         times=_times(table, arguments),
         device=arguments.device,
     )
+
+
+def numbers_alone(table: Table, arguments: RowArguments) -> tuple[str, ...]:
+    """The columns that no word names, where these are all numbers and measure something; none of other tables.
+
+    A column that is called like a key, or whose whole numbers all differ, may name the rows: that is asked about.
+    """
+    if arguments.text or arguments.vectors or arguments.columns or arguments.categories or isinstance(table, Arrays):
+        return ()
+    named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
+    named |= {*getattr(arguments, "groupings", ()), *getattr(arguments, "quota_columns", ())}
+    names = tuple(name for name in table.columns if name not in named)
+    if any(table.dtype(name) not in ("number", "boolean") or _LIKE_A_KEY.search(name) for name in names):
+        return ()
+    columns = [table.column(name).head(_SEEN) for name in names]
+    whole = [column for column in columns if column.dtype.is_integer() and len(column) > 1]
+    return () if any(column.n_unique() == len(column) for column in whole) else names
+
+
+def _counted(names: Sequence[str]) -> str:
+    """The columns by name, or how many there are."""
+    return f"columns {', '.join(names)}" if len(names) <= _NAMED else f"{len(names):,} columns"
 
 
 def _times(table: Table, arguments: RowArguments) -> float:

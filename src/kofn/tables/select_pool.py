@@ -24,6 +24,7 @@ from kofn.tables.alike import alike_notes
 from kofn.tables.labelling import default_method
 from kofn.tables.long_form import refuse_long_judges
 from kofn.tables.named_rows import NamedRows
+from kofn.tables.odd_classes import odd_classes
 from kofn.tables.read import (
     Pool,
     read_judges,
@@ -130,6 +131,8 @@ def read_pool(table: Table, arguments: SelectArguments, parts: Any = None) -> Po
     ids = table.ids(arguments.id_column) if arguments.id_column else None
     values = values_of(table, arguments)
     notes += alike_notes(values, arguments.label_column, arguments.groupings)
+    if arguments.label_column:
+        notes += odd_classes(values["y"], arguments.label_column)
     pool = Pool(
         table=table,
         rows=np.arange(table.n),

@@ -122,12 +122,34 @@ def test_a_bin_of_one_is_the_knapsack() -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "able", "remedy"),
+    [
+        ({"min_size": 3}, "without min_size", "lower min_size"),
+        (
+            {"min_size": [2, 0], "capacity": [3, 2]},
+            "without limits or without capacity",
+            "raise the limits or raise capacity",
+        ),
+    ],
+)
+def test_limits_that_clash_are_named(words: dict[str, Any], able: str, remedy: str) -> None:
+    """Bins of 8 and 6 hold sizes 5, 3, 2, 2, 2 only as 5+3 and 2+2+2."""
+    scores = np.zeros((5, 2))
+    limits = [8, 6]
+    with pytest.raises(InfeasibleError, match=f"together, .*; {able} there is one; {remedy}, or give a reserve"):
+        generalized_assignment(scores, sizes=[5, 3, 2, 2, 2], limits=limits, **words)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         ({"sizes": [3, 1], "limits": 2}, r"item 0 has size 3 and fits in no bin"),
         ({"sizes": [2, 2], "limits": [2, 1]}, r"the sizes add up to 4, the limits to 3: 1 too little"),
         ({"sizes": [1, 1], "limits": 2, "capacity": [1, 0]}, r"2 items need a bin each, capacity holds 1"),
-        ({"sizes": [1, 1], "limits": 2, "min_size": [2, 1]}, r"no placement keeps the limits"),
+        (
+            {"sizes": [1, 1], "limits": 2, "min_size": [2, 1]},
+            r"no placement keeps min_size, not even one of parts of items; lower min_size, or",
+        ),
         ({"sizes": [1, 1], "limits": 2, "min_size": [3, 0]}, r"bin 0 must hold 3 items .* 2 items list it and fit"),
         ({"sizes": [1, 1, 1], "limits": 2}, r"sizes has shape \(3,\); give one an item, \(2,\)"),
         ({"sizes": [1, 1], "limits": [1, 2, 3]}, r"limits has shape \(3,\), scores has 2 bins"),

@@ -372,3 +372,32 @@ def test_any_regularisation_comes_to_an_end(
     most = rows.sum() * (np.log(scores.size) + 1)
     assert exact.value - 1e-12 <= plan.value <= exact.value + reg * most
     assert plan.info["transport"] <= exact.value + 1e-9
+
+
+def test_auto_sends_masses_exactly_where_that_is_cheap() -> None:
+    ot = pytest.importorskip("ot")
+    rng = np.random.default_rng(1)
+    costs, first, second = rng.random((6, 5)), np.full(6, 1 / 6), np.array([0.1, 0.2, 0.3, 0.2, 0.2])
+    plan = kofn.assign(scores=-costs, margins=(first, second))
+    assert plan.value == pytest.approx(-ot.emd2(first, second, costs), rel=1e-12)
+    assert (plan.status, plan.options["reg"], plan.info["transport"]) == ("optimal", 0.0, plan.value)
+    assert "entropy" not in repr(plan)
+    # Who asks for the soft plan by an option, or by the method's name, is given it.
+    for soft in (
+        kofn.assign(scores=-costs, margins=(first, second), reg=0.01),
+        kofn.assign(scores=-costs, margins=(first, second), tol=1e-6),
+        kofn.assign(scores=-costs, margins=(first, second), method="sinkhorn_newton_sparse"),
+    ):
+        assert soft.value == pytest.approx(soft.info["transport"] + soft.info["reg"] * soft.info["entropy"])
+        assert soft.value > plan.value + 1e-3
+        said = f"of which transport={soft.info['transport']:.6g} + reg {soft.info['reg']:.3g} x entropy"
+        assert said in repr(soft)
+    with pytest.raises(InputError, match=r"does not take margins; .* sinkhorn_newton_sparse is exact with reg=0$"):
+        kofn.assign(scores=-costs, margins=(first, second), method="partial_transport")
+
+
+def test_auto_takes_the_soft_plan_of_large_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kofn.core.dispatch._FEW_SCORES", 29)
+    scores = np.random.default_rng(0).random((6, 5)).tolist()
+    assert kofn.assign(scores=scores, margins=(np.ones(6), np.full(5, 1.2))).info["reg"] > 0
+    assert kofn.assign(scores=scores[:5], margins=(np.ones(5), np.ones(5))).info["reg"] == 0

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.assignment.means._links import Units, units_of
 from kofn.assignment.routing._scores import capacities, routes, score_table
 from kofn.core import checks
 from kofn.core.arrays import Floats, Ints
@@ -28,24 +29,36 @@ _FIRST_WINDOW = 1e-3
 _LARGEST_LIMIT = 1e5
 # A limit that is exceeded by rounding all the same is lowered by this share, and ten times more each time.
 _LOWERED, _TIMES_LOWERED = 1e-10, 5
+# What a message calls them.
+_THE = {"limits": "the limits"}
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
 _GRACE = 0.5
+# Seconds in which the limits that clash are looked for.
+_SECONDS_OF_CLASH = 5.0
 # SciPy's status of a programme that was solved, and of one without a solution; others were stopped.
 _SOLVED, _NO_PLACEMENT = 0, 2
 
 
 @dataclass
 class _Programme:
-    """The entries (item, bin) that may be used, with their costs, and the sums over them that are limited."""
+    """The entries (unit, bin) that may be used, with their costs, and the sums over them that are limited.
+
+    A unit is the items that must_link joins, most often one.
+    """
 
     rows: Ints
     columns: Ints
     cost: Floats
-    # (n, entries) each item's entries; (sums, entries) the size that each bin holds, then the items that it holds.
-    items: Any
+    # (units, entries) each unit's entries; (sums, entries) the size that each bin holds, then the items that it holds,
+    # then how many of two units that cannot_link keeps apart.
+    units: Any
     loads: Any
     low: Floats
     high: Floats
+    bins: int
+    # (units,) items of each, and the pairs of units that are kept apart.
+    counts: Ints
+    apart: Ints
 
 
 @dataclass
@@ -63,10 +76,10 @@ class _Solution:
     cost="a linear programme, and an integer one over the entries that its prices do not rule out, by HiGHS: 2 s for "
     "2,000 x 20, minutes for 10,000 x 50; hard ones (full bins, like scores) may take exponential time, which a "
     "time_limit cuts short",
-    exact="the largest total within every bin's limits; with a time limit a placement and a bound on the best",
+    exact="the largest total within every bin's limits and the links; with a time limit a placement and a bound",
     traits=("sandwich",),
     paper="ross1975",
-    aliases=("generalized assignment", "multiple knapsack", "bins by weight"),
+    aliases=("generalized assignment", "multiple knapsack", "bins by weight", "stay together", "must-link"),
 )
 def generalized_assignment(
     scores: Any,
@@ -74,8 +87,10 @@ def generalized_assignment(
     capacity: Any = None,
     min_size: Any = 0,
     reserve: float | None = None,
-    sizes: Any,
-    limits: Any,
+    sizes: Any = None,
+    limits: Any = None,
+    must_link: Any = None,
+    cannot_link: Any = None,
     time_limit: float | None = None,
 ) -> Assignment:
     """Send every item to one bin, where a bin holds items of so much size in all, for the largest sum of scores.
@@ -89,8 +104,11 @@ def generalized_assignment(
         min_size: the least items that a bin must hold, one number or (bins,).
         reserve: value of leaving an item unassigned. An item is then assigned only if that is better. By default
             every item is assigned.
-        sizes: how much each item fills, >= 0, (n,), or (n, bins) where it depends on the bin.
+        sizes: how much each item fills, >= 0, (n,), or (n, bins) where it depends on the bin. Without sizes and limits
+            items are counted alone.
         limits: how much each bin holds in all, one number or (bins,).
+        must_link: pairs of rows that go to one bin, (p, 2); with a reserve they stay out together or not at all.
+        cannot_link: pairs of rows that go to different bins, (p, 2), or stay out.
         time_limit: seconds; then the best placement so far is kept, and `bound` says how far it may be from the best.
 
     Returns:
@@ -99,8 +117,9 @@ def generalized_assignment(
         `prices["limits"]` is what one more unit of a bin's limit would add if items could be split.
 
     Raises:
-        InfeasibleError: no placement keeps the limits, with the amount that is missing where sizes alone show it.
-        InputError: scores, sizes or limits of other shapes, or negative.
+        InfeasibleError: no placement keeps the limits, with the amount that is missing where sizes alone show it; links
+            that contradict each other.
+        InputError: scores, sizes or limits of other shapes, or negative; sizes or limits without the other.
         FailureError: no placement was found within the time limit.
 
     Cost: the linear relaxation, whose prices rule most entries out, and an integer programme over the others; one of
@@ -123,19 +142,35 @@ def generalized_assignment(
     n, bins = table.shape
     if reserve is not None and not checks.is_finite(reserve):
         raise InputError(f"reserve={reserve!r}: give a finite number, what an item is worth that stays out")
+    if (sizes is None) != (limits is None):
+        missing, there = ("limits", "sizes") if limits is None else ("sizes", "limits")
+        raise InputError(f"{there} need {missing}: a bin's sizes add up to at most its limit; give both")
+    limited = sizes is not None
+    units = units_of(n, must_link, cannot_link)
     sizes, limits, fits, (least, room) = at_sight(table, sizes, limits, capacity, min_size, reserve)
+    counts = units.sizes
+    whole, sizes = units.total(table), units.total(sizes)
+    fits = (whole > -np.inf) & (sizes <= limits) & (counts[:, None] <= room)
+    _refuse_units(units, fits, reserve)
     # Costs in units in which HiGHS's tolerances are far below a digit that counts.
-    unit = (float(np.abs(table[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
+    unit = (float(np.abs(whole[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
     share = np.maximum(limits / _LARGEST_LIMIT, 1.0) if sizes.dtype.kind == limits.dtype.kind == "i" else limits / _TOP
     share = np.where(share > 0, share, 1.0)
-    programme = _programme(table / unit, sizes / share, fits, None if reserve is None else reserve / unit)
-    programme.low = np.concatenate([np.zeros(bins), least])
-    programme.high = np.concatenate([limits / share, room])
+    out_of_all = None if reserve is None else np.asarray(counts * (reserve / unit), np.float64)
+    programme = _programme(whole / unit, sizes / share, fits, out_of_all, counts, units.apart)
+    links = np.ones(len(programme.high) - 2 * bins)
+    programme.low = np.concatenate([np.zeros(bins), least, np.zeros(len(links))])
+    programme.high = np.concatenate([limits / share, room, links])
     deadline = math.inf if time_limit is None else began + time_limit
     lowest, reduced, prices = _relaxed(programme, deadline)
     solution = _solve(programme, (lowest, reduced), (sizes, limits), deadline)
     placed = solution.entries[programme.columns[solution.entries] < bins]
-    rows, columns = programme.rows[placed], programme.columns[placed]
+    of_unit = np.full(len(counts), -1)
+    of_unit[programme.rows[placed]] = programme.columns[placed]
+    labels = of_unit[units.of]
+    filled = [float(exact_total(sizes[of_unit == j, j])) for j in range(bins)]
+    rows = np.flatnonzero(labels >= 0)
+    columns = labels[rows]
     out = n - len(rows)
     value = math.fsum([*table[rows, columns].tolist(), *[reserve or 0.0] * out])
     return Assignment(
@@ -145,9 +180,9 @@ def generalized_assignment(
         sense="max",
         bound=value if solution.proven else max(value, -solution.bound * unit),
         status="optimal" if solution.proven else "stopped" if time.monotonic() >= deadline else "approximate",
-        prices={"limits": prices[:bins] * unit / share},
-        used={"limits": np.array([float(exact_total(sizes[rows[columns == j], j])) for j in range(bins)])},
-        budget={"limits": limits.astype(np.float64)},
+        prices={"limits": prices[:bins] * unit / share} if limited else {},
+        used={"limits": np.array(filled)} if limited else {},
+        budget={"limits": limits.astype(np.float64)} if limited else {},
         objective="placed_score",
         info={"unfilled": out},
     )
@@ -158,11 +193,14 @@ def at_sight(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], tuple[Ints, Ints]]:
     """Sizes, limits, which items fit in which bins, and the least and most items of each bin.
 
+    Without sizes and limits every item has size 1, and every bin has room for all.
+
     Raises:
         InfeasibleError: sizes and counts alone show that no placement holds them.
     """
     n, bins = table.shape
-    sizes, limits = _sizes(sizes, n, bins), _limits(limits, bins)
+    sizes = _sizes(np.ones(n, np.int64) if sizes is None else sizes, n, bins)
+    limits = _limits(n if limits is None else limits, bins)
     room = np.full(bins, n) if capacity is None else capacities(capacity, bins)
     least = capacities(checks.capacity(min_size, "min_size"), bins, "min_size")
     fits = (table > -np.inf) & (sizes <= limits)
@@ -232,23 +270,45 @@ def _refuse_at_sight(
         )
 
 
-def _programme(table: Floats, sizes: Floats, fits: NDArray[np.bool_], reserve: float | None) -> _Programme:
+def _refuse_units(units: Units, fits: NDArray[np.bool_], reserve: float | None) -> None:
+    """Refuse items that must_link joins and that no bin holds together, unless they may stay out."""
+    alone = np.flatnonzero(~fits.any(axis=1) & (units.sizes > 1))
+    if reserve is None and len(alone):
+        rows = np.flatnonzero(units.of == alone[0]).tolist()
+        few = ", ".join(map(checks.item_key, rows[:5])) + (", ..." if rows[5:] else "")
+        raise InfeasibleError(
+            f"must_link joins rows {few}, and no bin that all of them list holds them together; raise capacity and "
+            "limits, drop a pair, or give a reserve, what an item is worth that stays out"
+        )
+
+
+def _programme(
+    table: Floats, sizes: Floats, fits: NDArray[np.bool_], reserve: Floats | None, counts: Ints, apart: Ints
+) -> _Programme:
     """One variable an entry, row by row; with a reserve one more bin, which holds anything."""
     from scipy.sparse import coo_array, vstack
 
     n, bins = table.shape
     if reserve is not None:
-        table = np.column_stack([table, np.full(n, reserve)])
+        table = np.column_stack([table, reserve])
         fits = np.column_stack([fits, np.ones(n, bool)])
     rows, columns = np.nonzero(fits)
-    entry, ones, inside = np.arange(len(rows)), np.ones(len(rows)), columns < bins
+    entry, inside = np.arange(len(rows)), columns < bins
     by_bin = (columns[inside], entry[inside])
-    filled = sizes[rows[inside], columns[inside]]
     shape = (bins, len(rows))
-    loads: Any = vstack([coo_array((filled, by_bin), shape), coo_array((ones[inside], by_bin), shape)], format="csc")
-    items = coo_array((ones, (rows, entry)), (n, len(rows))).tocsc()
-    nothing = np.empty(0)
-    return _Programme(rows, columns, -table[rows, columns], items, loads, nothing, nothing)
+    filled, counted = sizes[rows[inside], columns[inside]], counts[rows[inside]].astype(np.float64)
+    parts: list[Any] = [coo_array((filled, by_bin), shape), coo_array((counted, by_bin), shape)]
+    if len(apart):
+        # Row p * bins + j: how many of the units of pair p go to bin j.
+        pair, side = np.repeat(np.arange(len(apart)), 2), apart.ravel()
+        of_pairs = coo_array((np.ones(len(pair)), (pair, side)), (len(apart), n)).tocsc()[:, rows[inside]].tocoo()
+        where = of_pairs.row.astype(np.int64) * bins + columns[inside][of_pairs.col]
+        ones = np.ones(len(where))
+        parts.append(coo_array((ones, (where, entry[inside][of_pairs.col])), (len(apart) * bins, len(rows))))
+    loads: Any = vstack(parts, format="csc")
+    units = coo_array((np.ones(len(rows)), (rows, entry)), (n, len(rows))).tocsc()
+    sums = np.zeros(loads.shape[0])
+    return _Programme(rows, columns, -table[rows, columns], units, loads, sums, sums, bins, counts, apart)
 
 
 def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Floats]:
@@ -264,20 +324,17 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         programme.cost,
         A_ub=vstack([programme.loads, -programme.loads[minima]], format="csc"),
         b_ub=np.concatenate([programme.high, -programme.low[minima]]),
-        A_eq=programme.items,
-        b_eq=np.ones(programme.items.shape[0]),
+        A_eq=programme.units,
+        b_eq=np.ones(programme.units.shape[0]),
         options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
         stoppable=True,
     )
     if solution.status not in (_SOLVED, _NO_PLACEMENT):
-        least = np.full(programme.items.shape[0], np.inf)
+        least = np.full(programme.units.shape[0], np.inf)
         np.minimum.at(least, programme.rows, programme.cost)
         return math.fsum(least.tolist()), programme.cost - least[programme.rows], np.zeros(len(programme.high))
     if solution.status == _NO_PLACEMENT:
-        raise InfeasibleError(
-            "no placement keeps the limits (and capacity and min_size), not even one of parts of items; raise the "
-            "limits, or give a reserve, what an item is worth that stays out"
-        )
+        raise _clash(programme, deadline, "no placement", "not even one of parts of items")
     prices = np.maximum(-solution.ineqlin.marginals[: len(programme.high)], 0.0)
     assert solution.fun is not None
     return float(solution.fun), np.maximum(solution.lower.marginals, 0.0), prices
@@ -302,7 +359,9 @@ def _solve(
                 incumbent = _Solution(_in_turn(programme, *limited), lowest, False)
             if incumbent is not None:
                 return incumbent
-            _refuse_none(outside)
+            # Entries outside the window may still hold a placement.
+            if math.isinf(outside):
+                raise _clash(programme, deadline, "no placement of whole items", "though one of parts would")
             window *= 10
             continue
         over = _over(programme, entries, *limited)
@@ -335,7 +394,7 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
         integrality=np.ones(len(kept), np.int64),
         bounds=Bounds(0, 1),
         constraints=[
-            LinearConstraint(programme.items[:, kept], 1, 1),
+            LinearConstraint(programme.units[:, kept], 1, 1),
             LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
         options=options,
@@ -348,31 +407,76 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
     return kept[solution.x > 0.5], below, finished
 
 
-def _refuse_none(outside: float) -> None:
-    """Refuse where there is no placement; entries outside the window may still hold one."""
-    if math.isinf(outside):
-        raise InfeasibleError(
-            "no placement of whole items keeps the limits, though one of parts would; raise the limits, or give a "
-            "reserve, what an item is worth that stays out"
-        )
+def _clash(programme: _Programme, deadline: float, subject: str, aside: str) -> InfeasibleError:
+    """The refusal where there is no placement: which limits clash, found by leaving out each in turn."""
+    bins = programme.bins
+    # A sum whose entries all together are within its limit binds nothing.
+    binds = np.asarray(programme.loads.sum(axis=1)).ravel() > programme.high
+    parts = {"limits": slice(0, bins), "capacity": slice(bins, 2 * bins), "cannot_link": slice(2 * bins, None)}
+    remedies_of = {"limits": "raise the limits", "min_size": "lower min_size", "capacity": "raise capacity"}
+    remedies_of["cannot_link"] = "drop a pair of cannot_link"
+    looser: dict[str, _Programme] = {}
+    for name, part in parts.items():
+        if binds[part].any():
+            high = programme.high.copy()
+            high[part] = np.inf
+            looser[name] = replace(programme, high=high)
+    if programme.low.any():
+        looser["min_size"] = replace(programme, low=np.zeros(len(programme.low)))
+    asked = [name for name in remedies_of if name in looser] or ["limits"]
+    outcomes: dict[str, bool | None] = {asked[0]: None}
+    if asked[1:]:
+        outcomes = {name: _has_placement(looser[name], deadline) for name in asked}
+    able = [name for name, outcome in outcomes.items() if outcome]
+    joined = bool((programme.counts > 1).any())
+    names = [*asked, *(["must_link"] if joined else [])]
+    together = f"{', '.join(names[:-1])} and {names[-1]} together" if names[1:] else _THE.get(names[0], names[0])
+    without = f"; without {' or without '.join(able)} there is one" if able else ""
+    # Where time did not tell, either may help.
+    some = any(outcome is not False for outcome in outcomes.values())
+    remedies = " or ".join(remedies_of[name] for name in asked if outcomes[name] is not False or not some)
+    remedies += " or drop a pair of must_link" if joined else ""
+    reserve = "or give a reserve, what an item is worth that stays out"
+    return InfeasibleError(f"{subject} keeps {together}, {aside}{without}; {remedies}, {reserve}")
+
+
+def _has_placement(programme: _Programme, deadline: float) -> bool | None:
+    """Whether whole items can be placed; None where it was not seen in time."""
+    entries, _, finished = _whole(
+        programme, np.arange(len(programme.cost)), min(deadline, time.monotonic() + _SECONDS_OF_CLASH)
+    )
+    return True if entries is not None else False if finished else None
 
 
 def _in_turn(programme: _Programme, sizes: NDArray[Any], limits: NDArray[Any]) -> Ints:
     """The entries of a quick placement: items from the largest on, each where it costs least of where it still fits."""
-    bins = len(limits)
-    least, room = programme.low[bins:], programme.high[bins:]
+    bins = programme.bins
+    least, room = programme.low[bins : 2 * bins], programme.high[bins : 2 * bins]
     loads, counts = [0] * bins, np.zeros(bins, np.int64)
     begins = np.searchsorted(programme.rows, np.arange(len(sizes) + 1))
-    chosen = []
+    apart: dict[int, list[int]] = {}
+    for a, b in programme.apart.tolist():
+        apart.setdefault(a, []).append(b)
+        apart.setdefault(b, []).append(a)
+    chosen: list[int] = []
+    bin_of: dict[int, int] = {}
     for item in np.argsort(-sizes.min(axis=1), kind="stable").tolist():
         own = np.arange(begins[item], begins[item + 1])
+        barred = {bin_of.get(other, -1) for other in apart.get(item, ())}
+        count = int(programme.counts[item])
         for entry in own[np.argsort(programme.cost[own], kind="stable")].tolist():
             j = int(programme.columns[entry])
-            if j == bins or (counts[j] < room[j] and loads[j] + sizes[item, j] <= limits[j]):
+            free = (
+                j not in barred and counts[j] + count <= room[j] and loads[j] + sizes[item, j] <= limits[j]
+                if j < bins
+                else True
+            )
+            if free:
                 chosen.append(entry)
                 if j < bins:
+                    bin_of[item] = j
                     loads[j] += sizes[item, j]
-                    counts[j] += 1
+                    counts[j] += count
                 break
     if len(chosen) < len(sizes) or (counts < least).any():
         raise FailureError(

@@ -237,6 +237,16 @@ def _below_guessing(plan: Blend) -> Blend:
     return dataclasses.replace(plan, info={**info, "warnings": [*info["warnings"], text]})
 
 
+def turned_round(task: Task, plan: Blend) -> tuple[Any, Any] | None:
+    """The two classes, where every member is higher for the first, and the blend worse than one answer for all rows."""
+    loss = guessing(task)
+    worse = plan.value < loss if plan.sense == "max" else plan.value > loss
+    if task.classes is None or not worse or not _turned_round(task):
+        return None
+    first, second = task.classes.tolist()
+    return first, second
+
+
 def suspected(task: Task, alone: Floats) -> list[str]:
     """Warnings: one member is so much better than all others that it may have been trained on these rows, or all have
     higher probabilities of a class where it is not, or the rows are all of one class."""

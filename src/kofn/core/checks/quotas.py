@@ -39,7 +39,7 @@ def labels(value: Any, name: str = "y") -> Array:
 
 
 def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
-    """Labels of which some are missing (NaN, None), with a mark in their place, and the mark.
+    """Labels of which some are missing (NaN, None, empty text), with a mark in their place, and the mark.
 
     The mark is `unlabelled`, or where that is missing itself a value that no row has. Rows that hold it anyway are
     unlabelled too. Whole numbers that NaN made floats are whole again.
@@ -47,12 +47,16 @@ def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
     nothing = unlabelled is None or type(unlabelled).__name__ == "NAType" or _is_nan(unlabelled)
     with reading("y", value):
         array = _mixed(value) if isinstance(value, list | tuple) else as_array(value, "y")
+        if array.ndim == 1 and array.dtype.kind in "US":
+            array = array.astype(object)
         if array.ndim != 1 or array.dtype.kind not in "fO":
             unused = nothing and array.dtype.kind in "iub" and not (array == -1).any()
             return value, -1 if unused else unlabelled
         if array.dtype.kind == "f":
             return _floats_marked(array, None if nothing else unlabelled)
-        missing = np.array([_is_missing(label) for label in array], bool)
+        missing = np.array([_is_missing(label) or _is_blank(label) for label in array], bool)
+        if not missing.any() and not nothing:
+            return value, unlabelled
         mark: Any = unlabelled
         if nothing:
             names = {written(label) for label in array[~missing].tolist()}
@@ -119,6 +123,10 @@ def _mixed(value: Sequence[Any]) -> Array:
 
 def _is_missing(label: Any) -> bool:
     return label is None or type(label).__name__ in ("NAType", "NaTType") or bool(label != label)
+
+
+def _is_blank(label: Any) -> bool:
+    return isinstance(label, str | bytes) and not label.strip()
 
 
 def groups(value: Any, name: str = "groups") -> Any:
