@@ -224,6 +224,7 @@ def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         "status": plan.status,
         "used": dict(plan.used),
         "budget": dict(plan.budget),
+        "duplicate_picks": plan.info.get("duplicate_picks", 0),
         "mean_distance": None if random is None else random.own,
         "random_mean_distance": None if random is None else random.draws[[0, -1]].tolist(),
         "classes": classes_picked(plan, pool) or None,
@@ -249,6 +250,8 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines += renamed(pool.table, *ours)
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")
+        if again := plan.info.get("duplicate_picks"):
+            lines.append(repeated_picks(again, len(plan), plan.n - repeats))
     lines += drawn_lines(plan, arguments.seed, "these picks")
     lines += _quality(plan, arguments.measured_by)
     if "relevance" in plan.info:
@@ -287,6 +290,14 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def repeated_picks(count: int, picked: int, different: int) -> str:
+    """The line on picks that have the same vector as another pick."""
+    some = "1 pick repeats another" if count == 1 else f"{count:,} picks repeat others"
+    if picked > different:
+        return f"only {different:,} different rows; {some}: ask for -k {different} or fewer"
+    return f"{some}; --dedupe 1 leaves such rows out"
 
 
 def _relevance(plan: Selection) -> list[str]:

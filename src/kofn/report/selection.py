@@ -82,6 +82,10 @@ def _stats(
     note = _spent(plan)
     if context.repeats is not None:
         note += f"; {context.repeats.dropped:,} near-duplicates of {context.repeats.total:,} rows were dropped"
+    if again := plan.info.get("duplicate_picks"):
+        different = plan.n - plan.info["duplicate_rows"]
+        some = "1 pick repeats another" if again == 1 else f"{again:,} picks repeat others"
+        note += f"; {some}{f', as only {different:,} rows differ' if len(picks) > different else ''}"
     out = [stat([f"{len(picks):,}", E("small", f" of {plan.n:,}")], "picked", note)]
     share = _share(context, picks, cover)
     labels = context.labels

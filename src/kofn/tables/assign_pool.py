@@ -64,7 +64,7 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     else:
         compared = _vectors(table, arguments)
         X = compared.X
-        if arguments.text:
+        if arguments.text or arguments.columns:
             notes = (f"compared by {compared.how}", *compared.notes)
     values = values_of(table, arguments)
     notes += alike_notes(values, arguments.label_column)
