@@ -274,15 +274,18 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
 def _refuse_lengths(verb: str, given: Mapping[str, Any]) -> None:
     """Refuse what has not one value an item, before it is said that no method takes it."""
     rows = ("X", "distances", "similarity") if verb in ("select", "assign") else ()
-    source = next((word for word in rows if word in given), None)
-    lengths = {
-        name: getattr(given[name], "shape", None) or [len(given[name])]
-        for name in (source, "y", "costs", "weights", "groups")
-        if isinstance(given.get(name), list | tuple) or getattr(given.get(name), "shape", ())
-    }
-    if source in lengths:
-        for name, shape in lengths.items():
-            same_length(lengths[source][0], source, name, shape[0])
+    source = next((word for word in rows if word in given), "")
+    n = _length(given.get(source))
+    for name in ("y", "costs", "weights", "groups"):
+        length = _length(given.get(name))
+        if n is not None and length is not None:
+            same_length(n, source, name, length)
+
+
+def _length(value: Any) -> int | None:
+    """How many rows a list or an array has; None of anything else."""
+    shape = _shape(value)
+    return len(value) if isinstance(value, list | tuple) else shape[0] if shape else None
 
 
 def by_kind(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:

@@ -138,7 +138,8 @@ def _unlike_in_every_row(names: Mapping[str, int], n: int) -> tuple[str, ...]:
     """
     return tuple(
         f"warning: column {name!r} differs in {'every row' if count == n else f'{count:,} of {n:,} rows'}, so that it "
-        f"only puts all rows equally far apart; if it names them, say --id {shlex.quote(name)} and leave it out of --columns"
+        f"only puts all rows equally far apart; if it names them, say --id {shlex.quote(name)} and leave it out of "
+        "--columns"
         for name, count in names.items()
         if n >= _FEW_ROWS and count >= _MOSTLY * n
     )

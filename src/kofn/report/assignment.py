@@ -109,7 +109,9 @@ def _kept(plan: Assignment, sizes: Any) -> str:
     least, most = _limits(plan)
     if least is None and most is None:
         return ""
-    broken = int(((False if least is None else sizes < least) | (False if most is None else sizes > most)).sum())
+    few = np.zeros(plan.k, bool) if least is None else sizes < least
+    many = np.zeros(plan.k, bool) if most is None else sizes > most
+    broken = int((few | many).sum())
     if broken:
         return f" {broken} of {plan.k:,} groups {'is' if broken == 1 else 'are'} outside the limits of size."
     parts = []

@@ -139,8 +139,9 @@ def bounds_of(n: int, k: int, capacity: Any, min_size: Any, units: Units) -> tup
             f"{-(-n // k)} a group, or raise k"
         )
     if (need := sum(low.tolist())) > n:
-        each = f"min_size={min_size} in each of" if np.isscalar(min_size) else "min_size of"
-        remedy = f"lower min_size to {n // k}, or lower k" if np.isscalar(min_size) else f"lower it by {need - n}"
+        alike = np.ndim(min_size) == 0
+        each = f"min_size={low[0]} in each of" if alike else "min_size of"
+        remedy = f"lower min_size to {n // k}, or lower k" if alike else f"lower it by {need - n}"
         raise InfeasibleError(f"{each} k={k} groups needs {need} items, there are {n}: {need - n} too few; {remedy}")
     short = np.flatnonzero(high < low)
     if len(short):
