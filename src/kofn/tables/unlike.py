@@ -22,6 +22,8 @@ _OF_THE_ROW = re.compile(
 )
 # How many times the largest of all other numbers the smallest of a column is that is of another size.
 _FAR = 10
+# Rows from which on their numbers, one after another, are no chance.
+_FEWEST = 5
 # Columns named in one line.
 _NAMED = 12
 
@@ -138,7 +140,7 @@ def refuse_numbers_of_rows(names: Sequence[str], scores: NDArray[np.float64], pa
     if len(names) < 2 or len(names) != scores.shape[1]:
         return
     first = np.asarray(scores[:, 0], np.float64)
-    if not np.isfinite(first).all() or not _all_differ(first) or (first % 1 > 0).any():
+    if len(first) < _FEWEST or not np.isfinite(first).all() or not _all_differ(first) or (first % 1 > 0).any():
         return
     if first[0] in (0, 1) and (np.diff(first) == 1).all():
         why = f"counts up from {first[0]:g} to {first[-1]:g}"
