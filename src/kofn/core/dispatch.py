@@ -202,7 +202,6 @@ def _fit(entry: Entry, given: Mapping[str, Any], options: Mapping[str, Any], ind
     """The arguments that the method would see of this call; refuses a call or an option that it does not take."""
     takes = entry.takes(given)
     if takes is None:
-        _refuse_lengths(entry.verb, given)
         raise InputError(misfit(entry, given, options, index))
     for name in sorted(options.keys() - entry.options.keys()):
         raise InputError(unknown_option(entry, name, index))
