@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import run
+from command_line import refused, run
 
 
 def test_a_column_of_another_size_among_scores_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,3 +82,52 @@ def test_whole_numbers_beside_fractions_and_another_scale_are_told(
     out = run(capsys, "assign", "t.csv", "--scores", "--capacity", 7)[1]
     assert ("hours counts as a bin beside the others" in out) == bool(why)
     assert why in out
+
+
+def _numbered(first: str, numbers: list[int]) -> None:
+    scores = np.random.default_rng(0).random((len(numbers), 3)).tolist()
+    rows = (f"{i},{a:.3f},{b:.3f},{c:.3f}" for i, (a, b, c) in zip(numbers, scores, strict=True))
+    Path("n.csv").write_text("\n".join([f"{first},ana,bob,cem", *rows]))
+
+
+@pytest.mark.parametrize(
+    ("call", "role"),
+    [
+        (("assign", "n.csv", "--scores", "--capacity", 6), "bin"),
+        (("select", "n.csv", "--scores", "-m", "topk_mask", "-k", 3), "bin"),
+        (("select", "n.csv", "--rankings", "-k", 3), "judge"),
+        (("combine", "n.csv"), "judge"),
+        (("allocate", "n.csv", "--budget", 6), "level"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("numbers", "why"),
+    [
+        (list(range(8)), "counts up from 0 to 7"),
+        (list(range(1, 9)), "counts up from 1 to 8"),
+        ([1204, 1101, 1007, 1310, 1502, 1666, 1701, 1809], "holds whole numbers that all differ (1007 to 1809, where"),
+    ],
+)
+def test_a_first_column_that_numbers_the_rows_is_asked_about_by_every_verb(
+    numbers: list[int],
+    why: str,
+    call: tuple[object, ...],
+    role: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _numbered("paper", numbers)
+    message = refused(capsys, *call)
+    assert f"n.csv column 'paper' {why}" in message
+    assert f"say --id paper, if it counts as a {role}, name all of them: --columns paper,ana,bob,cem" in message
+    # Either answer is taken.
+    for said in (("--id", "paper"), ("--columns", "paper,ana,bob,cem")):
+        assert run(capsys, *call, *said)[0] == 0
+
+
+def test_whole_scores_in_the_first_column_are_no_numbers_of_rows(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("w.csv").write_text("ana,bob\n3,1\n1,2\n2,3\n")
+    assert run(capsys, "assign", "w.csv", "--scores", "--capacity", 2)[0] == 0
+    assert run(capsys, "combine", "w.csv")[0] == 0

@@ -57,6 +57,24 @@ def test_the_output_of_a_round_with_its_labels_is_the_input_of_the_next(
         file = out
 
 
+def test_the_report_of_a_round_says_what_the_terminal_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame, names = digits()
+    some = [name if row % 4 == 0 else None for row, name in enumerate(names)]
+    frame.with_columns(digit=pl.Series(some, dtype=pl.String)).write_csv("pool.csv")
+    code, text, err = run(capsys, "select", "pool.csv", *COLUMNS, "-k", 9, "--report", "r.html", "-o", "o.csv")
+    assert code == 0, err
+    page = Path("r.html").read_text()
+    line = next(line for line in text.splitlines() if "of labelled rows that were kept from it" in line)
+    assert f"{line}." in page
+    assert "Labelled in 'digit' so far: 60 rows, d" in page
+    assert "already bring, beside what the labelled rows bring." in page
+    # The picks have no label yet, so that they have no shares of classes; what comes next is no part of the answer.
+    assert "the pool was not given" not in page
+    assert "no label yet" not in page
+    assert "By digit" not in page
+    assert "fill in" not in page
+
+
 @pytest.mark.filterwarnings("always::kofn.core.checks.KofnWarning")
 def test_rows_of_every_round_are_named_by_their_numbers_in_the_first_file(
     folder: Path, capsys: pytest.CaptureFixture[str]

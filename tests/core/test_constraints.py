@@ -170,12 +170,12 @@ REFUSALS = {
     "unknown group with a maximum": (
         {"k": 2, "groups": ABC, "quotas": {"A": (0, 1)}},
         "quotas['A'] asks for at most 1, but no item has that group; did you mean 'a'?",
-        True,
+        False,
     ),
     "unknown group": (
         {"k": 2, "groups": ABC, "quotas": {"aa": (1, None)}},
         "quotas['aa'] asks for at least 1, but no item has that group; did you mean 'a'?",
-        True,
+        False,
     ),
     "group too small": (
         {"k": 4, "groups": ABC, "quotas": {"a": (3, None)}},

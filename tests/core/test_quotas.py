@@ -64,14 +64,14 @@ REFUSALS = {
     "unknown column": ({"lang": TEXT}, {"lagn": {"a": 1}}, "which groups lacks; did you mean 'lang'?"),
     "column without quotas": ({"p": TEXT, "q": TEXT}, {"p": {"a": 1}}, "groups['q'] has no quotas"),
     "no columns": ({}, {"p": {"a": 1}}, "give {column: labels} with a column"),
-}
-
-
-CANNOT_BE_MET = {
     "a maximum for nobody": (TEXT, {"A": (0, 1)}, "quotas['A'] asks for at most 1, but no item has that group; did"),
     "open ends for nobody": (TEXT, {"c": (None, None)}, "quotas['c'] asks for any, but no item has that group"),
     "a code is no number": (["07", "8"], {7: (0, 1)}, "quotas[7] asks for at most 1, but no item has that group"),
     "unknown group of a column": ({"p": TEXT}, {"p": {"c": 1}}, "quotas['p']['c'] asks for at least 1, but no"),
+}
+
+
+CANNOT_BE_MET = {
     "shares the wrong way": (TEXT, {"a": (0.3, 0.2)}, "at least 0.3 and at most 0.2 clash"),
 }
 

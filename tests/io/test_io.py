@@ -229,7 +229,6 @@ def refused(path, says, column=None, how="vectors"):
         ("x.csv", b"a,b\n1,2\n3,4,5\n", r"row at line 3 has 3 fields, the header has 2"),
         ("x.csv", b'a,b\n"1\n2",2\n3,4,5\n', r"row at line 4 has 3 fields"),
         ("x.csv", b'a,b\n1,2\n"3,4\n5,6\n', r"row at line 3 has 1 field, the header has 2 \(is a quote left open\?\)"),
-        ("x.csv", b"a,b\n1,2\n\n3,4\n", r"line 3 is blank"),
         ("x.csv", b"a,b\n1,2\n3,\xe9\n", r"not UTF-8: byte 0xe9 at offset 10, line 3; .*iconv"),
         ("x.csv", b"a,b\n1,2\n3,\xc3", r"not UTF-8: byte 0xc3 at offset 10, line 3"),
         ("x.tsv", b"a\tb\n1\t2\n3\n", r"row at line 3 has 1 field"),

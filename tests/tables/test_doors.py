@@ -224,9 +224,11 @@ ASSIGN: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-# Flags that say where the answer goes, how text is read from a file, what the report shows, or how a pool on disk is
-# read in parts (`tests/cli/test_select_large.py`).
+# Flags that say where the answer goes, how text is read from a file, what the report shows, how a pool on disk is
+# read in parts (`tests/cli/test_select_large.py`), or that a table is to be made a wide one first, as frames do by
+# themselves (`tests/cli/test_assign_long.py`).
 OF_THE_COMMAND = {
+    "--long",
     *("--part-rows", "--work", "--engine", "--address"),
     *("--output", "--report", "--plan", "--json", "--dry-run", "--option", "--dropped", "--export", "--all", "--drop"),
     *("--images", "--delimiter", "--encoding", "--help"),

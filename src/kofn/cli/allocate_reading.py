@@ -14,7 +14,7 @@ from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
 from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_no_levels
 from kofn.tables.read import is_blank, is_scores, score_column
-from kofn.tables.unlike import as_typed, has_digits, listed
+from kofn.tables.unlike import as_typed, has_digits, listed, refuse_numbers_of_rows
 
 # What an empty cell of a curve says.
 _NO_LEVEL = "the item may not have this level"
@@ -176,7 +176,10 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
             f"what each item loses at 0, 1, .. units --columns {as_typed(*names)}, at other amounts --levels A,B,.."
         )
     if arguments.levels or not amounts:
-        return Curves(_side_by_side(table, names, arguments), names)
+        curves = _side_by_side(table, names, arguments)
+        if arguments.columns is None and arguments.id_column is None:
+            refuse_numbers_of_rows(names, curves, str(table.path), "level")
+        return Curves(curves, names)
     names = tuple(sorted(names, key=lambda name: amounts[name]))
     return Curves(_side_by_side(table, names, arguments), names, [amounts[name] for name in names])
 

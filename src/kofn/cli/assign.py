@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kofn.cli import arguments as words
-from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COUNT_OR_AUTO, NUMBER, flag
+from kofn.cli.arguments import AMOUNTS_OR_TABLE, CAPACITY_OR_TABLE, COLUMNS, COUNT_OR_AUTO, NUMBER, flag
 from kofn.cli.estimate import beginning_of, say_beforehand, seconds_of_words
 from kofn.cli.printing import drawn_lines, first_of, say
 from kofn.cli.verb_command import Section, VerbCommand
@@ -19,10 +20,12 @@ from kofn.cli.write import check_columns, check_outputs, finish, renamed, rows_w
 from kofn.core.checks import is_sparse
 from kofn.core.compiled import only_compiled
 from kofn.core.plans import Assignment
+from kofn.io.beginnings import About
 from kofn.io.many import files_of, open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.assign_arguments import AssignArguments
 from kofn.tables.assign_pool import prepared
+from kofn.tables.long_bins import with_bins
 from kofn.tables.read import ARRAYS, Pool, seen_in_report
 from kofn.tables.unlike import listed
 from kofn.verbs import assign
@@ -49,6 +52,13 @@ COMPARED = Section(
             "by_scores",
             is_flag=True,
             help="The file holds scores of items (rows) for bins (columns); empty or -inf: the item may not go there.",
+        ),
+        flag(
+            "--long",
+            metavar="A,B,C",
+            type=COLUMNS,
+            help="Columns of a table of one score a row: the item, the bin, and the score; a pair without one is kept "
+            "apart. In place of --scores.",
         ),
         flag("--sense", type=click.Choice(("max", "min")), help="Of --scores: max (default), min if they are costs."),
     ),
@@ -135,13 +145,17 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
     check_outputs(arguments, [*files, *map(str, files_of(files))])
     if arguments.dry_run:
         with only_compiled(), beginning_of(files, arguments) as (table, rows):
+            whole = table.n
+            table, arguments, lines = with_bins(table, arguments)
+            if lines and rows is not None:
+                rows = About(round(rows * table.n / whole))
             arguments = arguments.named_in(table).beginning_of(rows)
             call = prepared(table, arguments)
             bins = call.pool.matrix_columns
             asked = arguments
             making = seconds_of_words(lambda: prepared(table, asked), call.pool.notes, table.n)
             say_beforehand("assign", arguments.method, call.options, call.words, arguments.as_json, rows, bins, making)
-            for note in call.pool.notes:
+            for note in (*lines, *call.pool.notes):
                 click.echo(note, err=True)
         return
     table = open_tables(files, arguments.reading)
@@ -151,10 +165,12 @@ def command(typed: Sequence[str], files: tuple[str, ...], **values: Any) -> None
 
 def _assign(table: Table, arguments: AssignArguments) -> None:
     """Assign, write and say."""
+    table, arguments, lines = with_bins(table, arguments)
     arguments = arguments.named_in(table)
     if not arguments.by_scores:
         check_columns(table, arguments)
     call = prepared(table, arguments)
+    call = call._replace(pool=dataclasses.replace(call.pool, notes=(*lines, *call.pool.notes)))
     pool, plan = call.pool, call.answer(assign, arguments.method)
     finish(plan, arguments, lambda: placements(plan, pool, arguments), **report_context(pool, arguments))
     say(answer(plan, pool, arguments), lambda: render(plan, pool, arguments), arguments.as_json)

@@ -224,9 +224,10 @@ def refuse_as_the_run(method: Any, ballots: Mapping[str, Any], options: Mapping[
     numbered = columns_by_number(options, [str(name) for name in getattr(frame, "columns", ())])
     rows = ballots_of(checks.rankings(frame), numbered.get("lower", lower))
     weights = ballots.get("weights")
-    given = np.ones(len(rows)) if weights is None else checks.weights(weights).astype(np.float64)
+    given = np.ones(len(rows)) if weights is None else checks.signed_weights(weights)
     if len(given) != len(rows):
         raise InputError(f"weights has {len(given)} values for {len(rows)} members; give one a member")
+    given = checks.weights(given).astype(np.float64)
     if method in _BY_STRENGTHS and not options.get("prior"):
         with checks.naming(items=ballots.get("ids")):
             refuse_no_strengths(half_wins(Listed.of(rows), given, rows.shape[1]))

@@ -21,6 +21,7 @@ from kofn.cli.estimate_samples import (
     SQUARE,
     checked_options,
     refuse_infeasible,
+    refuse_misfit,
     refuse_unplaceable,
     times_fewer,
 )
@@ -30,6 +31,7 @@ from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, InputError, naming
 from kofn.core.compiled import NotCompiledError, only_compiled
 from kofn.core.plans import Plan
+from kofn.core.vocabulary import LIMITS
 from kofn.engines.speed import features_of, rows_sampled
 from kofn.io.beginnings import ROWS as ROWS_READ
 from kofn.io.beginnings import SMALL, About, beginning, rows_of_all
@@ -135,23 +137,22 @@ def beforehand(
 
     The problem itself is checked on the way: a method that does not take these arguments is refused as in a real run.
     """
-    refuse_infeasible(verb, call, rows)
     ids = call.get("ids")
     call = {word: value for word, value in call.items() if word != "ids"}
     settled_method, call, options = settled(verb, method, options, call)
     method = str(settled_method)
-    entry = dispatch.methods_of(verb).get(method)
-    if entry is not None and entry.takes(call) is None:
-        # The real call says best what is wrong.
-        dispatch.dispatch(verb, method, call, options)
-    if entry is not None:
-        options = checked_options(entry, options)
+    entry = refuse_misfit(verb, method, call, options)
+    refuse_infeasible(verb, call if ids is None else {**call, "ids": ids}, rows)
+    options = checked_options(entry, options)
     source = next(word for word in INPUTS if word in call)
     seen = call[source].shape[0]
     n = seen if rows is None else max(seen, rows)
     input_bytes = sum(_held(call[word], word, n / seen) for word in {*ROWS, *INPUTS} if word in call)
     if method == "auto":
         method = dispatch.choose(verb, _at_size(call, n), options)
+        # A run drops the limits that the method it picks has no need of.
+        needless = LIMITS - set(dispatch.methods_of(verb)[method].accepted)
+        call = {word: value for word, value in call.items() if word not in needless}
     if (chosen := dispatch.methods_of(verb).get(method)) is not None:
         refuse_memory(chosen, options, call, n)
     if verb == "assign":

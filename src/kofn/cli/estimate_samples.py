@@ -13,7 +13,7 @@ from kofn.assignment.means._constrained import seating_of
 from kofn.assignment.routing._balanced_assignment import margins
 from kofn.assignment.routing._capped_routing import refuse_shortage
 from kofn.assignment.routing._generalized_assignment import at_sight
-from kofn.assignment.routing._scores import capacities
+from kofn.assignment.routing._scores import capacities, refuse_too_many
 from kofn.cli.estimate_costs import OF_PAIRS
 from kofn.core import dispatch
 from kofn.core.checks import InfeasibleError, option
@@ -23,6 +23,7 @@ from kofn.core.pools import is_pool
 from kofn.core.problems import build
 from kofn.core.registry import Entry
 from kofn.core.signatures import annotation_text
+from kofn.core.vocabulary import SETTINGS, argument
 from kofn.io.beginnings import About
 from kofn.verbs import allocate, assign, select
 
@@ -38,6 +39,27 @@ _OF_SIZES = ("constrained_kmeans", "constrained_kmedoids")
 # What limits a selection, each with the word without which it is the method's own affair.
 _LIMITS = {"k": "k", "budget": "costs", "costs": "budget", "quotas": "groups", "groups": "quotas"}
 _NAMED = ("include", "exclude", "start")
+# Words that are numbers.
+_COUNTS = ("k", "budget", "capacity", "per_item")
+
+
+def refuse_misfit(verb: str, method: str, call: Mapping[str, Any], options: Mapping[str, Any]) -> Entry:
+    """Refuse what the call itself refuses whatever its items are, in its words and order: settings, words that no
+    method takes together, and counts out of range.
+
+    Returns:
+        The index's row of the method that would run on so many items.
+
+    Raises:
+        InputError: as the call does.
+    """
+    for name in sorted(SETTINGS & call.keys()):
+        argument(name, call[name])
+    entry, _takes = dispatch.fitting(verb, method, call, options)
+    for name in _COUNTS:
+        if name in call:
+            argument(name, call[name])
+    return entry
 
 
 def refuse_infeasible(verb: str, call: Mapping[str, Any], rows: int | None) -> None:
@@ -57,8 +79,8 @@ def refuse_infeasible(verb: str, call: Mapping[str, Any], rows: int | None) -> N
     if isinstance(rows, About) or verb not in ("select", "assign") or is_pool(call[source]):
         return
     n = n if rows is None else max(n, rows)
-    k = call.get("k")
-    if isinstance(k, int) and k > n:
+    k = argument("k", call["k"]) if isinstance(call.get("k"), int) else 0
+    if k > n:
         raise InfeasibleError(f"k={k} of {n} items: there are only {n} to choose from; ask for k <= {n}")
     if rows is not None or verb != "select":
         return
@@ -88,7 +110,9 @@ def refuse_unplaceable(method: str, options: Mapping[str, Any], call: Mapping[st
     if method in _OF_SIZES:
         links = [options.get(name) if whole else None for name in ("must_link", "cannot_link")]
         seating_of(n, call["k"], capacity, least, *links)
-    elif method == "balanced_assignment":
+    elif "per_item" in call:
+        refuse_too_many(call["per_item"], call["scores"].shape[1])
+    if method == "balanced_assignment":
         margins(call["scores"], n, capacity, asked, call.get("per_item", 1), options.get("reserve"))
     elif method == "capped_routing" and options.get("overflow", "error") == "error":
         refuse_shortage(call["scores"], n, capacities(capacity, call["scores"].shape[1]), call.get("per_item", 1))
@@ -146,9 +170,9 @@ def run_sample(
         small["k"] = fewer_of(small["k"], size)
     if "capacity" in small:
         small["capacity"] = _shrunk(small["capacity"], share * larger, small.get("k") if larger > 1 else None)
-    if verb == "allocate" and "budget" in small:
+    if verb == "allocate" and "budget" in small and share < 1:
         small["budget"] = small["budget"] * share
-    options = _of_sample(options, rows, share * larger)
+    options = _of_sample(options, rows, share * larger, small.get("k") if larger > 1 else None)
     entry = dispatch.methods_of(verb).get(method)
     if small.keys() >= {"scores", "capacity"} and verb == "assign" and (entry is None or "overflow" in entry.options):
         # A sample's own overflow tells nothing of the pool's.
@@ -178,8 +202,11 @@ def _shrunk(capacity: Any, share: float, bins: int | None) -> Any:
     return np.maximum(shrunk[:bins], -(-int(shrunk.sum()) // len(shrunk)))
 
 
-def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: float) -> dict[str, Any]:
-    """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima, also of a bin."""
+def _of_sample(
+    options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: float, bins: int | None
+) -> dict[str, Any]:
+    """The method's options for a sample: sizes of its rows, pairs within it, and smaller minima, also of a bin; of
+    minima by bin, where a sample has fewer `bins`, those of the first."""
     small = dict(options)
     if "sizes" in small:
         sizes = np.asarray(small["sizes"])
@@ -193,7 +220,7 @@ def _of_sample(options: Mapping[str, Any], rows: NDArray[np.int64], of_a_bin: fl
         least = np.minimum(
             small["min_size"], np.maximum(1, (np.asarray(small["min_size"]) * of_a_bin).astype(np.int64))
         )
-        small["min_size"] = least if least.ndim else int(least)
+        small["min_size"] = least[:bins] if least.ndim else int(least)
     if "reference" in small:
         small["reference"] = min(small["reference"], len(rows))
     for name in ("must_link", "cannot_link"):

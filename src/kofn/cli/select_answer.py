@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from fractions import Fraction
@@ -17,7 +18,6 @@ from kofn.cli.write import renamed, rows_of, rows_with
 from kofn.core.checks import FailureError, InputError, is_sparse
 from kofn.core.plans import Selection
 from kofn.io.label_tools import left_out, write_for
-from kofn.io.tables import UNLABELLED
 from kofn.tables.labelling import Expected, expected
 from kofn.tables.read import (
     ARRAYS,
@@ -134,9 +134,8 @@ def report_context(plan: Selection, pool: Pool, arguments: SelectArguments) -> d
 
     hoped = expected_of_labels(plan, pool, arguments)
     groups = groups_of(pool, arguments)
-    if arguments.label_column is not None:
-        y = pool.values["y"]
-        groups = {arguments.label_column: np.where(y == UNLABELLED, "(no label yet)", y), **groups}
+    if arguments.label_column is not None and labelled(pool) is None:
+        groups = {arguments.label_column: pool.values["y"], **groups}
     return {
         "X": None if arguments.metric == "precomputed" or is_sparse(pool.X) else pool.X,
         "metric": arguments.distance,
@@ -146,6 +145,8 @@ def report_context(plan: Selection, pool: Pool, arguments: SelectArguments) -> d
         "weights": pool.values.get("weights"),
         "scores": pool.values.get("scores"),
         "repeats": None if pool.duplicates is None else repeats_shown(pool, pool.duplicates, arguments),
+        # What the next round needs is no part of the answer.
+        "notes": round_lines(plan, pool, dataclasses.replace(arguments, output=None)),
         "labels": None if hoped is None else Labels(hoped.points, hoped.measured, hoped.verdict),
         **seen_in_report(pool.table, arguments, pool.rows, pool.items),
     }
@@ -224,6 +225,7 @@ def answer(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         "status": plan.status,
         "used": dict(plan.used),
         "budget": dict(plan.budget),
+        "duplicate_picks": plan.info.get("duplicate_picks", 0),
         "mean_distance": None if random is None else random.own,
         "random_mean_distance": None if random is None else random.draws[[0, -1]].tolist(),
         "classes": classes_picked(plan, pool) or None,
@@ -249,6 +251,8 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
         lines += renamed(pool.table, *ours)
     if repeats := plan.info.get("duplicate_rows"):
         lines.append(f"{repeats:,} {'row has' if repeats == 1 else 'rows have'} the same vector as an earlier row")
+        if again := plan.info.get("duplicate_picks"):
+            lines.append(repeated_picks(again, len(plan), plan.n - repeats))
     lines += drawn_lines(plan, arguments.seed, "these picks")
     lines += _quality(plan, arguments.measured_by)
     if "relevance" in plan.info:
@@ -287,6 +291,14 @@ def render(plan: Selection, pool: Pool, arguments: SelectArguments, seconds: flo
     if arguments.report:
         lines.append(f"report -> {arguments.report}")
     return "\n".join(lines)
+
+
+def repeated_picks(count: int, picked: int, different: int) -> str:
+    """The line on picks that have the same vector as another pick."""
+    some = "1 pick repeats another" if count == 1 else f"{count:,} picks repeat others"
+    if picked > different:
+        return f"only {different:,} different rows; {some}: ask for -k {different} or fewer"
+    return f"{some}; --dedupe 1 leaves such rows out"
 
 
 def _relevance(plan: Selection, pool: Pool) -> list[str]:

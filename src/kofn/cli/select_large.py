@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from kofn.cli.estimate_samples import checked_options, refuse_misfit
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.devices import names_a_device
@@ -264,6 +265,12 @@ def ways_beforehand(table: Table, arguments: SelectArguments, rows: int) -> dict
         rows: how many rows the whole has.
     """
     d, item = _shape(table, arguments)
+    parts = {} if arguments.part_rows is None else {"part_rows": arguments.part_rows}
+    if not arguments.only_dedupes:
+        words = {"X": np.zeros((1, d), np.float32), **arguments.given("k", "budget", "objective")}
+        entry = refuse_misfit("select", METHOD if arguments.method == "auto" else arguments.method, words, parts)
+        for count in checked_options(entry, parts).values():
+            checks.count(count, "part_rows")
     threads = cores(arguments.n_threads)
     if arguments.only_dedupes:
         return duplicates_of_parts(rows, d, item, threads)

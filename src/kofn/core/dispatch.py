@@ -13,7 +13,7 @@ from typing import Any
 
 from kofn._index import entries, everything
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, shown
+from kofn.core.checks import InputError, nearest, same_length, shown
 from kofn.core.devices import names_a_device, resolve_device
 from kofn.core.pools import is_pool
 from kofn.core.problems import INPUTS, with_frame_ids
@@ -284,12 +284,36 @@ def choose(verb: str, given: Mapping[str, Any], options: Mapping[str, Any] | Non
     inputs = [word for word in INPUTS if any(word in entry.accepted for entry in index.values())]
     if not set(requested) & set(inputs):
         raise InputError(f"nothing to {verb} from: give {' or '.join(inputs)}")
+    _refuse_lengths(verb, given)
     candidates = rows or [name for name, _why in AUTO[verb]]
     closest = min(candidates, key=lambda name: len(set(requested) ^ set(index[name].accepted) & set(requested)))
+    words = ", ".join([*requested, *(options or ())]) or "nothing"
+    if fitting := _fitting(given, options or (), index):
+        raise InputError(
+            f"method='auto' has no {verb} method for {words} together ({closest} "
+            f"{wrong_with(index[closest], given, options or ())}); name one that takes them: "
+            f"method={' or '.join(repr(entry.name) for entry in fitting)}"
+        )
     raise InputError(
-        f"no {verb} method honours all of {', '.join([*requested, *(options or ())]) or 'nothing'} together: "
-        + misfit(index[closest], given, options or (), index)
+        f"no {verb} method honours all of {words} together: {misfit(index[closest], given, options or (), index)}"
     )
+
+
+def _refuse_lengths(verb: str, given: Mapping[str, Any]) -> None:
+    """Refuse what has not one value an item, before it is said that no method takes it."""
+    rows = ("X", "distances", "similarity") if verb in ("select", "assign") else ()
+    source = next((word for word in rows if word in given), "")
+    n = _length(given.get(source))
+    for name in ("y", "costs", "weights", "groups"):
+        length = _length(given.get(name))
+        if n is not None and length is not None:
+            same_length(n, source, name, length)
+
+
+def _length(value: Any) -> int | None:
+    """How many rows a list or an array has; None of anything else."""
+    shape = _shape(value)
+    return len(value) if isinstance(value, list | tuple) else shape[0] if shape else None
 
 
 def by_kind(name: str, given: Mapping[str, Any], options: Mapping[str, Any], index: Mapping[str, Entry]) -> str:

@@ -29,9 +29,13 @@ def finds_k(method: Any, k: str, others: set[str]) -> Any:
 def sizes_of_equal(n: int, k: int) -> dict[str, int]:
     """The least and the most items of each of k groups of equal size, up to one item.
 
+    Raises:
+        InputError: k is no whole number of at least 1.
+
     >>> sizes_of_equal(64, 9)
     {'capacity': 8, 'min_size': 7}
     """
+    k = count(k, "k")
     return {"capacity": -(-n // k), "min_size": n // k}
 
 
@@ -52,7 +56,6 @@ def with_equal_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
             "equal=True makes groups of equal size: say how many with k"
             + ("" if k is None else f", a number in place of {shown(k)}")
         )
-    k = count(k, "k")
     if set_too := [name for name in ("capacity", "min_size") if name in words]:
         raise InputError(f"equal=True sets the sizes; leave {' and '.join(set_too)} out")
     return {**words, **sizes_of_equal(shape[0], k)}

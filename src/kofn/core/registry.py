@@ -387,7 +387,11 @@ def _complete(plan: Any, problem: Any, spec: Spec, options: Mapping[str, Any], b
     X = given.get("X")
     counted = {}
     if X is not None and not checks.is_sparse(X) and not is_pool(X) and X.nbytes <= _COUNTED_BYTES:
-        counted["duplicate_rows"] = int((checks.first_equal(exact_rows(as_given, X)) != np.arange(len(X))).sum())
+        same = checks.first_equal(exact_rows(as_given, X))
+        counted["duplicate_rows"] = int((same != np.arange(len(X))).sum())
+        if spec.verb == "select" and counted["duplicate_rows"]:
+            picked = same[np.asarray(plan.indices, np.int64)]
+            counted["duplicate_picks"] = len(picked) - len(np.unique(picked))
     asked_of: dict[str, Any] = {}
     if given.keys() >= {"groups", "quotas"}:
         from kofn.core.quotas import ends_of

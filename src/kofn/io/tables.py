@@ -7,6 +7,7 @@ used columns in one pass, the chosen rows in a second, so a file whose columns d
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -69,6 +70,10 @@ class Table(VectorColumns, ABC):
             )
         near = nearest(name, self.columns)
         shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
+        if len(self.columns) == 1 and len(self.columns[0].split()) > 1 and name in re.split(r"[\s'\"]+", shown):
+            near = (
+                f"; it has one, {shown!r}: if spaces separate its fields, say --delimiter ' ' (runs of them count once)"
+            )
         raise InputError(f"{self.path} has no column {name!r}{near or f'; it has {shown}'}")
 
     def named(self, parts: Sequence[str]) -> tuple[str, ...]:

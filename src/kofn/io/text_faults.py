@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, warn
 
 _BLOCK = 8 << 20
 # Rows by which a separator is told.
@@ -60,23 +60,58 @@ def check_utf8(path: Path) -> None:
 def check_csv(path: Path, separator: str) -> tuple[list[str], int, Path | None]:
     """The header and the number of rows of a CSV file, all of whose rows must have as many fields as the header.
 
-    Blank lines at the end of the file are not rows. A fast pass counts separators outside quotes in blocks; only an
-    irregular file is walked by Python's reader, which implements the whole format. Where a field that is not in quotes
-    holds one (`6" nail`), which readers treat differently, a temporary copy with every such field in quotes is
-    returned too.
+    Blank lines are not rows, but where there is one column: between rows each is an empty cell. A fast pass counts
+    separators outside quotes in blocks; only an irregular file is walked by Python's reader, which implements the whole
+    format. Where a field that is not in quotes holds one (`6" nail`), which readers treat differently, where blank
+    lines stand between rows, and where runs of spaces separate fields, a temporary copy without them is returned too.
 
     Raises:
         InputError: not UTF-8, no header, a name twice, a row with too many or too few fields (with its line).
     """
     check_utf8(path)
     _refuse_bare_returns(path)
+    if separator != " " or (plain := _single_spaces(path)) is None:
+        return _checked(path, separator, path)
+    try:
+        header, rows, copy = _checked(plain, separator, path)
+    except InputError as error:
+        plain.unlink(missing_ok=True)
+        raise InputError(str(error).replace(str(plain), str(path))) from None
+    if copy is not None:
+        plain.unlink(missing_ok=True)
+    return header, rows, copy or plain
+
+
+def _checked(path: Path, separator: str, called: Path) -> tuple[list[str], int, Path | None]:
+    """The same of a file of UTF-8 in which single separators stand between fields, and which warnings call `called`."""
     header = _header(path, separator)
     _refuse_other_separator(path, separator, header)
     counted = _count_regular(path, separator, len(header))
     if counted is not None and not _has_bare_quote(path, separator):
         return header, counted, None
-    rows = _walk_csv(path, separator, len(header))
-    return header, rows, _quoted_copy(path, separator) if quotes_inside(path, separator) else None
+    rows, blank = _walk_csv(path, separator, len(header))
+    copied = quotes_inside(path, separator) or bool(blank)
+    if blank:
+        lines = f"line {blank[0]} is blank and is" if len(blank) == 1 else f"{len(blank):,} blank lines are"
+        first = "" if len(blank) == 1 else f", the first of them line {blank[0]}"
+        warn(f"{called}: {lines} skipped{first}; rows are counted without {'it' if len(blank) == 1 else 'them'}")
+    return header, rows, _quoted_copy(path, separator, len(header)) if copied else None
+
+
+def _single_spaces(path: Path) -> Path | None:
+    """A temporary copy of a file whose fields are separated by runs of spaces, with one space in place of each.
+
+    None where single spaces separate the fields, of which two then hold an empty one between them.
+    """
+    names = next((fields for _, fields in _records(path, " ") if fields), [])
+    if len(set(names)) == len(names) and "" not in names and _count_regular(path, " ", len(names)) is not None:
+        return None
+    handle, name = tempfile.mkstemp(suffix=path.suffix)
+    with open(path, encoding="utf-8-sig", newline="") as file, os.fdopen(handle, "w", encoding="utf-8") as out:
+        bare = (line.strip(" \r\n") + "\n" for line in file)
+        writer = csv.writer(out, delimiter=" ", lineterminator="\n")
+        writer.writerows(csv.reader(bare, delimiter=" ", skipinitialspace=True))
+    return Path(name)
 
 
 def _refuse_bare_returns(path: Path) -> None:
@@ -104,12 +139,14 @@ def _has_bare_quote(path: Path, separator: str) -> bool:
     return False
 
 
-def _quoted_copy(path: Path, separator: str) -> Path:
-    """The same records in a temporary file, every field that needs quotes in them."""
+def _quoted_copy(path: Path, separator: str, width: int) -> Path:
+    """The same records in a temporary file, every field that needs quotes in them; of several columns no blank ones."""
     handle, name = tempfile.mkstemp(suffix=path.suffix)
     with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=separator, lineterminator="\n")
-        writer.writerows(fields for _, fields in _records(path, separator))
+        writer.writerows(
+            fields for _, fields in _records(path, separator) if width == 1 or not _is_blank(fields, width)
+        )
     return Path(name)
 
 
@@ -198,7 +235,7 @@ def _count_regular(path: Path, separator: str, width: int) -> int | None:
             full = np.flatnonzero(~blank)
             if len(full):
                 last = int(full[-1])
-                # A blank line between rows is a null in a one-column file and a mistake in any other.
+                # A blank line between rows is a null in a one-column file; in any other the walk skips it.
                 if width > 1 and (trailing or blank[:last].any()):
                     return None
                 if (per_record[full] != width - 1).any():
@@ -218,17 +255,21 @@ def _count_regular(path: Path, separator: str, width: int) -> int | None:
     return records - 1
 
 
-def _walk_csv(path: Path, separator: str, width: int) -> int:
-    """Rows below the header by Python's reader; the first row of another width is refused."""
-    records = trailing = 0
-    blank_line = 0
+def _is_blank(fields: list[str], width: int) -> bool:
+    """Whether a record is a line without a character; of several columns also one of white space alone."""
+    return not fields or (width > 1 and len(fields) == 1 and not fields[0].strip())
+
+
+def _walk_csv(path: Path, separator: str, width: int) -> tuple[int, list[int]]:
+    """Rows below the header by Python's reader, and the blank lines between them, which are no rows where there are
+    several columns; the first row of another width is refused."""
+    records = 0
+    between: list[int] = []
+    pending: list[int] = []
     for line, fields in _records(path, separator):
-        if not fields:
-            trailing += records > 0
-            blank_line = blank_line or line
+        if _is_blank(fields, width):
+            pending += [line] if records else []
             continue
-        if trailing and width > 1:
-            raise InputError(f"{path}: line {blank_line} is blank; remove it")
         if len(fields) != width:
             count = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
             quote = " (is a quote left open?)" if len(fields) < width and any("\n" in f for f in fields) else ""
@@ -236,9 +277,10 @@ def _walk_csv(path: Path, separator: str, width: int) -> int:
             if width == 1 and len(fields) > 1:
                 remedy = f"is line 1 a title? remove it; or {remedy}"
             raise InputError(f"{path}: the row at line {line} has {count}, the header has {width}{quote}; {remedy}")
-        records += trailing + 1
-        trailing = blank_line = 0
-    return records - 1
+        records += 1 + (len(pending) if width == 1 else 0)
+        between += pending
+        pending = []
+    return records - 1, between if width > 1 else []
 
 
 def quotes_inside(path: Path, separator: str) -> bool:

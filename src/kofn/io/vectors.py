@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 
 MAX_CATEGORIES = 1000
+# A column of names in whose rows this share differs, of so many rows at the least, most likely names the rows.
+_MOSTLY, _FEW_ROWS = 0.9, 10
 # Characters of all texts that are looked at where only the shape of the vectors counts, and of one text at the least.
 _LOOKED_AT, _SHORTEST = 500_000, 40
 
@@ -115,12 +118,31 @@ def pool_vectors(
         shown = [
             f"{name} ({counts[name]} names)" if counts[name] and name not in whole else name for name in frame.columns
         ]
-        return PoolVectors(X, f"columns {', '.join(shown)} scaled to equal weight")
+        names = {name: counts[name] for name in frame.columns if name not in whole}
+        return PoolVectors(
+            X, f"columns {', '.join(shown)} scaled to equal weight", notes=_unlike_in_every_row(names, len(X))
+        )
     if vectors is None:
         vectors = only_vectors(table)
     # The rows of an array stand under a name that only the library gives them.
     source = "the array" if table.path.suffix.lower() == ".npy" else f"column {vectors!r}"
     return PoolVectors(table.vectors(vectors), f"{source} as it is")
+
+
+def _unlike_in_every_row(names: Mapping[str, int], n: int) -> tuple[str, ...]:
+    """A line on each column of names in which (nearly) every row has one of its own, as a column of ids does.
+
+    Args:
+        names: how many names each column has.
+        n: how many rows there are.
+    """
+    return tuple(
+        f"warning: column {name!r} differs in {'every row' if count == n else f'{count:,} of {n:,} rows'}, so that it "
+        f"only puts all rows equally far apart; if it names them, say --id {shlex.quote(name)} and leave it out of "
+        "--columns"
+        for name, count in names.items()
+        if n >= _FEW_ROWS and count >= _MOSTLY * n
+    )
 
 
 def beginnings(texts: pl.Series) -> pl.Series:

@@ -28,6 +28,7 @@ def write_report(
     items: Any = None,
     curves: Any = None,
     levels: Any = None,
+    notes: Sequence[str] = (),
     title: str | None = None,
 ) -> Path:
     """Write what a plan is, how good it is and why, as one HTML file for people.
@@ -65,6 +66,7 @@ def write_report(
             of a pool that is larger than memory.
         curves: (n, L) of an allocation: what the amounts were chosen from, drawn with the chosen points.
         levels: (L,) or (n, L) amounts of the curves' columns, default those that the method was given.
+        notes: What more is to be said of the picks of a next round of labels, a sentence each.
         title: The page's heading.
 
     Returns:
@@ -112,6 +114,7 @@ def write_report(
         items=items,
         curves=curves,
         levels=levels,
+        notes=notes,
     )
     pages: dict[type[Plan], Callable[..., str]] = {Selection: selection.page, Assignment: assignment.page}
     if isinstance(plan, Blend) and plan.form != "order" and not (blends_predictions(plan) or blends_draws(plan)):

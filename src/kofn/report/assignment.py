@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from kofn.core.arrays import Ints
 from kofn.core.plans import Assignment
 from kofn.report import charts, measures, membership, routing
 from kofn.report.charts import Axis, Bar, Slab
@@ -95,22 +96,27 @@ def _full(context: Context, plan: Assignment, names: list[str], group: int) -> s
     return f"{names[group]} · {context.name(int(plan.medoids[group]))}"
 
 
-def _limits(plan: Assignment) -> tuple[int, Any]:
-    """The least and the most that each group may hold."""
-    least = plan.options.get("min_size")
+def _limits(plan: Assignment) -> tuple[Ints | None, Any]:
+    """The least and the most that each group may hold; None where that is nothing, or everything."""
+    asked = plan.options.get("min_size")
+    least = np.broadcast_to(np.asarray(0 if asked is None else asked, np.int64), plan.k)
     most = None if plan.capacity is None else np.broadcast_to(np.asarray(plan.capacity, np.float64), plan.k)
-    return int(least) if isinstance(least, int | np.integer) and least > 1 else 0, most
+    return least if (least > 1).any() else None, most
 
 
 def _kept(plan: Assignment, sizes: Any) -> str:
     """Whether the sizes are within their limits, as the end of a sentence."""
     least, most = _limits(plan)
-    if not least and most is None:
+    if least is None and most is None:
         return ""
-    broken = int(((sizes < least) | (False if most is None else sizes > most)).sum())
+    few = np.zeros(plan.k, bool) if least is None else sizes < least
+    many = np.zeros(plan.k, bool) if most is None else sizes > most
+    broken = int((few | many).sum())
     if broken:
         return f" {broken} of {plan.k:,} groups {'is' if broken == 1 else 'are'} outside the limits of size."
-    parts = [f"at least {least:,}"] * bool(least)
+    parts = []
+    if least is not None:
+        parts.append(f"at least {least[0]:,}" if (least == least[0]).all() else "at least its minimum")
     if most is not None and (most == most[0]).all():
         parts.append(f"at most {number(int(most[0]))}")
     elif most is not None:
@@ -231,20 +237,22 @@ def _sizes(context: Context, plan: Assignment, sizes: Any, names: list[str], col
                 _full(context, plan, names, group),
                 size,
                 words,
-                least=least or None,
+                least=None if least is None else int(least[group]),
                 most=room,
-                limits=f"at least {least:,}" if least else None,
-                breached=size < least or (room is not None and size > room),
+                limits=None if least is None else f"at least {least[group]:,}",
+                breached=(least is not None and size < least[group]) or (room is not None and size > room),
                 hue=None if colours is None else colours[group],
             )
         )
-    bounded = bool(least) or most is not None
+    bounded = least is not None or most is not None
     allowed = {(True, True): "minimum to capacity", (False, True): "capacity", (True, False): "minimum and more"}
-    key = [("band", allowed[bool(least), most is not None])] if bounded else []
+    key = [("band", allowed[least is not None, most is not None])] if bounded else []
     caption = "How many items each group holds."
     if bounded:
         caption = "How many items each group holds; the band is what it may hold."
-    ends = [float(sizes.max(initial=0)), float(least)] + ([] if most is None else [float(most.max(initial=0))])
+    ends = [float(sizes.max(initial=0)), 0.0 if least is None else float(least.max())] + (
+        [] if most is None else [float(most.max(initial=0))]
+    )
     # A capacity far above what anybody holds must not press the bars flat; its band then runs off the chart.
     top = max(ends) if max(ends) <= 4 * max(ends[0], 1.0) else 2 * ends[0]
     body = charts.bars(rows, label="items in each group", key=key, top=1.04 * top or None)

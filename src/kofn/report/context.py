@@ -79,6 +79,7 @@ class Context:
     items: Ints | None
     curves: Floats | None = None
     levels: Floats | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -100,6 +101,7 @@ class Context:
         items: Ints | None = None,
         curves: Any = None,
         levels: Any = None,
+        notes: Sequence[str] = (),
     ) -> Context:
         """Check the context against the plan; raises `InputError` naming what does not fit."""
         metric, distances = vocabulary.metric(metric), None
@@ -154,6 +156,7 @@ class Context:
             labels,
             items,
             *_curves(plan, curves, levels),
+            tuple(notes),
         )
 
     def name(self, item: int) -> str:

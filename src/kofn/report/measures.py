@@ -21,6 +21,8 @@ DRAWS = 20  # random selections of the same size that the picks are held against
 RANDOM_CELLS = 1 << 30  # multiplications that those may take; past it they are measured on a sample of the items
 LANDMARKS = 512  # up to this many items classical scaling sees all distances, else those to as many landmarks
 WIDE = 512  # past this many columns the principal components come from a sample of the rows
+# Of the squares that are taken off each other: what is left of equal rows.
+_ROUNDING = 1e-13
 _SMALL, _LARGE = 1e-140, 1e140  # squares of entries between these neither vanish nor overflow
 
 
@@ -76,9 +78,13 @@ class Space:
         if self.metric == "cosine":
             # Zero rows share one direction, orthogonal to every other, as in the objectives.
             dots[np.ix_(~a.any(axis=1), ~b.any(axis=1))] = 1.0
-            return np.clip(1.0 - dots, 0.0, 2.0)
-        squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :] - 2.0 * dots
-        np.maximum(squared, 0.0, out=squared)
+            far = np.clip(1.0 - dots, 0.0, 2.0)
+            far[far <= _ROUNDING] = 0.0
+            return far
+        squared = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)[None, :]
+        least = _ROUNDING * squared
+        squared -= 2.0 * dots
+        squared[squared <= least] = 0.0
         return self._as_asked(squared)
 
     def apart(self, a: Floats, b: Floats) -> Floats:

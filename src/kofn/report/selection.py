@@ -63,7 +63,9 @@ def _lede(context: Context, picks: Any, cover: measures.Coverage | None, random:
     n, m = context.plan.n, len(picks)
     labels = [] if context.labels is None else [f" To label: {context.labels.verdict}; {context.labels.measured}."]
     if cover is None or random is None:
-        return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), ".", *labels]
+        # A method keeps its name as it is typed.
+        notes = [user(f" {note if '_' in note.split()[0] else note[:1].upper() + note[1:]}.") for note in context.notes]
+        return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), ".", *labels, *notes]
     return [
         f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} ",
         f"from its nearest pick; from the nearest of {m:,} items drawn at random it would be "
@@ -82,6 +84,10 @@ def _stats(
     note = _spent(plan)
     if context.repeats is not None:
         note += f"; {context.repeats.dropped:,} near-duplicates of {context.repeats.total:,} rows were dropped"
+    if again := plan.info.get("duplicate_picks"):
+        different = plan.n - plan.info["duplicate_rows"]
+        some = "1 pick repeats another" if again == 1 else f"{again:,} picks repeat others"
+        note += f"; {some}{f', as only {different:,} rows differ' if len(picks) > different else ''}"
     out = [stat([f"{len(picks):,}", E("small", f" of {plan.n:,}")], "picked", note)]
     share = _share(context, picks, cover)
     labels = context.labels
@@ -135,7 +141,8 @@ def _curve(context: Context, picks: Any, cover: measures.Coverage | None) -> Ele
         caption.append(f"The first k picks' part of the total score of all {plan.n:,} items. ")
     elif m and np.isfinite(gains).all() and (gains >= 0).all() and gains.sum() > 0:
         share, share_name = np.cumsum(gains) / gains.sum(), "of the picks' value"
-        caption.append("The part of the final value that the first k picks already bring (the pool was not given). ")
+        beside = " (the pool was not given)" if context.X is None else ", beside what the labelled rows bring"
+        caption.append(f"The part of the final value that the first k picks already bring{beside}. ")
     else:
         return None
     bend = measures.knee(share)

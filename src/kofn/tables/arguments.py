@@ -12,7 +12,7 @@ import numpy as np
 
 from kofn.core import dispatch, registry
 from kofn.core.checks import InputError, load_arrays
-from kofn.core.vocabulary import SETTINGS
+from kofn.core.vocabulary import SETTINGS, argument
 from kofn.engines.opening import addressed
 from kofn.io.reading import Reading
 
@@ -68,6 +68,10 @@ class VerbArguments:
 
     def __post_init__(self) -> None:
         addressed(self.engine, self.address)
+        # Before files are read, and where a look beforehand would not come to read them.
+        for name in SETTINGS - {"engine"}:
+            if getattr(self, name, None) is not None:
+                argument(name, getattr(self, name))
 
     # Whether the command has --drop-empty and --impute.
     has_gaps: ClassVar[bool] = False

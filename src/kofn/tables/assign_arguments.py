@@ -19,6 +19,7 @@ class AssignArguments(RowArguments):
     OPTIONS: ClassVar[tuple[str, ...]] = ("overflow", "reserve", *LINKS)
 
     by_scores: bool = False
+    long: tuple[str, ...] | None = None
     sense: str | None = None
     k: int | str | None = None
     capacity: int | list[int] | str | None = None
@@ -35,9 +36,10 @@ class AssignArguments(RowArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sense is not None and not self.by_scores:
+        scores = self.by_scores or self.long is not None
+        if self.sense is not None and not scores:
             raise InputError(f"--sense {self.sense} says what --scores are; give --scores too")
-        if self.equal and not isinstance(self.k, int) and not (self.by_scores and self.k is None):
+        if self.equal and not isinstance(self.k, int) and not (scores and self.k is None):
             raise InputError("--equal makes groups of equal size: say how many with --k")
         if self.equal and (self.capacity is not None or self.min_size is not None):
             raise InputError("--equal sets the sizes; leave --capacity and --min-size out")
@@ -45,6 +47,6 @@ class AssignArguments(RowArguments):
             given, other = ("--size", "--limit") if self.limits is None else ("--limit", "--size")
             raise InputError(f"{given} needs {other}: a bin's sizes add up to at most its limit; give both")
         filled = [name for name in ("capacity", "per_item", "overflow") if getattr(self, name) is not None]
-        if filled and self.method == "auto" and self.k is None and not self.by_scores:
+        if filled and self.method == "auto" and self.k is None and not scores:
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in filled)
             raise InputError(f"{flags}: add --k for groups of rows, or --scores if the columns are scores for bins")

@@ -64,7 +64,8 @@ def read_pool(table: Table, arguments: AssignArguments) -> Pool:
     else:
         compared = _vectors(table, arguments)
         X = compared.X
-        notes = (f"compared by {compared.how}", *compared.notes) if arguments.text or compared.notes else ()
+        if arguments.text or arguments.columns or compared.notes:
+            notes = (f"compared by {compared.how}", *compared.notes)
     values = values_of(table, arguments)
     notes += alike_notes(values, arguments.label_column)
     pool = Pool(

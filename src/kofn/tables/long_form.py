@@ -20,7 +20,20 @@ from kofn.tables.unlike import as_typed
 # What the columns of a table of scores in the long form are called, word by word.
 _CALLED = {
     "system": {"system", "model", "method", "team", "player", "competitor", "candidate", "algorithm", "submission"},
-    "judge": {"judge", "task", "dataset", "benchmark", "metric", "annotator", "rater", "voter", "expert", "subset"},
+    "judge": {
+        "judge",
+        "task",
+        "dataset",
+        "benchmark",
+        "metric",
+        "annotator",
+        "rater",
+        "voter",
+        "expert",
+        "subset",
+        "reviewer",
+        "bin",
+    },
     "item": {
         "item",
         "instance",
@@ -239,6 +252,25 @@ def refuse_long_judges(table: Table, id_column: str | None, named: Collection[st
         f"{table.path} holds one score a row, {score!r} of each {item!r} by each {judge!r}, and --rankings reads an "
         f"item a row and a judge a column; {_widened(table, item, judge, score)}"
     )
+
+
+def score_of_pairs(table: Table) -> tuple[str, str, str] | None:
+    """Item, bin and score of a table of three columns that holds a score of each pair; None of other tables.
+
+    Neither of the first two names the rows, no two rows hold the same pair, and one of them is text, or is called as
+    items or judges are; the last is of numbers.
+    """
+    if len(table.columns) != 3 or table.n < 2:
+        return None
+    for score in reversed(table.columns):
+        keys = [name for name in table.columns if name != score]
+        named = any(table.dtype(name) == "text" or {"item", "judge", "system"} & set(_roles(name)) for name in keys)
+        if not named or not is_scores(table, score) or any(_differs(table, [name]) for name in keys):
+            continue
+        if _differs(table, keys):
+            item, judge = sorted(keys, key=lambda name: "judge" in _roles(name))
+            return item, judge, score
+    return None
 
 
 def _widened(table: Table, item: str, judge: str, score: str) -> str:

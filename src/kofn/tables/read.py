@@ -31,6 +31,7 @@ from kofn.io.text_memory import refuse_texts_over
 from kofn.io.vectors import PoolVectors, beginnings, by_model, pool_vectors
 from kofn.io.words import bm25, reduced, tfidf
 from kofn.tables.arguments import RowArguments
+from kofn.tables.unlike import refuse_numbers_of_rows
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
@@ -391,7 +392,10 @@ def read_scores(
             few = ", ".join(map(repr, left[:_NAMED])) + (", ..." if len(left) > _NAMED else "")
             notes = (f"not taken as scores, as {'it is' if len(left) == 1 else 'they are'} not of numbers: {few}",)
     columns = [score_column(table, name, -np.inf, _NO_BIN) if gaps else table.numbers(name) for name in names]
-    return np.stack(columns, axis=1), tuple(names), notes
+    scores = np.stack(columns, axis=1)
+    if not arguments.columns and arguments.id_column is None:
+        refuse_numbers_of_rows(names, scores, str(table.path), "bin")
+    return scores, tuple(names), notes
 
 
 def is_blank(table: Table, name: str) -> bool:
@@ -445,7 +449,10 @@ def read_judges(
     judges = columns or [name for name in table.columns if name != id_column and is_scores(table, name)]
     if not judges:
         raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
-    return tuple(judges), _compared(table, np.stack([scores_with_gaps(table, name) for name in judges], axis=1))
+    scores = _compared(table, np.stack([scores_with_gaps(table, name) for name in judges], axis=1))
+    if not columns and id_column is None:
+        refuse_numbers_of_rows(judges, scores, str(table.path), "judge")
+    return tuple(judges), scores
 
 
 def _compared(table: Table, scores: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kofn.core.checks import InputError
+
 _DIGITS = re.compile(r"\d+(\.\d+)?")
 # Names of columns that say what a row is, or what its other numbers come to.
 _OF_THE_ROW = re.compile(
@@ -20,6 +22,8 @@ _OF_THE_ROW = re.compile(
 )
 # How many times the largest of all other numbers the smallest of a column is that is of another size.
 _FAR = 10
+# Rows from which on their numbers, one after another, are no chance.
+_FEWEST = 5
 # Columns named in one line.
 _NAMED = 12
 
@@ -116,6 +120,39 @@ def name_rows(name: str, column: NDArray[Any]) -> bool:
     if not _all_differ(values) or np.isnan(values).any() or (values % 1 > 0).any():
         return False
     return bool(_OF_THE_ROW.fullmatch(name.strip())) or bool((np.diff(values) == 1).all())
+
+
+def refuse_numbers_of_rows(names: Sequence[str], scores: NDArray[np.float64], path: str, role: str) -> None:
+    """Refuse a first column that numbers the rows, where nobody has said which column names them.
+
+    Its whole numbers count up from 0 or 1, or all differ and are of another kind than the others' numbers, as
+    `of_another_kind` tells.
+
+    Args:
+        names: the columns.
+        scores: (rows, columns), not finite where there is no score.
+        path: the table.
+        role: what each column counts as, in the singular: "bin", "judge".
+
+    Raises:
+        InputError: it does; the message has both remedies.
+    """
+    if len(names) < 2 or len(names) != scores.shape[1]:
+        return
+    first = np.asarray(scores[:, 0], np.float64)
+    if len(first) < _FEWEST or not np.isfinite(first).all() or not _all_differ(first) or (first % 1 > 0).any():
+        return
+    if first[0] in (0, 1) and (np.diff(first) == 1).all():
+        why = f"counts up from {first[0]:g} to {first[-1]:g}"
+    elif other := of_another_kind(names, scores).get(names[0]):
+        differ = "whole numbers that all differ"
+        why = f"holds {differ}" + (f" ({other})" if other != differ else "")
+    else:
+        return
+    raise InputError(
+        f"{path} column {names[0]!r} {why}, as what names the rows does; if it names them, say --id "
+        f"{as_typed(names[0])}, if it counts as a {role}, name all of them: --columns {as_typed(*names)}"
+    )
 
 
 def _all_differ(column: NDArray[np.float64]) -> bool:

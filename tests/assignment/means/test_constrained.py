@@ -254,8 +254,9 @@ def test_a_least_size_of_0_asks_medoids_for_nothing_more() -> None:
     for method in (constrained_kmeans, constrained_kmedoids):
         with pytest.raises(InputError, match="min_size=-1"):
             method(X, k=3, min_size=-1)
-        with pytest.raises(InputError, match=r"min_size=\[1, 2, 3\]"):
-            method(X, k=3, min_size=[1, 2, 3])  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="min_size has 2 values, k=3; give one number, or one for each group"):
+            method(X, k=3, min_size=[1, 2])
+        assert (np.bincount(method(X, k=3, min_size=[1, 2, 7], seed=0).labels, minlength=3) >= [1, 2, 7]).all()
 
 
 @pytest.mark.parametrize("given", ["X", "distances"])

@@ -17,7 +17,7 @@ TOLERANCE = 1e-12
 
 
 def seating_of(n: int, k: int, capacity: Any, min_size: Any, must_link: Any, cannot_link: Any) -> _links.Seating:
-    least = checks.count(min_size, "min_size", least=0)
+    least = checks.capacity(min_size, "min_size")
     units = _links.units_of(n, must_link, cannot_link)
     return _links.Seating(units, *_links.bounds_of(n, k, capacity, least, units))
 

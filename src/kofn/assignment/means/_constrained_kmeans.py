@@ -47,7 +47,7 @@ def constrained_kmeans(
     time_limit: float | None = None,
     progress: Progress = None,
     engine: Any = None,
-    min_size: int = 1,
+    min_size: Any = 1,
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
     centers: ArrayLike | None = None,
@@ -72,7 +72,8 @@ def constrained_kmeans(
         progress: True shows how far the work is; a callable is told each step.
         engine: where the distances of blocks of rows are computed each round: "local" (threads), "ray",
             "ray://HOST:PORT", or an engine; by default here. The answer is the same.
-        min_size: the least items in a group. 0 allows empty groups, whose centre then stays unchanged.
+        min_size: the least items in a group: one number, or (k,) as `capacity`. 0 allows empty groups, whose centre
+            then stays unchanged.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
             join all their rows.
         cannot_link: (m, 2) pairs likewise that may not share a group.
@@ -123,7 +124,7 @@ def constrained_kmeans(
     n = len(X)
     checks.choice(init, "init", _INITS)
     checks.count(max_iter, "max_iter")
-    checks.count(min_size, "min_size", least=0)
+    least = checks.capacity(min_size, "min_size")
     if n_init is not None:
         checks.count(n_init, "n_init")
     given = sum(part is not None for part in (start, centers))
@@ -131,14 +132,14 @@ def constrained_kmeans(
         raise InputError("start or centers say where to begin: give one of them, without init and n_init")
     distinct = len(np.unique(checks.first_equal(X))) if k > 1 else n
     # Equal rows belong together unless sizes keep them apart.
-    apart = capacity is not None or min_size > 1
+    apart = capacity is not None or bool(np.max(least) > 1)
     if k > (n if apart else min(n, distinct)):
         raise InputError(
             f"k={k} groups of {n} rows, {distinct} of them distinct; ask for k <= {n if apart else distinct}"
         )
     if n_init is None:
         n_init = _SMALL_STARTS if not given and n * k * X.shape[1] <= _SMALL else 1
-    seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)
+    seating = seating_of(n, k, capacity, least, must_link, cannot_link)
     if start is not None and len(start) != k:
         raise InputError(f"start names {len(start)} rows, k={k}; give exactly k")
     space = geometry(X, "sqeuclidean")

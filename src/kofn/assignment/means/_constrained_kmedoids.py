@@ -50,7 +50,7 @@ def constrained_kmedoids(
     seed: int | None = None,
     time_limit: float | None = None,
     progress: Progress = None,
-    min_size: int = 1,
+    min_size: Any = 1,
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
     max_iter: int = 300,
@@ -73,7 +73,8 @@ def constrained_kmedoids(
         seed: for `fasterpam`, when no `start` is given.
         time_limit: seconds.
         progress: True shows how far the work is; a callable is told each step.
-        min_size: the least items in a group. 0 asks for no more than 1 does: each group holds its medoid.
+        min_size: the least items in a group: one number, or (k,) as `capacity`. 0 asks for no more than 1 does: each
+            group holds its medoid.
         must_link: (m, 2) pairs of row numbers, or of ids where ids are given, that share a group; chains of pairs
             join all their rows.
         cannot_link: (m, 2) pairs likewise that may not share a group.
@@ -109,11 +110,12 @@ def constrained_kmedoids(
     from kofn.assignment.medoids._fasterpam import fasterpam
 
     checks.count(max_iter, "max_iter")
-    min_size = max(1, checks.count(min_size, "min_size", least=0))
+    asked = checks.capacity(min_size, "min_size")
+    min_size = max(1, asked) if isinstance(asked, int) else np.maximum(1, asked)
     # Equal items belong together unless sizes keep them apart.
     n = len(X if distances is None else distances)
     different = k
-    if (capacity is not None or min_size > 1) and k <= n:
+    if (capacity is not None or np.max(min_size) > 1) and k <= n:
         different = _sources.differing(X, distances, k)
     X, distances = _sources.pool(X, distances, different, metric)
     seating = seating_of(n, k, capacity, min_size, must_link, cannot_link)

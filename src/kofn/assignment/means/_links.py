@@ -125,10 +125,12 @@ def _shorten(rows: list[int]) -> list[Any]:
     return rows if len(rows) <= 12 else [*rows[:6], "...", *rows[-5:]]
 
 
-def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tuple[Ints, Ints]:
+def bounds_of(n: int, k: int, capacity: Any, min_size: Any, units: Units) -> tuple[Ints, Ints]:
     """(k,) minimum and maximum size of each group; infeasible bounds are refused with the amount they are off by."""
-    if capacity is not None and not np.isscalar(capacity) and len(capacity) != k:
-        raise InputError(f"capacity has {len(capacity)} values, k={k}; give one number, or one for each group")
+    for name, sizes in (("capacity", capacity), ("min_size", min_size)):
+        if sizes is not None and not np.isscalar(sizes) and len(sizes) != k:
+            raise InputError(f"{name} has {len(sizes)} values, k={k}; give one number, or one for each group")
+    low = np.broadcast_to(np.asarray(min_size, np.int64), k).copy()
     high = np.broadcast_to(np.asarray(n if capacity is None else capacity, np.int64), k).copy()
     room = sum(high.tolist())
     if room < n:
@@ -136,17 +138,15 @@ def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tup
             f"{n} items need a group each, capacity holds {room} in k={k} groups: {n - room} too few; raise it to "
             f"{-(-n // k)} a group, or raise k"
         )
-    if min_size * k > n:
-        raise InfeasibleError(
-            f"min_size={min_size} in each of k={k} groups needs {min_size * k} items, there are {n}: "
-            f"{min_size * k - n} too few; lower min_size to {n // k}, or lower k"
-        )
-    short = np.flatnonzero(high < min_size)
+    if (need := sum(low.tolist())) > n:
+        alike = np.ndim(min_size) == 0
+        each = f"min_size={low[0]} in each of" if alike else "min_size of"
+        remedy = f"lower min_size to {n // k}, or lower k" if alike else f"lower it by {need - n}"
+        raise InfeasibleError(f"{each} k={k} groups needs {need} items, there are {n}: {need - n} too few; {remedy}")
+    short = np.flatnonzero(high < low)
     if len(short):
         j = int(short[0])
-        shortage = (
-            "the group would be empty" if min_size == 1 else f"{min_size - high[j]} less than min_size={min_size}"
-        )
+        shortage = "the group would be empty" if low[j] == 1 else f"{low[j] - high[j]} less than min_size={low[j]}"
         raise InfeasibleError(f"capacity of group {j} is {high[j]}: {shortage}; raise it, or lower min_size")
     largest = int(units.sizes.argmax())
     if units.sizes[largest] > high.max():
@@ -155,7 +155,7 @@ def bounds_of(n: int, k: int, capacity: Any, min_size: int, units: Units) -> tup
             f"must_link joins {size} rows ({_rows(units, [largest])}), the largest capacity is {high.max()}: "
             f"{size - high.max()} too many; drop links, or raise it"
         )
-    return np.full(k, min_size, np.int64), np.minimum(high, n)
+    return low, np.minimum(high, n)
 
 
 def _rows(units: Units, units_named: list[int]) -> str:

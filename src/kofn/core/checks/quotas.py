@@ -280,7 +280,7 @@ def _cells(column: tuple[Any, ...], labels: Sequence[Array], inner: Mapping[Any,
             codes.append(Names(unique).find(name, label))
             if codes[-1] < 0:
                 hint = nearest(written(name), map(written, unique.tolist()))
-                raise InfeasibleError(f"{label}: no item has {name!r} in {part!r}{hint}")
+                raise InputError(f"{label}: no item has {name!r} in {part!r}{hint}")
         if call(codes) in quotas:
             raise InputError(f"{label} names a cell that was named before; write each once")
         quotas[call(codes)] = ends
@@ -342,7 +342,7 @@ def _resolved_column(
             hint = nearest(written(group), group_names.by_text)
             if isinstance(group, str) and _SEVERAL.search(group):
                 hint = "; repeat --quota for each group"
-            raise InfeasibleError(f"{name}[{group!r}] asks for {asked}, but no item has that group{hint}")
+            raise InputError(f"{name}[{group!r}] asks for {asked}, but no item has that group{hint}")
         if code in called:
             raise InputError(f"{name} names the group {own[code]!r} twice, as {called[code]!r} and as {group!r}")
         called[code] = group
