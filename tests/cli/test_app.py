@@ -71,7 +71,7 @@ def test_the_report_shows_what_was_typed_and_not_this_process(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["pytest", "another command"])
     np.save("points.npy", np.random.default_rng(0).normal(size=(12, 2)))
-    Path("curves.csv").write_text("a,b\n3,1\n2,1\n")
+    Path("curves.csv").write_text("0,1\n3,1\n2,1\n")
     Path("board.csv").write_text("name,x,y\na,1,2\nb,2,1\n")
     calls: list[list[object]] = [
         ["select", "points.npy", "-k", 2],

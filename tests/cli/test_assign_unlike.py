@@ -97,7 +97,7 @@ def _numbered(first: str, numbers: list[int]) -> None:
         (("select", "n.csv", "--scores", "-m", "topk_mask", "-k", 3), "bin"),
         (("select", "n.csv", "--rankings", "-k", 3), "judge"),
         (("combine", "n.csv"), "judge"),
-        (("allocate", "n.csv", "--budget", 6), "level"),
+        (("allocate", "n.csv", "--budget", 6, "-m", "multiple_choice_knapsack"), "level"),
     ],
 )
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_table_that_may_hold_predictions_says_what_it_is_taken_for(
 ) -> None:
     note = "rows are ranked and columns taken as judges; if columns are what models predicted"
     assert note in ran(capsys, "combine", "oof.csv")[2]
-    pl.DataFrame({name: np.arange(120.0) for name in "ab"}).write_csv("bare.csv")
+    pl.DataFrame({name: np.arange(120.0) % 7 for name in "ab"}).write_csv("bare.csv")
     assert note in ran(capsys, "combine", "bare.csv", "--json")[2]
     pl.DataFrame({"model": ["u", "v"], "arc": [0.1, 0.2], "mmlu": [0.3, 0.1]}).write_csv("board.csv")
     for words in (("board.csv",), ("oof.csv", "--columns", "a,b"), ("oof.csv", "--label", "label")):

@@ -72,7 +72,7 @@ USED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "encoding": (("latin.csv", "--id", "id", "--text", "text", "--dedupe", "0.9"), ("--encoding", "latin-1")),
 }
 # Flags that write, print, or are settings that by contract change no answer.
-NEUTRAL = {"output", "dropped", "as_json", "dry_run", "seed", "n_threads", "drop"}
+NEUTRAL = {"output", "dropped", "report", "as_json", "dry_run", "seed", "n_threads", "drop"}
 # With these something else than near-duplicates decides which rows stay.
 DECIDES = {"k", "budget", "cost_column", "quotas", "proportional", "each", "start", "objective", "queries", "method"}
 # With these vectors are read in parts.
@@ -80,7 +80,6 @@ OF_PARTS = {"engine", "address", "work"}
 BASES = {"text": TEXT, "columns": AGE, "vectors": VECTOR}
 VALUES = {
     "images": "score",
-    "report": "x.html",
     "metric": "cosine",
     "export": "argilla=x.json",
     "capacity": "3",

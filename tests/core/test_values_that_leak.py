@@ -149,7 +149,7 @@ ODD: dict[str, tuple[Callable[[], Any], str]] = {
     "a duration": (lambda: kofn.select(np.eye(4), k=2, method="gist", lam=np.timedelta64(1, "D")), "lam="),
     "a date column": (
         lambda: kofn.select(pl.DataFrame({"d": [datetime.date(2026, 1, 1)] * 3, "x": [1.0, 2, 3]}), k=1),
-        "X has no column of vectors; say what the rows are compared by: columns=A,B (such as d,x)",
+        "X has no column of vectors; say what the rows are compared by: columns=['A', 'B'] (such as d,x)",
     ),
     "costs beyond integers": (
         lambda: kofn.select(np.eye(3), budget=4, costs=np.array([2**63, 1, 2], np.uint64)),
