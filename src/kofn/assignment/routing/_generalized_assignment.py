@@ -122,8 +122,7 @@ def generalized_assignment(
         InputError: scores, sizes or limits of other shapes, or negative; sizes or limits without the other.
         FailureError: no placement was found within the time limit.
 
-    Cost: the linear relaxation, whose prices rule most entries out, and an integer programme over the others; one of
-    HiGHS's runs cannot be interrupted by Ctrl-C.
+    Cost: the linear relaxation, whose prices rule most entries out, and an integer programme over the others.
 
     Guarantee: whole sizes are added up exactly, others to the rounding of their sum; with status "optimal" no placement
     has a larger total, up to 13 digits of the largest score. The problem is NP-hard.
