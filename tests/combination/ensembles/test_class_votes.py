@@ -113,7 +113,7 @@ def test_tables_of_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     odd = frame.with_columns(answers, b=pl.Series(np.where(np.arange(60) == 7, "cow", VOTES[1])))
     odd.write_csv("odd.csv")
     assert "column 'b' at row 7 is 'cow', which is no class" in refused(capsys, "combine", "odd.csv", "--label", "y")
-    with pytest.raises(InputError, match=r"a, b, c name classes, age is no probability; .*columns a,b,c"):
+    with pytest.raises(InputError, match=r"a, b, c name classes, age is no probability; .*columns=\['a', 'b', 'c'\]"):
         kofn.combine(frame.with_columns(answers, age=pl.Series(Y + 30)), y="y")
     numbers = pl.DataFrame({**dict(zip("abc", NUMBERS, strict=True)), "y": Y})
     numbers.write_csv("numbers.csv")

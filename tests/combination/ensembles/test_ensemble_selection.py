@@ -234,7 +234,7 @@ def test_other_rows_are_blended_by_the_same_weights() -> None:
 REFUSED = {
     "text answers of numbers": ({"y": ["a", "b", "a"], "loss": "rmse"}, "y holds text"),
     "a class of its own": ({"y": [0, 1, 2], "classes": [0, 1]}, "y at row 2 is 2, which is none of classes"),
-    "too many names": ({"y": [0, 1, 1], "classes": [0, 1, 2]}, "classes has 3 values, members have 2 classes"),
+    "too many names": ({"y": [0, 1, 1], "classes": [0, 1, 2]}, "classes names 3, members have one column"),
     "fractions as classes": ({"y": [0.5, 1.0, 0.5], "loss": "log_loss"}, "y holds 0.5, which is no class"),
     "one class": ({"y": ["a", "a", "a"]}, "y has one class (a), members have one column"),
     "levels of a mean": ({"y": [0.1, 1.0, 2.0], "quantiles": [0.5], "loss": "rmse"}, "quantiles are of loss='pinball'"),

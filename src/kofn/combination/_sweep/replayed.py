@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from kofn.combination._sweep.members import Pool
 from kofn.combination._sweep.rule import Block, Span
+from kofn.core.arrays import Array
 
 _HALF = {np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)}
-
-Array = NDArray[Any]
 Rounder = Callable[[Any], Array]
 Sums = list[Any]
 # The steps of a block: it yields arrays whose sums over a line it needs, receives these, and returns the blend.
