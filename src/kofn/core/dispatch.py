@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any
 
 from kofn._index import entries, everything
@@ -104,14 +104,14 @@ def exactly(name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     if name not in _EXACT_BY:
         return {}
-    import numpy as np
-
     scores: Any = given.get("scores")
-    try:
-        shape = scores.shape if hasattr(scores, "shape") else np.shape(scores)
-    except ValueError:
-        return {}
-    return _EXACT_BY[name] if math.prod(shape) <= _FEW_SCORES else {}
+    if hasattr(scores, "shape"):
+        count = math.prod(scores.shape)
+    else:
+        # Lists of rows; whatever else is no table.
+        rows = scores if isinstance(scores, list | tuple) and scores else [()]
+        count = len(rows) * (len(rows[0]) if isinstance(rows[0], Sized) else 1)
+    return _EXACT_BY[name] if count <= _FEW_SCORES else {}
 
 
 def _with_pool(verb: str, given: Mapping[str, Any]) -> Mapping[str, Any]:

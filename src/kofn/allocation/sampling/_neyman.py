@@ -150,13 +150,11 @@ class _Strata:
     def of(
         cls, scores: ArrayLike, population: ArrayLike | None, costs: ArrayLike | None, bounds: ArrayLike | None
     ) -> _Strata:
-        deviations = np.asarray(scores, np.float64)
+        deviations = checks.one_an_item(scores)
         n = len(deviations)
         if deviations.min() < 0:
             row = int(deviations.argmin())
-            raise InputError(
-                f"scores at {checks.item_name(row)} is {deviations[row]:g}; standard deviations are 0 or more"
-            )
+            raise InputError(f"scores at row {row} is {deviations[row]:g}; standard deviations are 0 or more")
         price: Array = np.ones(n, np.int64) if costs is None else np.asarray(costs)
         if price.min() <= 0:
             row = int(price.argmin())
@@ -269,9 +267,10 @@ class _Strata:
 
 
 def _whole_numbers(population: ArrayLike, n: int) -> Floats:
-    units = checks.as_float(checks.as_array(population, "population"), "population").astype(np.float64)
-    if units.shape != (n,):
-        raise InputError(f"population has shape {units.shape}, scores has {n} values; give one a stratum")
+    given = checks.as_array(population, "population")
+    if given.shape != (n,):
+        raise InputError(f"population has shape {given.shape}, scores has {n} values; give one a stratum")
+    units = checks.as_float(given, "population").astype(np.float64)
     odd = ~((units >= 1) & (units <= 2.0**53) & (units == np.floor(units)))
     if odd.any():
         row = int(odd.argmax())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kofn.assignment.routing._flows import transport
 from kofn.core.arrays import Floats, Ints, Labels
-from kofn.core.checks import FailureError, InfeasibleError, InputError, item_key, shown
+from kofn.core.checks import FailureError, InfeasibleError, InputError, as_array, item_key, shown
 from kofn.core.highs import milp
 
 # Seconds that the integer program may take to find a first placement, or to prove that there is none.
@@ -92,7 +92,7 @@ def _pairs(value: Any, name: str, n: int) -> Ints:
     """(m, 2) row numbers of the pairs."""
     if value is None:
         return np.empty((0, 2), np.int64)
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.ndim and len(array) == 0:
         return np.empty((0, 2), np.int64)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
