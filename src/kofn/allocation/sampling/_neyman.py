@@ -28,7 +28,11 @@ _ROUNDING = 1e-9
     "allocate",
     traits=("sandwich",),
     draws=Draw(
-        kinds={"scores": "not negative"}, silent=("duality",), options={"population": "strata"}, long=("population",)
+        kinds={"scores": "not negative"},
+        plain={"budget": 30},
+        silent=("duality",),
+        options={"population": "strata"},
+        long=("population",),
     ),
     cost="O(n log) for the price, and a multiple-choice knapsack over the few counts that it leaves in doubt",
     exact="the least variance in whole numbers, unless the counts in doubt make too large a table",
