@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -281,3 +284,27 @@ def test_the_best_model_is_never_worse_than_one_of_them_alone() -> None:
         members = [np.clip(y + np.random.default_rng((seed, m)).normal(0, 0.5, 60), 0.02, 0.98) for m in range(3)]
         info = kofn.combine(members, y=y, method="ensemble_selection", seed=seed).info
         assert info["held_out"]["best_single"] <= min(info["single"]) + 1e-12
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda labels: np.array(labels, object)])
+def test_large_whole_numbers_are_classes_in_the_order_of_numbers(kind: Any) -> None:
+    first, second = 9007199254740993, 10**16
+    labels = [first if row % 2 else second for row in range(30)]
+    members = [np.array([[0.9, 0.1] if label == first else [0.1, 0.9] for label in labels])] * 2
+    plan = ensemble_selection(members, y=kind(labels), seed=0)
+    assert list(plan.info["classes"]) == [first, second]
+    assert plan.value == pytest.approx(-np.log(0.9))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(10**20 - 1, 10**20), (Decimal(9), Decimal(10)), (Fraction(2, 3), Fraction(10, 3)), (9.5, 10**17), ("9", "10")],
+)
+def test_classes_that_text_sorts_otherwise_than_numbers_are_asked_for(first: Any, second: Any) -> None:
+    labels = [first if row % 2 else second for row in range(30)]
+    members = [np.array([[0.9, 0.1] if label == first else [0.1, 0.9] for label in labels])] * 2
+    with pytest.raises(InputError, match="in another order by number") as refusal:
+        ensemble_selection(members, y=labels)
+    # The message names the classes as one would write them.
+    classes = ast.literal_eval(str(refusal.value).partition("classes=")[2])
+    assert ensemble_selection(members, y=labels, classes=classes, seed=0).value == pytest.approx(-np.log(0.9))

@@ -207,3 +207,15 @@ class TestSparseRows:
     def test_refusals_of_sparse_rows(self, asked: Any, message: str) -> None:
         with pytest.raises(InputError, match=message):
             knn_graph(sparse.eye_array(9, format="csr"), **{"n_neighbors": 2, **asked})
+
+
+@pytest.mark.parametrize(("apart", "spread"), [(1e3, 0.01), (1e5, 1.0), (1e3, 1e-6)])
+def test_neighbours_in_small_groups_far_apart_are_found_by_cells(apart: float, spread: float, monkeypatch: Any) -> None:
+    """Cells that two groups share see each from its own centre, in double precision where single takes all away."""
+    monkeypatch.setattr(cells, "_CELL", 64)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(9, 5))[rng.integers(0, 9, 900)] * apart + rng.normal(size=(900, 5)) * spread
+    found = knn_graph(X, 10, engine="cells", expansion=600)
+    exact = knn_graph(X, 10, engine="exact")
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(found.indices, exact.indices, strict=True)]
+    assert np.mean(shared) > 9.8

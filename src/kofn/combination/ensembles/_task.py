@@ -7,6 +7,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -374,6 +375,7 @@ def _class_numbers(answers: Array, columns: int, classes: Sequence[Any] | None) 
     if classes is not None:
         return _named_classes(answers, columns, classes)
     if len(names) == count:
+        _refuse_two_orders(names)
         return names, numbers.astype(np.int64)
     if whole and names[0] >= 0 and names[-1] < count:
         return np.arange(count), answers.astype(np.int64)
@@ -387,6 +389,26 @@ def _class_numbers(answers: Array, columns: int, classes: Sequence[Any] | None) 
     raise InputError(
         f"y has {len(names)} classes ({listed}), members have {columns} columns; name these by classes=[...]"
     )
+
+
+def _refuse_two_orders(names: Array) -> None:
+    """Refuse classes that are numbers written as text, sorted otherwise by text than by number: 10 and 9.
+
+    So are whole numbers beyond 64 bits and exact fractions, which no array of numbers holds.
+    """
+    if names.dtype.kind != "U":
+        return
+    try:
+        numbers = [Fraction(name) for name in names.tolist()]
+    except ValueError:
+        return
+    if numbers != sorted(numbers):
+        by_number = [name for _, name in sorted(zip(numbers, names.tolist(), strict=True))]
+        listed = ", ".join(map(repr, by_number[:4])) + (", ..." if len(by_number) > 4 else "")
+        raise InputError(
+            f"y holds numbers as text, in another order by number ({listed}) than by text; name the classes in the "
+            f"order of the members' columns: classes=[{listed}]"
+        )
 
 
 def _named_classes(answers: Array, columns: int, classes: Sequence[Any]) -> tuple[Array, Ints]:

@@ -100,6 +100,8 @@ def _labels(value: Any, name: str) -> Array:
         if missing is not None:
             raise InputError(f"{name} at row {missing} is missing; give every item a group (for example 'unknown')")
     if array.dtype == object:
+        array = _whole_numbers(array)
+    if array.dtype == object:
         array = np.array([written(label) for label in array])
     if array.dtype.kind in "Vc":
         raise InputError(f"{name} has dtype {array.dtype}; give one label an item: numbers or text")
@@ -119,6 +121,13 @@ def _mixed(value: Sequence[Any]) -> Array:
             array[:] = value
             return array
     return as_array(value, "groups")
+
+
+def _whole_numbers(array: Array) -> Array:
+    """Objects that are all whole numbers of 64 bits as such; others as they are."""
+    if {type(label) for label in array} != {int} or not -(2**63) <= min(array) <= max(array) < 2**63:
+        return array
+    return array.astype(np.int64)
 
 
 def _is_missing(label: Any) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kofn.core import checks
+from kofn.core.arrays import Floats
 from kofn.core.runtime import Control
 from kofn.engines.base import Engine
 from kofn.engines.threads import cores, linear_algebra, spread
@@ -21,6 +23,11 @@ _CELL, _VIEW, _VIEW_OF_EACH = 256, 1 << 14, 32
 _CELLS_AT_ONCE, _OF_TASK = 8, 16
 # Rows of a part that say along which line it is cut, and rounds of two means for that.
 _SAMPLE, _ROUNDS = 1024, 4
+# What a product loses of the squared length of a row, and the share of the squared distance to its farthest neighbour
+# that it may lose; the share of rows that may lose more before they are looked at in halves, and how often those are.
+_ROUNDING, _BLURRED, _MOST_BLURRED, _MOST_HALVINGS = 2.0**-22, 0.01, 0.02, 4
+# A distance that loses half as much of itself has lost this share of the squared length by which it was rounded.
+_NARROWED = 2.0**-48 / (_BLURRED / 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,32 +52,61 @@ class _Cells:
 
     def neighbors(self, cell: int) -> NDArray[np.int32]:
         """The neighbours (rows of the cell, count) of its rows, in no order."""
+        return self._nearest(cell, np.arange(*self.starts[cell : cell + 2]), 0)
+
+    def _nearest(self, cell: int, positions: NDArray[np.int64], depth: int) -> NDArray[np.int32]:
+        """The neighbours of the rows at some positions of a cell.
+
+        Where these lie so far apart that products lose the distances to their neighbours, as in a cell that two distant
+        groups share, they are looked at in two halves, each seen from its own centre.
+        """
         from kofn.neighbors.graphs import _kernels
 
-        first, stop = self.starts[cell : cell + 2].tolist()
-        own = self.points[first:stop]
-        # Seen from the cell's own centre, products of rows that are near each other lose no digits.
+        # Single precision does for whole cells; halves begin from the rows themselves.
+        read = self._exact if depth else self.points.__getitem__
+        own = read(positions)
+        # Seen from their own centre, products of rows that are near each other lose no digits.
         centre = own.mean(axis=0)
-        here = np.column_stack([own - centre, np.ones(stop - first, np.float32)])
-        values = np.empty((stop - first, 4 * self.count), np.float32)
+        own = own - centre
+        lengths = np.einsum("ij,ij->i", own, own)
+        here = np.column_stack([own, np.ones(len(own))]).astype(np.float32, copy=False)
+        values = np.empty((len(own), 4 * self.count), np.float32)
         places = np.empty(values.shape, np.int32)
-        kept, least = np.zeros(stop - first, np.int64), np.full(stop - first, -np.inf, np.float32)
+        kept, least = np.zeros(len(own), np.int64), np.full(len(own), -np.inf, np.float32)
         for low in range(0, self.near.shape[1], _CELLS_AT_ONCE):
             spans = [slice(*self.starts[other : other + 2]) for other in self.near[cell, low : low + _CELLS_AT_ONCE]]
-            others = np.concatenate([self.points[span] for span in spans])
+            others = np.concatenate([read(span) for span in spans])
             others -= centre
             # |x - y|^2 is small where x.y - |y|^2 / 2 is large.
             there = np.column_stack([others, np.einsum("ij,ij->i", others, others) / -2])
-            products = here @ there.T
+            products = here @ there.astype(np.float32, copy=False).T
             if low == 0:
-                np.fill_diagonal(products, -np.inf)
+                products[np.arange(len(own)), positions - self.starts[cell]] = -np.inf
             numbers = np.concatenate([self.rows[span] for span in spans])
             _kernels.keep_largest(products, numbers, self.count, values, places, kept, least)
         _kernels.trim(self.count, values, places, kept)
         # Products that are no numbers are of no use.
-        for position in np.flatnonzero(kept < self.count).tolist():
-            places[position, : self.count] = exactly(self.space, int(self.rows[first + position]), self.count)
-        return places[:, : self.count]
+        for row in np.flatnonzero(kept < self.count).tolist():
+            places[row, : self.count] = exactly(self.space, int(self.rows[positions[row]]), self.count)
+        places = places[:, : self.count]
+        farthest = lengths - 2 * values[:, : self.count].min(axis=1)
+        blur = _ROUNDING * lengths
+        if depth == 0:
+            # What single precision took off the points themselves.
+            blur = np.maximum(blur, _NARROWED * np.einsum("ij,ij->i", self.points[positions], self.points[positions]))
+        lost = float(np.mean(blur > _BLURRED * farthest))
+        if lost > _MOST_BLURRED and depth < _MOST_HALVINGS:
+            line, middle = _between(own)
+            beyond = own @ line > middle
+            halves = [half for half in (beyond, ~beyond) if half.any()]
+            # Rows that single precision does not tell apart stay together, and are looked at in double precision.
+            for half in halves if len(halves) == 2 or depth == 0 else ():
+                places[half] = self._nearest(cell, positions[half], depth + 1)
+        return places
+
+    def _exact(self, positions: Any) -> Floats:
+        """The points at some positions, in double precision."""
+        return self.space.points(self.rows[positions])
 
 
 def by_cells(
@@ -135,7 +171,7 @@ def _cut(centred: Centred, count: int, view: int, n_threads: int | None, control
                 control.check()
                 if many > 1:
                     own = slice(low, high)
-                    order = np.argpartition(points[own] @ _between(points[own]), middle - low)
+                    order = np.argpartition(points[own] @ _between(points[own])[0], middle - low)
                     points[own], rows[own] = points[own][order], rows[own][order]
 
         spread(work, len(cut), cores(n_threads), shares=4)
@@ -161,8 +197,8 @@ def _cut(centred: Centred, count: int, view: int, n_threads: int | None, control
     return _Cells(centred.space, rows, points, starts, near, count)
 
 
-def _between(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The line between the two means of some of the points."""
+def _between(points: NDArray[Any]) -> tuple[NDArray[Any], Any]:
+    """The line between the two means of some of the points, and where on it the second becomes the nearer one."""
     some = points[:: max(1, len(points) // _SAMPLE)]
     first = some[np.argmax(((some - some.mean(axis=0)) ** 2).sum(axis=1))]
     second = some[np.argmax(((some - first) ** 2).sum(axis=1))]
@@ -171,4 +207,4 @@ def _between(points: NDArray[np.float32]) -> NDArray[np.float32]:
         if nearer.all() or not nearer.any():
             break
         first, second = some[~nearer].mean(axis=0), some[nearer].mean(axis=0)
-    return second - first
+    return second - first, (second @ second - first @ first) / 2
