@@ -49,7 +49,8 @@ def read_input(table: Table, arguments: AllocateArguments) -> Curves:
     if entry is None and arguments.score_column is not None:
         raise InputError(
             "--score holds one number an item, and what it means is the method's: -m sainte_lague for votes, -m "
-            "rollout_knapsack or difficulty_aware_trials for success rates, -m reverse_water_filling for sensitivities"
+            "rollout_knapsack or difficulty_aware_trials for success rates, -m neyman for standard deviations of "
+            "strata, -m reverse_water_filling for sensitivities"
         )
     if arguments.score_column is not None or (entry is not None and "scores" in entry.required):
         return _scores(table, arguments)
