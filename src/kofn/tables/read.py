@@ -517,13 +517,18 @@ def lines_of(file: str, option: str) -> list[str]:
 
 
 def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
-    """(p, 2) row numbers of the pairs of ids in a file's first two columns.
+    """(p, 2) row numbers of the pairs of ids in a file's two columns.
 
     A header that is itself a pair of ids is a pair: the file was written without one.
     """
     table = open_table(file, header_alone=True)
     if len(table.columns) < 2:
         raise InputError(f"--{option} {file} has one column; give two, the ids of each pair")
+    if len(table.columns) > 2:
+        raise InputError(
+            f"--{option} {file} has {len(table.columns)} columns ({', '.join(table.columns[:5])}"
+            f"{', ..' if len(table.columns) > 5 else ''}); give two columns, one pair a line"
+        )
     row_of = {str(key): row for row, key in enumerate(keys.tolist())}
     header = tuple(name.strip() for name in table.columns[:2])
     named = list(zip(*(table.labels(name).tolist() for name in table.columns[:2]), strict=True)) if table.n else []
