@@ -297,6 +297,12 @@ def test_groups_of_equal_size_of_arrays(folder: Path, capsys: pytest.CaptureFixt
         assert "sizes from 7 to 8" in text
     said = refused(capsys, "assign", "X.npy", "--equal", "--scores", "-k", 8)
     assert "scores have 9 columns, one a bin; leave --k out" in said
+    # In two bins each, the 9 bins share 128 places.
+    twice = kofn.assign(scores=X, equal=True, per_item=2)
+    assert sorted({*np.bincount(twice.bins)}) == [14, 15]
+    code, text, err = run(capsys, "assign", "X.npy", "--equal", "--scores", "--per-item", 2)
+    assert code == 0, err
+    assert "sizes from 14 to 15" in text
 
 
 def test_equal_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,8 @@ def test_pairs_are_read_whether_one_or_several(
         ("r0 r2\n", "has one column; give two, the ids of each pair"),
         ("r0 r2\nr1 r3\n", "has one column; give two, the ids of each pair"),
         ("r0;r2\n", "has one column; give two, the ids of each pair"),
+        ("r0,r2,r4\n", "has 3 columns (r0, r2, r4); give two columns, one pair a line"),
+        ("one,other,third\nr0,r2,r4\n", "has 3 columns (one, other, third); give two columns, one pair a line"),
     ],
 )
 @pytest.mark.parametrize("flag", ["--must-link", "--cannot-link"])

@@ -10,6 +10,7 @@ import pytest
 from command_line import make_pool, refused, run, write
 
 import kofn
+from kofn.core.checks import InputError
 
 ROWS = 200
 
@@ -157,6 +158,16 @@ def test_quotas_of_cells(folder: Path, capsys: pytest.CaptureFixture[str], file:
     assert ((picks["lang"] == "fr") & (picks["year"] == 2023)).sum() == 2
     assert "quota lang+year=fr,2023.0: 2 picked, 2-2 asked" in text
     assert "quotas are met" in Path("r.html").read_text()
+
+
+@pytest.mark.parametrize("cell", ["de,2024.0", ("de", "2024.0"), ("de", 2024.0)])
+def test_a_cell_is_a_text_or_a_tuple(folder: Path, cell: Any) -> None:
+    frame = pl.read_csv(pool(folder))
+    picks = kofn.select(frame, columns=["v"], k=12, quotas={"lang+year": {cell: (7, None)}}).take(frame)
+    assert ((picks["lang"] == "de") & (picks["year"] == 2024)).sum() >= 7
+    for wrong in ("de\n2024", ("de",), 2024):
+        with pytest.raises(InputError, match="name one group of each of the 2 columns"):
+            kofn.select(frame, columns=["v"], k=12, quotas={"lang+year": {wrong: (7, None)}})
 
 
 def test_a_column_whose_name_has_a_plus_is_a_column(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

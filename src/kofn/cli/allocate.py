@@ -63,7 +63,7 @@ def command(typed: Sequence[str], file: str, **values: Any) -> None:
     finish(plan, arguments, lambda: plan.to_frame().drop("index"), **shown)
     for warning in plan.info.get("warnings", ()):
         click.echo(f"warning: {warning.replace('sense=', '--sense ').replace(chr(39), '')}", err=True)
-    say(answer(plan, arguments, curves), lambda: render(plan, arguments, curves), arguments.as_json)
+    say(answer(plan, arguments, curves), lambda: render(plan, arguments, curves, call), arguments.as_json)
 
 
 def _draws_frontier(arguments: AllocateArguments, words: Mapping[str, Any], options: Mapping[str, Any]) -> bool:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kofn.cli.allocate_arguments import AllocateArguments
-from kofn.cli.allocate_reading import Curves
+from kofn.cli.allocate_reading import Call, Curves
 from kofn.core.plans import Allocation
 
 # How many columns of levels are named in one line, items below one another, and points of the frontier.
@@ -56,7 +57,7 @@ def answer(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> di
     return out
 
 
-def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> str:
+def render(plan: Allocation, arguments: AllocateArguments, curves: Curves, call: Call) -> str:
     """The answer for people."""
     used, budget = plan.used.get("budget"), plan.budget.get("budget")
     spent = "" if used is None else f", used {_amount(used)}" + ("" if budget is None else f" of {_amount(budget)}")
@@ -65,7 +66,7 @@ def render(plan: Allocation, arguments: AllocateArguments, curves: Curves) -> st
     lines += [_levels(arguments, curves), *_left_out(plan, curves), *_uniform(plan)]
     lines += [
         *_price(plan),
-        *_next_level(plan),
+        *_next_level(plan, curves, call),
         *_other_limits(plan),
         *_at_bounds(plan),
         *(_frontier(plan) if arguments.frontier else []),
@@ -160,14 +161,33 @@ def _price(plan: Allocation) -> list[str]:
     return [f"{line}; the next plan on it takes {_amount(cost)}: value {value:.6g}, better by {better:.4g}"]
 
 
-def _next_level(plan: Allocation) -> list[str]:
-    """Who gains most by one more level."""
+def _next_level(plan: Allocation, curves: Curves, call: Call) -> list[str]:
+    """Who gains most by one more level, for what the level costs."""
     up = plan.marginal_up
     # Under other limits the item's own step may break one of them.
     if plan.objective == "constrained_curves" or up is None or np.isnan(up).all() or not np.nanmax(up) > 0:
         return []
-    item = int(np.nanargmax(up))
-    return [f"a next step brings most at {plan.keys(np.array([item])).tolist()[0]}: {up[item]:.4g}"]
+    costs = _step_costs(plan, curves, call)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = np.where(up > 0, up / costs, np.nan)
+    item = int(np.nanargmax(each))
+    brought = f"{up[item]:.4g}"
+    if not (costs == 1).all():
+        brought = f"{each[item]:.4g} a unit of budget ({brought} for {_amount(costs[item].item())})"
+    return [f"a next step brings most at {plan.keys(np.array([item])).tolist()[0]}: {brought}"]
+
+
+def _step_costs(plan: Allocation, curves: Curves, call: Call) -> NDArray[Any]:
+    """(n,) what the next step of each item costs: a unit, or the next dearer level that it may have."""
+    unit = np.asarray(call.options.get("sizes", call.words.get("costs", 1)))
+    unit = np.broadcast_to(unit, plan.n)
+    if plan.objective != "curves" or curves.values.ndim != 2:
+        return unit
+    levels = np.asarray(call.options.get("levels", np.arange(curves.values.shape[1])))
+    steps = levels * unit[:, None] - (plan.amounts * unit)[:, None]
+    ahead = np.isfinite(curves.values) & (steps > 0)
+    # Whole where levels and sizes are; an item without a next level gains nothing by one.
+    return np.where(ahead, steps, steps.max(initial=1) + 1).min(axis=1)
 
 
 def _other_limits(plan: Allocation) -> list[str]:

@@ -49,7 +49,8 @@ def read_input(table: Table, arguments: AllocateArguments) -> Curves:
     if entry is None and arguments.score_column is not None:
         raise InputError(
             "--score holds one number an item, and what it means is the method's: -m sainte_lague for votes, -m "
-            "rollout_knapsack or difficulty_aware_trials for success rates, -m reverse_water_filling for sensitivities"
+            "rollout_knapsack or difficulty_aware_trials for success rates, -m neyman for standard deviations of "
+            "strata, -m reverse_water_filling for sensitivities"
         )
     if arguments.score_column is not None or (entry is not None and "scores" in entry.required):
         return _scores(table, arguments)
@@ -156,7 +157,8 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
             names = tuple(column_of[level] for level in arguments.levels)
             return Curves(_side_by_side(table, names, arguments), names, list(arguments.levels))
     if not names:
-        raise InputError(f"{table.path} has no numeric columns to take as a curve; name them with --columns")
+        by_name = "; name them with --columns"
+        raise InputError(f"{table.path} has no numeric columns to take as a curve{table.by_spaces or by_name}")
     if len(names) == 1 and table.dtype(names[0]) == "vector":
         return Curves(table.vectors(names[0], finite=False), names)
     if len(names) == 1 and arguments.columns is None and not arguments.levels:

@@ -29,7 +29,7 @@ from kofn.objectives._estimates import pairs_of_search
 from kofn.objectives.facility_location import bytes_beside_rows
 from kofn.selection.pools._near_duplicates_by_cells import bytes_of_cells, pairs_of_cells
 from kofn.selection.pools._sizes import PART_ROWS, Rounds, pairs_of_rounds
-from kofn.tables.read import Pool, numbers_alone
+from kofn.tables.read import Pool, columns_named_by, numbers_alone
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_pool import refuse_no_scores
 
@@ -347,7 +347,7 @@ def _shape(table: Table, arguments: SelectArguments) -> tuple[int, int]:
         return DIMS, 4
     if names := numbers_alone(table, arguments):
         return len(names), 8
-    name = arguments.vectors or only_vectors(table)
+    name = arguments.vectors or only_vectors(table, columns_named_by(arguments))
     if isinstance(table, Npy) and len(shape := table._layout(name)[0]) == 2:
         return int(shape[1]), max(4, table._layout(name)[1].itemsize)
     if isinstance(table, Arrays):

@@ -26,17 +26,18 @@ def finds_k(method: Any, k: str, others: set[str]) -> Any:
     return method
 
 
-def sizes_of_equal(n: int, k: int) -> dict[str, int]:
-    """The least and the most items of each of k groups of equal size, up to one item.
+def sizes_of_equal(n: int, k: int, per_item: Any = None) -> dict[str, int]:
+    """The least and the most items of each of k groups of equal size, up to one item; each item in `per_item` of them.
 
     Raises:
-        InputError: k is no whole number of at least 1.
+        InputError: k or per_item is no whole number of at least 1.
 
-    >>> sizes_of_equal(64, 9)
-    {'capacity': 8, 'min_size': 7}
+    >>> sizes_of_equal(64, 9), sizes_of_equal(12, 5, per_item=2)
+    ({'capacity': 8, 'min_size': 7}, {'capacity': 5, 'min_size': 4})
     """
     k = count(k, "k")
-    return {"capacity": -(-n // k), "min_size": n // k}
+    places = n * (1 if per_item is None else count(per_item, "per_item"))
+    return {"capacity": -(-places // k), "min_size": places // k}
 
 
 def with_equal_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def with_equal_sizes(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     if set_too := [name for name in ("capacity", "min_size") if name in words]:
         raise InputError(f"equal=True sets the sizes; leave {' and '.join(set_too)} out")
-    return {**words, **sizes_of_equal(shape[0], k)}
+    return {**words, **sizes_of_equal(shape[0], k, words.get("per_item"))}
 
 
 def bins_of_equal(k: Any, bins: int, flag: str = "k") -> int:

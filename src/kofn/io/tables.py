@@ -57,6 +57,14 @@ class Table(VectorColumns, ABC):
         """The message of an error on this table, saying where in which file its rows stand if there are several."""
         return message
 
+    @property
+    def by_spaces(self) -> str:
+        """The remedy of a table whose one column may be several with spaces between them; empty of others."""
+        if len(self.columns) != 1 or len(self.columns[0].split()) < 2:
+            return ""
+        called = self.columns[0]
+        return f"; it has one, {called!r}: if spaces separate its fields, say --delimiter ' ' (runs of them count once)"
+
     def require(self, name: str) -> str:
         """The column of this name, or of this name with spaces around it, else an error that offers the nearest one."""
         column = self._find(name)
@@ -70,10 +78,8 @@ class Table(VectorColumns, ABC):
             )
         near = nearest(name, self.columns)
         shown = ", ".join(self.columns[:12]) + (", ..." if len(self.columns) > 12 else "")
-        if len(self.columns) == 1 and len(self.columns[0].split()) > 1 and name in re.split(r"[\s'\"]+", shown):
-            near = (
-                f"; it has one, {shown!r}: if spaces separate its fields, say --delimiter ' ' (runs of them count once)"
-            )
+        if name in re.split(r"[\s'\"]+", shown):
+            near = self.by_spaces or near
         raise InputError(f"{self.path} has no column {name!r}{near or f'; it has {shown}'}")
 
     def named(self, parts: Sequence[str]) -> tuple[str, ...]:

@@ -179,7 +179,9 @@ def _header(path: Path, separator: str) -> list[str]:
         if not twice.strip():
             places = [str(number) for number, name in enumerate(header, 1) if name == twice]
             raise InputError(f"{path}: columns {', '.join(places)} of the header have no name; name or remove them")
-        raise InputError(f"{path}: the header names column {twice!r} twice; rename one of them")
+        numbers = all(re.fullmatch(r"\s*-?[\d.]+([eE][+-]?\d+)?\s*", name) for name in header)
+        remedy = "no header? the first row was taken as names; add a header line" if numbers else "rename one of them"
+        raise InputError(f"{path}: the header names column {twice!r} twice; {remedy}")
     return header
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 MAX_CATEGORIES = 1000
 # A column of names in whose rows this share differs, of so many rows at the least, most likely names the rows.
 _MOSTLY, _FEW_ROWS = 0.9, 10
+# The names of columns that a program named.
+_UNNAMED = re.compile(r"(?i)\s*(unnamed: ?\d+|column_\d+)?\s*")
 # Characters of all texts that are looked at where only the shape of the vectors counts, and of one text at the least.
 _LOOKED_AT, _SHORTEST = 500_000, 40
 
@@ -180,8 +183,8 @@ def by_model(
     return Embedded(X, embedder.shown, None)
 
 
-def only_vectors(table: Table) -> str:
-    """The only column of vectors of a table.
+def only_vectors(table: Table, besides: Collection[str] = ()) -> str:
+    """The only column of vectors of a table; a refusal proposes no column of `besides`, unless there is no other.
 
     Raises:
         InputError: there is none, or several.
@@ -192,8 +195,12 @@ def only_vectors(table: Table) -> str:
         return vectors[0]
     if vectors:
         raise InputError(f"{table.path} has several columns of vectors ({', '.join(vectors)}); name one with --vectors")
-    texts = [name for name, kind in kinds.items() if kind == "text"][:4]
-    numbers = [name for name, kind in kinds.items() if kind in ("number", "date", "boolean")][:4]
+    offered = {name: kind for name, kind in kinds.items() if not _UNNAMED.fullmatch(name) and name not in besides} or kinds
+    texts = [name for name, kind in offered.items() if kind == "text"][:4]
+    if texts and table.by_spaces:
+        one = shlex.quote(texts[0])
+        raise InputError(f"{table.path} has no column of vectors{table.by_spaces}; if it holds texts, say --text {one}")
+    numbers = [name for name, kind in offered.items() if kind in ("number", "date", "boolean")][:4]
     hints = []
     if texts:
         hints.append(f"--text COLUMN (such as {', '.join(texts)})")

@@ -26,6 +26,13 @@ _COUNTERS = {
     "distance_evals": "distances computed",
     "swaps": "swaps",
 }
+# Figures of `info` whose names alone do not say what they are.
+_FIGURES = {
+    "equal": "value of equal amounts",
+    "by_size": "value of amounts in proportion to the sizes",
+    "proportional": "value of amounts in proportion to the weights",
+    "start_value": "value where the search began",
+}
 
 
 def note_of(plan: Plan) -> str:
@@ -83,6 +90,10 @@ def _option(plan: Plan, name: str, value: Any) -> tuple[str, Any]:
     if name == "lower" and judges and isinstance(value, list | tuple):
         named = [str(judges[i]) if isinstance(i, int) and 0 <= i < len(judges) else describe(i) for i in value]
         return "lower is better for", user(", ".join(named))
+    numbers = np.asarray(value) if isinstance(value, np.ndarray | list | tuple) else np.empty(0)
+    if numbers.shape == (plan.n,) and numbers.dtype.kind in "iuf" and plan.n > 12:
+        ends = f"{number(numbers.min().item())} to {number(numbers.max().item())}"
+        return f"{name} of each item", user(f"{plan.n:,} numbers, {ends}")
     return f"option {name}", user(describe(value))
 
 
@@ -146,5 +157,5 @@ def _measured(plan: Plan) -> list[tuple[str, Any]]:
         elif name in _COUNTERS:
             rows.append((_COUNTERS[name], number(value)))
         elif isinstance(value, str | bool | int | float | np.generic):
-            rows.append((name.replace("_", " "), user(describe(value))))
+            rows.append((_FIGURES.get(name, name.replace("_", " ")), user(describe(value))))
     return rows

@@ -138,7 +138,7 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
         n = len(pool.rows) if arguments.rows_of_whole is None else max(len(pool.rows), arguments.rows_of_whole)
         if pool.matrix is not None:
             call["k"] = bins_of_equal(call.get("k"), pool.matrix.shape[1], "--k")
-        call |= sizes_of_equal(n, call["k"])
+        call |= sizes_of_equal(n, call["k"], call.get("per_item"))
         if pool.matrix is not None:
             del call["k"]
     for name, flag_name in _BY_BIN.items():

@@ -22,16 +22,17 @@ from kofn.core.pools import SomeRows, is_pool
 from kofn.core.problems import unlike_scales
 from kofn.io.cells import is_number, odd_cell, remedy
 from kofn.io.embedding import model_for
-from kofn.io.formats import Arrays, Npy, SparseNpz
+from kofn.io.formats import Arrays, Delimited, Npy, SparseNpz
 from kofn.io.frames import as_series
 from kofn.io.opening import open_table
 from kofn.io.pool_texts import texts_at
 from kofn.io.tables import Table
 from kofn.io.text_memory import refuse_texts_over
-from kofn.io.vectors import PoolVectors, beginnings, by_model, pool_vectors
+from kofn.io.vectors import PoolVectors, beginnings, by_model, only_vectors, pool_vectors
 from kofn.io.words import bm25, reduced, tfidf
 from kofn.tables.arguments import RowArguments
-from kofn.tables.unlike import refuse_numbers_of_rows
+from kofn.tables.levels import amount_of
+from kofn.tables.unlike import as_typed, refuse_numbers_of_rows
 
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 ARRAYS = (".npy", ".npz")
@@ -41,6 +42,8 @@ _TEXTS = (".txt", ".text", "")
 _TEXT_BALANCE = 0.9
 # How many columns are named in one note.
 _NAMED = 12
+# The remedy where no column is of numbers.
+_BY_NAME = "; name them with --columns"
 # What an empty cell of a table of scores says.
 _NO_BIN = "the row may not go to this bin"
 
@@ -159,10 +162,13 @@ def read_vectors(table: Table, arguments: RowArguments) -> PoolVectors:
         remedy_of_scales = "to scale them to equal weight name them by --columns"
         note = f"the table holds numbers alone, taken as the vectors{unlike}; {remedy_of_scales}"
         return PoolVectors(X, f"{_counted(names)} as they are", notes=(note,))
+    vectors = arguments.vectors
+    if not (arguments.text or vectors or arguments.columns):
+        vectors = only_vectors(table, columns_named_by(arguments))
     return pool_vectors(
         table,
         text=arguments.text,
-        vectors=arguments.vectors,
+        vectors=vectors,
         columns=arguments.columns,
         categories=arguments.categories or (),
         embedder=arguments.embedder,
@@ -183,14 +189,41 @@ def numbers_alone(table: Table, arguments: RowArguments) -> tuple[str, ...]:
     """
     if arguments.text or arguments.vectors or arguments.columns or arguments.categories or isinstance(table, Arrays):
         return ()
-    named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
-    named |= {*getattr(arguments, "groupings", ()), *getattr(arguments, "quota_columns", ())}
+    refuse_no_header(table)
+    named = columns_named_by(arguments)
     names = tuple(name for name in table.columns if name not in named)
     if any(table.dtype(name) not in ("number", "boolean") or _LIKE_A_KEY.search(name) for name in names):
         return ()
     columns = [table.column(name).head(_SEEN) for name in names]
     whole = [column for column in columns if column.dtype.is_integer() and len(column) > 1]
     return () if any(column.n_unique() == len(column) for column in whole) else names
+
+
+def columns_named_by(arguments: RowArguments) -> set[Any]:
+    """The columns of which a word says what they are."""
+    named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
+    return named | {*getattr(arguments, "groupings", ()), *getattr(arguments, "quota_columns", ())}
+
+
+def refuse_no_header(table: Table) -> None:
+    """Refuse a text file all of whose columns are called by numbers: its first row would be lost as their names.
+
+    Columns that count, from 0 or 1 on, are named so by programs that know no names.
+
+    Raises:
+        InputError: they are; says what the names were taken from.
+    """
+    names = [name for name in table.columns if name not in getattr(table, "keys", ())]
+    if not isinstance(table, Delimited) or not names:
+        return
+    amounts = [amount_of(name.strip().replace(table.reading.decimal, ".")) for name in names]
+    if None in amounts or amounts in (list(range(len(names))), list(range(1, len(names) + 1))):
+        return
+    first = table.separator.join(names[:_NAMED]) + (".." if len(names) > _NAMED else "")
+    raise InputError(
+        f"{table.path}: no header? the first row {first} was taken as names; add a header line, or if these are names, "
+        f"say which count: --columns {as_typed(*names[:2])}{',..' if len(names) > 2 else ''}"
+    )
 
 
 def _counted(names: Sequence[str]) -> str:
@@ -378,6 +411,7 @@ def read_scores(
     names, gaps = arguments.columns, some_unlisted and arguments.empty == "refuse"
     notes: tuple[str, ...] = ()
     if not names:
+        refuse_no_header(table)
         named = {getattr(arguments, field.name) for field in dataclasses.fields(arguments) if "_column" in field.name}
         kinds = {name: table.dtype(name) for name in table.columns if name not in named}
         matrices = [name for name, kind in kinds.items() if kind == "vector"]
@@ -385,7 +419,7 @@ def read_scores(
             return table.vectors(matrices[0], finite=not some_unlisted), (), ()
         numeric = [name for name in kinds if is_scores(table, name)]
         if not numeric:
-            raise InputError(f"{table.path.name} has no numeric columns to take as scores; name them with --columns")
+            raise InputError(f"{table.path.name} has no numeric columns to take as scores{table.by_spaces or _BY_NAME}")
         unlisted = [name for name in kinds if gaps and name not in numeric and is_blank(table, name)]
         names = tuple(name for name in kinds if name in numeric or name in unlisted)
         if left := [name for name in kinds if name not in names]:
@@ -448,7 +482,7 @@ def read_judges(
         table.require(id_column)
     judges = columns or [name for name in table.columns if name != id_column and is_scores(table, name)]
     if not judges:
-        raise InputError(f"{table.path} has no numeric columns to take as judges' scores; name them with --columns")
+        raise InputError(f"{table.path} has no numeric columns to take as judges' scores{table.by_spaces or _BY_NAME}")
     scores = _compared(table, np.stack([scores_with_gaps(table, name) for name in judges], axis=1))
     if not columns and id_column is None:
         refuse_numbers_of_rows(judges, scores, str(table.path), "judge")
@@ -517,13 +551,18 @@ def lines_of(file: str, option: str) -> list[str]:
 
 
 def read_pairs(file: str, keys: NDArray[Any], option: str) -> NDArray[np.int64]:
-    """(p, 2) row numbers of the pairs of ids in a file's first two columns.
+    """(p, 2) row numbers of the pairs of ids in a file's two columns.
 
     A header that is itself a pair of ids is a pair: the file was written without one.
     """
     table = open_table(file, header_alone=True)
     if len(table.columns) < 2:
         raise InputError(f"--{option} {file} has one column; give two, the ids of each pair")
+    if len(table.columns) > 2:
+        raise InputError(
+            f"--{option} {file} has {len(table.columns)} columns ({', '.join(table.columns[:5])}"
+            f"{', ..' if len(table.columns) > 5 else ''}); give two columns, one pair a line"
+        )
     row_of = {str(key): row for row, key in enumerate(keys.tolist())}
     header = tuple(name.strip() for name in table.columns[:2])
     named = list(zip(*(table.labels(name).tolist() for name in table.columns[:2]), strict=True)) if table.n else []

@@ -186,9 +186,12 @@ def _parts(column: Any, table: Table) -> Any:
 
 
 def _cell(column: str, parts: tuple[str, ...], group: Any) -> tuple[Any, ...]:
-    """The groups of a cell, parted by commas; a name with a comma stands in quotes."""
-    groups = tuple(next(csv.reader([group])))
-    if len(groups) != len(parts):
+    """The groups of a cell: a tuple, or a text parted by commas, in which a name with a comma stands in quotes."""
+    try:
+        groups = tuple(next(csv.reader([group]))) if isinstance(group, str) else group
+    except csv.Error:  # a line end that is not in quotes
+        groups = ()
+    if not isinstance(groups, tuple) or len(groups) != len(parts):
         raise InputError(
             f"--quota {column}={group}: name one group of each of the {len(parts)} columns, as {column}="
             f"{','.join(f'GROUP{i + 1}' for i in range(len(parts)))}:A-B"

@@ -107,11 +107,12 @@ def needs_in_flags(text: str) -> str:
 
 
 _NAMING = re.compile(r"^(?P<word>include|exclude|start)(?= names )")
+_LEAST = re.compile(r"\bbounds=\((?P<least>\d+), (None|\.\.\.)\)")
 _QUOTA = re.compile(r"\bquotas(\[(?P<column>'[^']*')\])?\[(?P<group>'[^']*')\]")
 
 
 def constraints_in_flags(text: str) -> str:
-    """A refusal of rows that are named, or of quotas, with the flags that name them.
+    """A refusal of rows that are named, of quotas, or of a least amount, with the flags that name them.
 
     >>> constraints_in_flags("include names 'zzz', which no row has as its id")
     "--include names 'zzz', which no row has as its id"
@@ -119,7 +120,10 @@ def constraints_in_flags(text: str) -> str:
     '--quota lang=de asks for at least 5'
     >>> constraints_in_flags("quotas['de'] asks for at least 5")
     "--quota of 'de' asks for at least 5"
+    >>> constraints_in_flags("bounds=(1, None) asks for one")
+    '--min 1 asks for one'
     """
+    text = _LEAST.sub(r"--min \g<least>", text)
     return _QUOTA.sub(_quota, _NAMING.sub(r"--\g<word>", text))
 
 

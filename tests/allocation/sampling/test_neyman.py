@@ -90,6 +90,7 @@ def test_calls_that_cannot_be() -> None:
         ({"population": [10]}, "give one a stratum"),
         ({"bounds": (11, 12)}, "give no more than its population"),
         ({"scores": [1e200, 1.0]}, "beyond what squares hold"),
+        ({"bounds": (None, 1)}, "raise it, or give the least: bounds=(1, ...)"),
     ):
         refused(lambda change=change: kofn.allocate(**{**call, **change}), says)
     short = "budget=3 is 1 short: the least samples of all strata cost 4"
@@ -119,6 +120,41 @@ def test_strata_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert json.loads(run(capsys, *call, "--json")[1])["amounts"] == [86, 10, 4]
     assert json.loads(run(capsys, *call, "--max", "n", "--min", 3, "--json")[1])["amounts"] == [86, 10, 4]
     assert "the least samples of all strata" in refused_command(capsys, *call[:-1], 4)
+
+
+def test_a_most_leaves_the_least_as_it_is() -> None:
+    call: dict[str, Any] = {"scores": [0.0, 9.0, 1.0], "population": [50, 50, 1], "budget": 20}
+    assert neyman(**call).amounts.tolist() == [2, 17, 1]
+    assert neyman(**call, bounds=(None, 15)).amounts.tolist() == [2, 15, 1]
+    assert neyman(**call, bounds=[(None, 15), (None, None), (0, 1)]).amounts.tolist() == [2, 17, 1]
+    assert neyman(**call, bounds=(1, None)).amounts.tolist() == [1, 18, 1]
+    assert neyman(**call, bounds=(1, 1)).amounts.tolist() == [1, 1, 1]
+
+
+def test_the_least_and_the_next_step_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = "abcdefghijklmnop"
+    rows = [f"{name},{100 + i},{i},{1 if i < 15 else 400}" for i, name in enumerate(names)]
+    Path("strata.csv").write_text("\n".join(["stratum,n,sd,cost", *rows]))
+    call = ("allocate", "strata.csv", "--id", "stratum", "--score", "sd", "-m", "neyman", "--budget", 60)
+    text = run(capsys, *call, "--max", 20)[1]
+    assert "  a: 2" in text
+    assert "value of equal amounts" in text
+    assert "the sizes" not in text
+    assert "--min 1" in refused_command(capsys, *call[:-1], 31)
+    assert "--min 1" in refused_command(capsys, *call, "--max", 1)
+    assert "two samples a stratum or more (--min 1" in " ".join(run(capsys, *call, "--help")[1].split())
+    assert "-m neyman" in refused_command(capsys, *call[:-4], "--budget", 60)
+    priced = run(capsys, *call[:-1], 2000, "--population", "n", "--cost", "cost", "--report", "r.html")[1]
+    steps = next(line for line in priced.split("\n") if "a next step brings most" in line)
+    assert "at p:" not in steps
+    page = Path("r.html").read_text()
+    assert "value of equal amounts" in page
+    assert "population of each item" in page
+    assert "16 numbers, 100 to 115" in page
+    assert "25 values" not in page
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kofn.allocation._counts import spent, total, uniform
 from kofn.allocation.knapsack._multiple_choice_knapsack import multiple_choice_knapsack
@@ -18,6 +18,8 @@ from kofn.core.plans import Allocation
 from kofn.core.registry import method
 
 _HALVINGS = 200
+# Samples of a stratum by which its variance can be estimated.
+_LEAST = 2.0
 # Strata times counts in doubt that a table may hold; beyond it the plan keeps its bound and is not proved.
 _MOST_ENTRIES = 20_000_000
 # What rounding may take off a bound, as a share of it.
@@ -35,7 +37,8 @@ _ROUNDING = 1e-9
         long=("population",),
     ),
     cost="O(n log) for the price, and a multiple-choice knapsack over the few counts that it leaves in doubt",
-    exact="the least variance in whole numbers, unless the counts in doubt make too large a table",
+    exact="the least variance in whole numbers, of two samples a stratum or more (--min 1: of one or more), unless the "
+    "counts in doubt make too large a table",
     paper=("wright2012", "neyman1934"),
     aliases=(
         "stratified sampling",
@@ -64,20 +67,20 @@ def neyman(
         scores: (n,) standard deviation of each stratum, >= 0; for a share p, sqrt(p (1 - p)).
         budget: what all samples may cost, or how many there are.
         costs: (n,) what a sample of each stratum costs, > 0; default 1.
-        bounds: (least, most) samples of all strata, or one such pair for each; default two, by which a variance can be
-            estimated, and no more than a stratum has. A least below 1 is 1, as each stratum must be seen.
+        bounds: (least, most) samples of all strata, or one such pair for each. A least that is open, or 0, is two, by
+            which a variance can be estimated, or all of a smaller stratum; an open most is all that a stratum has.
         population: (n,) how many units each stratum has, >= 1, whole; by default all are alike and without end.
 
     Returns:
         An `Allocation`: `amounts` samples, `values` the variance of each stratum's estimated total, N_h^2 sd_h^2 (1 /
         n_h - 1 / N_h) for samples without replacement, `value` their sum; without `population` sd_h^2 / n_h. `price` is
         what one more unit of budget lowers it by, at most and about. `info` has `standard_error` (of the population's
-        estimated mean), and the value of `equal` samples of each stratum and of those `by_size`.
+        estimated mean), and the value of `equal` samples of each stratum and, of a `population`, of those `by_size`.
 
     Raises:
         InfeasibleError: the least samples of all strata cost more than the budget; says by how much.
         InputError: deviations below 0, costs that are not above 0, a population below 1 or with a fraction, a least
-            above it.
+            above it, a most below two without a least.
 
     Cost: milliseconds for a thousand strata of any size.
 
@@ -100,7 +103,10 @@ def neyman(
     """
     strata = _Strata.of(scores, population, costs, bounds)
     cheapest = total(strata.costs * strata.low)
-    checks.enough(float(budget), cheapest, "the least samples of all strata")
+    remedy = "lower bounds"
+    if strata.assumed.any():
+        remedy = "ask for one sample a stratum, not two: bounds=(1, None)"
+    checks.enough(float(budget), cheapest, "the least samples of all strata", remedy)
     price, counts = strata.near(float(budget))
     plan, bound, status = strata.best(float(budget), price, counts)
     amounts = plan.astype(np.int64)
@@ -133,14 +139,14 @@ def neyman(
         info={
             "standard_error": np.float64(math.sqrt(value) / everyone),
             "equal": math.fsum(strata.variance(same).tolist()),
-            "by_size": math.fsum(strata.variance(strata.by_size(float(budget))).tolist()),
+            **({} if population is None else {"by_size": strata.value_by_size(float(budget))}),
         },
     )
 
 
 @dataclass(frozen=True)
 class _Strata:
-    """The strata, with N^2 sd^2 in `unit` so that the largest is one."""
+    """The strata, with N^2 sd^2 in `unit` so that the largest is one; `assumed`: two samples are the least unasked."""
 
     deviations: Floats
     sizes: Floats
@@ -149,6 +155,7 @@ class _Strata:
     high: Floats
     squares: Floats
     unit: float
+    assumed: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -166,16 +173,22 @@ class _Strata:
                 f"costs at {checks.item_name(row)} is {price[row]:g}; a sample costs something, give it > 0"
             )
         units = np.full(n, np.inf) if population is None else _whole_numbers(population, n)
-        low, high = checks.least_and_most(bounds, n, least=2, most=2.0**53, whole=True)
-        low = np.maximum(low, 1.0)
-        low = np.minimum(low, units) if bounds is None else low
+        low, high = checks.least_and_most(bounds, n, most=2.0**53, whole=True)
+        unasked = low < 1
+        low = np.where(unasked, np.minimum(_LEAST, units), low)
         if (low > units).any():
             row = int((low > units).argmax())
             raise InputError(
                 f"bounds at {checks.item_name(row)} ask for {low[row]:g} samples at least of a stratum of "
                 f"{units[row]:g}; give no more than its population"
             )
-        high = np.minimum(np.maximum(high, low), units)
+        if (high < low).any():
+            row = int((high < low).argmax())
+            raise InputError(
+                f"bounds at {checks.item_name(row)} allow {high[row]:g} samples at most, and without a least there are "
+                "two, by which a variance can be estimated; raise it, or give the least: bounds=(1, ...)"
+            )
+        high = np.minimum(high, units)
         weight = np.where(np.isinf(units), 1.0, units) * deviations
         largest = float(weight.max()) or 1.0
         unit = largest * largest
@@ -183,7 +196,7 @@ class _Strata:
             raise InputError(
                 f"scores times population up to {largest:.3g} are beyond what squares hold; give another unit"
             )
-        return cls(deviations, units, price, low, high, np.square(weight / largest), unit)
+        return cls(deviations, units, price, low, high, np.square(weight / largest), unit, unasked & (low > 1))
 
     def power(self, counts: Floats) -> Floats:
         """(n,) N^2 sd^2 / counts, in units."""
@@ -259,15 +272,15 @@ class _Strata:
             return np.asarray(plan.amounts, np.float64), float(plan.bound or bound), "approximate"
         return np.asarray(plan.amounts, np.float64), plan.value, "optimal"
 
-    def by_size(self, budget: float) -> Floats:
-        """(n,) samples in proportion to the sizes, as near as bounds and budget allow."""
-        sizes = np.where(np.isinf(self.sizes), 1.0, self.sizes)
+    def value_by_size(self, budget: float) -> float:
+        """The value of samples in proportion to the sizes, as near as bounds and budget allow."""
+        sizes = self.sizes
         least, most = 0.0, float((self.high / sizes).max())
         for _ in range(_HALVINGS):
             middle = (least + most) / 2
             pays = total(self.costs * np.clip(np.floor(middle * sizes), self.low, self.high)) <= budget
             least, most = (middle, most) if pays else (least, middle)
-        return np.clip(np.floor(least * sizes), self.low, self.high)
+        return math.fsum(self.variance(np.clip(np.floor(least * sizes), self.low, self.high)).tolist())
 
 
 def _whole_numbers(population: ArrayLike, n: int) -> Floats:

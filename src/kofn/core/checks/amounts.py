@@ -99,8 +99,10 @@ def total_budget(budget: Any, mean_budget: Any, sizes: Array) -> float | int:
     return int(total) if total.denominator == 1 else float(total)
 
 
-def enough(budget: float, least: float, purchase: str = "the least amounts of all items") -> None:
-    """Refuse a budget that does not pay for what every item must get.
+def enough(
+    budget: float, least: float, purchase: str = "the least amounts of all items", remedy: str = "lower bounds"
+) -> None:
+    """Refuse a budget that does not pay for what every item must get; `remedy` is what helps beside a larger one.
 
     Raises:
         InfeasibleError: with both numbers and by how much they differ.
@@ -109,5 +111,5 @@ def enough(budget: float, least: float, purchase: str = "the least amounts of al
         raise InputError(f"{purchase} cost more than numbers hold; divide costs and budget by a common factor")
     if budget < least:
         raise InfeasibleError(
-            f"budget={budget:g} is {least - budget:g} short: {purchase} cost {least:g}; raise it or lower bounds"
+            f"budget={budget:g} is {least - budget:g} short: {purchase} cost {least:g}; raise it or {remedy}"
         )
