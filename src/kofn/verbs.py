@@ -34,6 +34,10 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
             of_table = asks_of_a_table(X, given)
         if of_table:
             return _of_table(verb, method, options, given)
+    if verb == "allocate" and given.get("curves") is not None:
+        answer = _of_items(method, options, given)
+        if answer is not None:
+            return answer
     if verb == "combine" and (given.get("rankings") is not None or given.get("members") is not None):
         answer = _of_columns(method, options, given)
         if answer is not None:
@@ -105,6 +109,22 @@ def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, give
         return run_verb(verb, method, options, words)
 
     return answer(verb, run, given.pop("X"), method, options or {}, given)
+
+
+def _of_items(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
+    """The amounts of a table's rows by the columns that are named; None where nothing but arrays is given."""
+    from kofn.core.checks.kinds import frame_kind
+
+    if frame_kind(given["curves"]) is None:
+        return None
+    from kofn.tables import allocate_doors
+
+    def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
+        return run_verb("allocate", method, options, words)
+
+    if not allocate_doors.asks_of_items(method, options, given):
+        return None
+    return allocate_doors.share(run, method, options or {}, given)
 
 
 def _of_columns(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kofn.cli.allocate_arguments import AllocateArguments
-from kofn.cli.allocate_reading import Curves
 from kofn.core.plans import Allocation
+from kofn.tables.allocate_arguments import AllocateArguments
+from kofn.tables.allocate_reading import Curves
 
 # How many columns of levels are named in one line, items below one another, and points of the frontier.
 _SHOWN, _ITEMS, _POINTS = 12, 10, 7

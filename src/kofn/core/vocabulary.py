@@ -176,6 +176,7 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
 # What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
 SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {
     "assign": {"top_k": "per_item", "topk": "per_item"},
+    "allocate": {"size": "sizes"},
     "combine": {"t": "weights", "drop_rate": "density"},
 }
 SYNONYMS: dict[str, str] = {
@@ -216,6 +217,8 @@ SYNONYMS: dict[str, str] = {
     "stratify": "groups",
     "categories": "groups",
     "quota": "quotas",
+    "id": "ids",
+    "label": "y",
     "labels": "y",
     "target": "y",
     "targets": "y",
