@@ -285,6 +285,9 @@ _OF_COSTS = "scores are better the higher they are: for costs give scores=-costs
 _SAID_BY_INPUTS = {
     (verb, name): _OF_COSTS for verb in ("assign", "select") for name in ("sense", "maximize", "minimize")
 }
+_SAID_BY_INPUTS["combine", "wins"] = (
+    "a table whose rows ids name has it; of an array give kofn.combine(**kofn.combination.win_ballots(array))"
+)
 
 
 def meant(name: str, verb: str) -> str:

@@ -83,7 +83,7 @@ def _shared(run: Callable[..., Any], method: Any, options: Mapping[str, Any], wo
         fields["columns"] = several_names("columns", words.pop("columns"))
     fields |= {name: words.pop(name) for name in _FIELDS if name in words}
     if "levels" in words:
-        fields["levels"] = [checks.number(level, "levels") for level in checks.collected(words.pop("levels"))]
+        fields["levels"] = [float(checks.number(level, "levels")) for level in checks.collected(words.pop("levels"))]
     fields |= {field: str(words.pop(word)) for word, field in (("min", "least"), ("max", "most")) if word in words}
     for word in ("tie", "tied"):
         if isinstance(words.get(word), str):

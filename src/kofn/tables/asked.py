@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -127,7 +127,7 @@ def arguments_of(
         if isinstance(words.get("k"), str):
             words["k"] = checks.share_of_rows(words["k"])
         if "dedupe" in words:
-            words["dedupe"] = checks.fraction(words["dedupe"], "dedupe")
+            words["dedupe"] = checks.share(words["dedupe"], "dedupe")
         if not isinstance(words.get("each", {}), Mapping):
             raise InputError(f"each={words['each']!r}: give {{column: number}}, for example {{'lang': 20}}")
         for column, most in words.get("each", {}).items():
@@ -174,7 +174,7 @@ def _of_arrays(name: str) -> str:
 
 def several_names(name: str, value: Any, *, cells: bool = False) -> tuple[Any, ...]:
     """Names of columns: a list of them, or one; of the cells of several columns a tuple, where these are meant."""
-    names = [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
     of_cells = [part for part in names if cells and isinstance(part, tuple)]
     flat = [part for part in names if part not in of_cells] + [part for cell in of_cells for part in cell]
     if not flat or not all(isinstance(part, str) for part in flat):
