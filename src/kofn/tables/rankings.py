@@ -77,7 +77,8 @@ def _ranked(run: Callable[..., Any], method: Any, options: Mapping[str, Any], wo
         named_by: dict[str, Any] = {}
         if wins and "ids" not in words:
             index_as_ids(source, named_by, beside)
-            words |= {"ids": column for column in named_by.values()}
+            if named_by:
+                words["ids"] = named_by["id_column"]
         file = frame_kind(source) == "file"
         table: Table = open_table(source, reading) if file else FrameTable(source, reading, beside)
     if isinstance(table, FrameTable):
