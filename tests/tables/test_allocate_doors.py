@@ -59,8 +59,20 @@ CALLS: dict[str, tuple[pl.DataFrame, dict[str, Any], list[str]]] = {
     "scores": (
         STRATA,
         {"id": "stratum", "score": "sd", "cost": "price", "population": "people", "budget": 60, "method": "neyman"},
-        ["--id", "stratum", "--score", "sd", "--cost", "price", "--population", "people", "--budget", "60"]
-        + ["-m", "neyman"],
+        [
+            "--id",
+            "stratum",
+            "--score",
+            "sd",
+            "--cost",
+            "price",
+            "--population",
+            "people",
+            "--budget",
+            "60",
+            "-m",
+            "neyman",
+        ],
     ),
     "votes": (
         STRATA.select("stratum", "people"),
@@ -124,7 +136,7 @@ def test_frames_of_curves_alone_are_read_as_arrays() -> None:
 
 
 def test_words_of_arrays_are_hinted_at() -> None:
-    with pytest.raises(InputError, match="has no option 'id'.*did you mean 'ids'"):
+    with pytest.raises(InputError, match=r"has no option 'id'.*did you mean 'ids'"):
         kofn.allocate(scores=[5, 3], id=["a", "b"], budget=4, method="dhondt")
-    with pytest.raises(InputError, match="no argument 'size'; did you mean 'sizes'"):
+    with pytest.raises(InputError, match=r"no argument 'size'; did you mean 'sizes'"):
         kofn.allocate([[5.0, 3.0]], size=[2], budget=4)

@@ -109,7 +109,7 @@ def test_what_is_wrong_with_wins_is_said(words: dict[str, Any], said: str) -> No
 
 
 def test_wins_of_an_array_are_pointed_to_their_ballots() -> None:
-    with pytest.raises(InputError, match="no argument 'wins'; .*win_ballots"):
+    with pytest.raises(InputError, match=r"no argument 'wins'; .*win_ballots"):
         kofn.combine(rankings=np.eye(3), wins=True)
 
 
@@ -133,5 +133,5 @@ def test_shares_are_texts_as_on_the_command_line() -> None:
     assert len(kofn.select(texts, dedupe="90%").indices) == len(kofn.select(texts, dedupe=0.9).indices) == 2
     assert (checks.share("90%", "dedupe"), checks.share(1, "dedupe")) == (0.9, 1.0)
     for value in ("x", "190%", -1, True, None):
-        with pytest.raises(InputError, match="give a number between 0 and 1, for example 0.9 or 90%"):
+        with pytest.raises(InputError, match=r"give a number between 0 and 1, for example 0\.9 or 90%"):
             checks.share(value, "dedupe")
