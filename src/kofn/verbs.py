@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown
+from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown, weights_of_text
 from kofn.core.number_of_groups import entry_of, finds_k, with_equal_sizes
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
 from kofn.core.words import OF_TABLES, OF_TABLES_BY_VERB, Words
-from kofn.tables.words import asks_of_a_table
+from kofn.tables.words import COLUMNS_AS_TYPED, asks_of_a_table
 
 if TYPE_CHECKING:
     from kofn.core.plans import Allocation, Assignment, Blend, Selection
@@ -34,6 +34,10 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
             of_table = asks_of_a_table(X, given)
         if of_table:
             return _of_table(verb, method, options, given)
+    if verb == "allocate" and given.get("curves") is not None:
+        answer = _of_items(method, options, given)
+        if answer is not None:
+            return answer
     if verb == "combine" and (given.get("rankings") is not None or given.get("members") is not None):
         answer = _of_columns(method, options, given)
         if answer is not None:
@@ -75,6 +79,8 @@ def settled(
     if verb == "select" and isinstance(given.get("k"), float) and 0 < given["k"] < 1:
         share = f"{100 * given['k']:g}%"
         raise InputError(f"k={shown(given['k'])}: give a whole number, or that share of the rows as k={share!r}")
+    if verb == "combine" and isinstance(given.get("weights"), str):
+        given["weights"] = weights_of_text(given["weights"])
     if verb == "assign" and "equal" in given:
         given = with_equal_sizes(given)
     if verb == "assign" and isinstance(given.get("k"), str):
@@ -107,6 +113,31 @@ def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, give
     return answer(verb, run, given.pop("X"), method, options or {}, given)
 
 
+def _of_items(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
+    """The amounts of a table's rows by the columns that are named; None where nothing but arrays is given."""
+    from kofn.core.checks.kinds import frame_kind
+
+    if frame_kind(given["curves"]) is None:
+        return None
+    from kofn.tables import allocate_doors
+
+    def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
+        return run_verb("allocate", method, options, words)
+
+    if not allocate_doors.asks_of_items(method, options, given):
+        return None
+    return allocate_doors.share(run, method, options or {}, given)
+
+
+def _in_our_words(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The words of a call about a table, those that are called as the command's flags under our names."""
+    ours = {word: COLUMNS_AS_TYPED.get(word, word) for word in given}
+    for word, name in ours.items():
+        if word != name and name in given:
+            raise InputError(f"{word} and {name} are one word; give one of them")
+    return {ours[word]: value for word, value in given.items()}
+
+
 def _of_columns(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
     """The ranking of a table's rows by the columns that are named or hold numbers, or with answers the blend of its
     columns of predictions; None where neither is asked for."""
@@ -115,6 +146,8 @@ def _of_columns(method: Method, options: Mapping[str, Any] | None, given: dict[s
     if frame_kind(given.get("rankings", given.get("members"))) is None:
         return None
     from kofn.tables import predictions, rankings
+
+    given = _in_our_words(given)
 
     def run(method: Method, options: Mapping[str, Any], **words: Any) -> Any:
         return run_verb("combine", method, options, words)
@@ -263,7 +296,9 @@ def allocate(
 
     Args:
         curves: (n, levels) the loss of item i at level l (`sense="max"`: its value). Columns of a frame that are called
-            by numbers are the levels of those amounts; `ids` and `sizes` may name columns beside them.
+            by numbers are the levels of those amounts. Of a table, or the path of its file, `columns` may name the
+            levels, and `ids`, `sizes`, `costs`, `weights`, `scores` (in place of curves) and the method's own arrays
+            may name columns, as on the command line.
         method: a method's name (`kofn.methods("allocate")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat: `sizes`, `levels`, `sense`,
             `mean_budget`.
@@ -281,6 +316,9 @@ def allocate(
         >>> b = kofn.allocate([[9.0, 4.0, 1.0], [5.0, 4.5, 4.4]], budget=2)
         >>> b.amounts.tolist(), b.value, b.status
         ([2, 0], 6.0, 'optimal')
+        >>> seats = {"party": ["a", "b"], "votes": [53, 47]}
+        >>> kofn.allocate(seats, ids="party", scores="votes", budget=4, method="sainte_lague").amounts.tolist()
+        [2, 2]
     """
     _one_positional("allocate", extra)
     result: Allocation = run_verb("allocate", method, options, {"curves": curves, **arguments})
@@ -299,7 +337,8 @@ def combine(
     Args:
         members: arrays, state dicts (name to array) or paths of safetensors checkpoints; or give `rankings` by name, or
             in its place a leaderboard: a table (a DataFrame, a dict of columns, the path of a file) whose rows are
-            ranked by its columns of numbers, or by those of `columns`; `ids` may name a column.
+            ranked by its columns of numbers, or by those of `columns`; `ids` may name a column, and `wins=True` says
+            that cells count how often the row won over the column.
         method: a method's name (`kofn.methods("combine")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat (`density=0.2`, `out="merged/"`).
         **arguments: the words below, and the method's own options.

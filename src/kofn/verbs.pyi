@@ -1120,6 +1120,7 @@ def assign(
     na: str | Sequence[str] | None = ...,
     decimal: str | None = ...,
     equal: bool | None = ...,
+    long: str | Sequence[str] | None = ...,
     options: Mapping[str, Any] | None = None,
     **arguments: Any,
 ) -> Assignment: ...

@@ -113,6 +113,42 @@ def test_bm25_is_the_published_score() -> None:
     assert scores[0] > scores[1] > scores[2] == 0
 
 
+def matches(texts: list[str], query: str) -> list[int]:
+    """The texts that score for a query."""
+    weights, wanted = bm25(pl.Series(texts), pl.Series([query]))
+    return np.flatnonzero((weights @ wanted.T).toarray()[:, 0]).tolist()
+
+
+def test_plurals_and_forms_of_verbs_match_their_words() -> None:
+    texts = ["the font", "Fonts", "a box", "boxes", "a class", "matrices", "cache", "parse", "querying", "sorted rows"]
+    for query, rows in (
+        ("fonts", [0, 1]),
+        ("font", [0, 1]),
+        ("box", [2, 3]),
+        ("classes", [4]),
+        ("matrix", [5]),
+        ("caches", [6]),
+        ("parsing", [7]),
+        ("queries query", [8]),
+        ("sort", [9]),
+    ):
+        assert matches(texts, query) == rows, query
+    # Only a word that is there is one that others are forms of, and other scripts and short words stay as they are.
+    assert matches(["a new bus", "the news", "string", "css"], "bu str cs") == []
+    assert matches(["caf\u00e9", "caf\u00e9s"], "caf\u00e9") == [0]
+
+
+def test_words_of_grammar_do_not_count_beside_others() -> None:
+    texts = ["how to do this between meals", "shortest path of nodes", "the cat and the dog", "formats such as PNG"]
+    assert matches(texts, "how do I compute the shortest path between two nodes") == [1]
+    assert matches(texts, "images such as PNG and JPEG") == [3]
+    # Alone they are what is asked for, also beside words that no text has.
+    assert matches(texts, "the who") == [2]
+    assert matches(texts, "between zebras") == [0]
+    # Texts in other languages use the same letters for words of content.
+    assert matches(["un but superbe", "chaise d'or", "la table", "le chat"], "but or table") == [0, 1, 2]
+
+
 def test_products_are_shares_of_the_best_row() -> None:
     X = np.array([[4.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.0, 0.1]])
     for scale in (1.0, 1e300):

@@ -63,6 +63,7 @@ from wrong_methods import (
 from kofn.core.plans import Assignment
 from kofn.laws import LAWS, REGISTRY, Case, LawBroken, brute
 from kofn.laws.recount import set_function
+from kofn.laws.selection.training_data import RECOUNTS
 from kofn.laws.words import HIDDEN
 
 RNG = np.random.default_rng(7)
@@ -505,3 +506,26 @@ class TestTheRecountItself:
 
     def test_a_large_problem_is_left_alone(self):
         assert brute.optimum(of("select", "top_k", scores=np.arange(20.0), k=2)) is None
+
+
+def test_only_rows_filled_in_after_a_stop_may_lack_their_score() -> None:
+    rows = np.array([[1.0, 0.0], [0.9, 0.5], [0.5, 0.9], [0.0, 1.0]])
+    case = of("select", "marginal_relevance", {"queries": np.array([[1.0, 0.1]])}, X=rows, k=4)
+    gains, order = case.plan.gains, case.plan.indices
+
+    def stopped(lacking: list[int], indices: Any = order, in_time: int = 2) -> Case:
+        scores = np.where(np.isin(np.arange(4), lacking), np.nan, gains)
+        return doctored(case, indices=indices, gains=scores, status="stopped", info={"found_in_time": in_time})
+
+    recounted = RECOUNTS["marginal_relevance"]
+    for right in (case, stopped([2, 3]), stopped([2, 3], indices=order[[0, 1, 3, 2]])):
+        recounted(right)
+    for wrong in (
+        stopped([1, 2, 3]),
+        stopped([2]),
+        stopped([3], in_time=4),
+        stopped([2, 3], indices=order[[0, 2, 1, 3]]),
+        doctored(case, gains=np.where(np.arange(4) == 3, np.nan, gains)),
+    ):
+        with pytest.raises(LawBroken):
+            recounted(wrong)

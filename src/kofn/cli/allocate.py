@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from kofn.cli.allocate_answer import answer, render
-from kofn.cli.allocate_arguments import ANSWER, BUDGET, CURVES, ITEMS, AllocateArguments
+from kofn.cli.allocate_arguments import ANSWER, BUDGET, CURVES, ITEMS
 from kofn.cli.allocate_model import allocate_model, is_model, refuse_model_words
 from kofn.cli.allocate_model_arguments import MODEL
-from kofn.cli.allocate_reading import call_of, read_input
 from kofn.cli.estimate import say_beforehand
 from kofn.cli.printing import say
 from kofn.cli.verb_command import VerbCommand
@@ -19,6 +18,8 @@ from kofn.cli.write import check_outputs, finish
 from kofn.core import dispatch
 from kofn.core.compiled import only_compiled
 from kofn.io.opening import open_table
+from kofn.tables.allocate_arguments import AllocateArguments
+from kofn.tables.allocate_reading import call_of, read_input
 from kofn.verbs import allocate
 
 

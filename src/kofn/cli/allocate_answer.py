@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.cli.allocate_arguments import AllocateArguments
-from kofn.cli.allocate_reading import Call, Curves
 from kofn.core.plans import Allocation
+from kofn.tables.allocate_arguments import AllocateArguments
+from kofn.tables.allocate_reading import Call, Curves
 
 # How many columns of levels are named in one line, items below one another, and points of the frontier.
 _SHOWN, _ITEMS, _POINTS = 12, 10, 7

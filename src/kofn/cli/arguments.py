@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from fractions import Fraction
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from kofn.cli.flags import Columns, Flag, Ids, Names
 from kofn.cli.verb_command import Section
+from kofn.core import checks
 from kofn.core.checks import InputError, share_of_rows
 from kofn.io.label_tools import TOOLS
 from kofn.tables.arguments import Quotas
@@ -37,14 +37,10 @@ class _Share(click.ParamType):
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        text = str(value)
         try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = math.nan
-        if not 0 <= share <= 1:
-            self.fail(f"{text!r}: give a number between 0 and 1, for example 0.9 or 90%", param, ctx)
-        return share
+            return checks.share(str(value), "share")
+        except InputError as error:
+            self.fail(str(error).removeprefix("share="), param, ctx)
 
 
 class _Numbers(click.ParamType):
@@ -65,14 +61,10 @@ class _Weights(click.ParamType):
     name = "weights"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        parts = [part.strip() for part in value.split(",")]
-        shares = [part.endswith("%") for part in parts]
-        if any(shares) and not all(shares):
-            self.fail(f"{value!r}: give all weights in percent or none, for example 70%,30% or .7,.3", param, ctx)
         try:
-            return [float(part.removesuffix("%")) / (100 if shares[0] else 1) for part in parts]
-        except ValueError:
-            self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
+            return checks.weights_of_text(value)
+        except InputError as error:
+            self.fail(str(error).removeprefix("weights="), param, ctx)
 
 
 class _Capacity(click.ParamType):

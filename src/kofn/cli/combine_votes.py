@@ -23,27 +23,21 @@ from kofn.cli.combine_rules import (
 )
 from kofn.cli.printing import drawn_lines, facts, first_of, say
 from kofn.cli.write import finish
-from kofn.core.checks import InputError, VoteColumns
+from kofn.core.checks import VoteColumns
 from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.tables import Table
 from kofn.tables.alike import alike_labels
-from kofn.tables.votes import read_votes, read_wins
+from kofn.tables.votes import BY_WINS, read_votes, read_wins, refuse_words_of_judges
 from kofn.verbs import combine
-
-# What `auto` is for votes, of which no judge rates more than two alternatives.
-_METHOD = "kemeny"
 
 
 def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArguments) -> None:
     """Rank what the votes of a table compare, or, without `columns`, the rows of a table of wins."""
     from kofn.combination.rankings._votes import win_ballots
 
-    for name in ("weights", "lower"):
-        if getattr(arguments, name) is not None:
-            raise InputError(f"--{name} is of judges; {table.path} holds votes, which are counted: leave it out")
-    if arguments.wins and arguments.columns is not None:
-        raise InputError("--wins reads the columns that are called as the rows are; leave --columns out")
+    of_judges = {name: getattr(arguments, name) for name in ("weights", "lower")}
+    refuse_words_of_judges(str(table.path), arguments.columns if arguments.wins else None, of_judges)
     if columns is None:
         ballots = read_wins(table, arguments.id_column)
         ties: float = 0
@@ -68,7 +62,7 @@ def rank_votes(table: Table, columns: VoteColumns | None, arguments: CombineArgu
         "source": source,
         **({"counted_by": columns.counts} if columns is not None and columns.counts else {}),
     }
-    method: Any = _METHOD if arguments.method == "auto" else arguments.method
+    method: Any = BY_WINS if arguments.method == "auto" else arguments.method
     if arguments.dry_run:
         refuse_as_the_run(method, ballots, arguments.options)
         say(size, lambda: facts(size), arguments.as_json)

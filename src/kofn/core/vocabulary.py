@@ -176,6 +176,7 @@ def readable(name: str, value: Any, check: Callable[..., Any], *arguments: Any) 
 # What other libraries call our words (and `method` itself): the name people bring, and ours; a verb's own come first.
 SYNONYMS_OF_VERB: dict[str, dict[str, str]] = {
     "assign": {"top_k": "per_item", "topk": "per_item"},
+    "allocate": {"size": "sizes"},
     "combine": {"t": "weights", "drop_rate": "density"},
 }
 SYNONYMS: dict[str, str] = {
@@ -216,6 +217,8 @@ SYNONYMS: dict[str, str] = {
     "stratify": "groups",
     "categories": "groups",
     "quota": "quotas",
+    "id": "ids",
+    "label": "y",
     "labels": "y",
     "target": "y",
     "targets": "y",
@@ -282,6 +285,9 @@ _OF_COSTS = "scores are better the higher they are: for costs give scores=-costs
 _SAID_BY_INPUTS = {
     (verb, name): _OF_COSTS for verb in ("assign", "select") for name in ("sense", "maximize", "minimize")
 }
+_SAID_BY_INPUTS["combine", "wins"] = (
+    "a table whose rows ids name has it; of an array give kofn.combine(**kofn.combination.win_ballots(array))"
+)
 
 
 def meant(name: str, verb: str) -> str:

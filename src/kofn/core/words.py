@@ -151,11 +151,15 @@ OF_TABLES: Mapping[str, tuple[str, str]] = {
     ),
     "classes": ("int | None", "The picks are to be labelled, in about so many classes: a hint to auto."),
     "equal": ("bool | None", "Groups of equal size, up to one row."),
+    "long": (
+        "str | Sequence[str] | None",
+        "Of a table of one score a row: the columns of the item, the bin and the score.",
+    ),
 }
 _OF_ROWS = ("text", "embedder", "cache", "vectors", "columns", "categories", "drop_empty", "impute", "na", "decimal")
 OF_TABLES_BY_VERB: Mapping[str, tuple[str, ...]] = {
     "select": (*_OF_ROWS, "dedupe", "proportional", "each", "classes"),
-    "assign": (*_OF_ROWS, "equal"),
+    "assign": (*_OF_ROWS, "equal", "long"),
 }
 
 

@@ -33,6 +33,30 @@ WORDS = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 _POWER = 4
 # Of BM25: how soon repeats of a word count no more, and how much the length of a text counts; the usual values.
 _BM25_K1, _BM25_B = 1.2, 0.75
+# English forms of one word, by which queries and texts are matched: (form, word), of which the first that makes a word
+# of the texts or queries wins. What is no such word stays, so that few words of other languages are touched.
+_PLURALS = (
+    (r"^([a-z]{2,})ies$", "${1}y"),
+    (r"^([a-z]{2,}[a-rt-z])s$", "${1}"),
+    (r"^([a-z]+(?:ch|sh|ss|x|z|o))es$", "${1}"),
+    (r"^([a-z]+)ices$", "${1}ix"),
+    (r"^([a-z]+)ices$", "${1}ex"),
+)
+_VERBS = (
+    (r"^([a-z]{4,})(?:ing|ed)$", "${1}e"),
+    (r"^([a-z]{4,})(?:ing|ed)$", "${1}"),
+)
+# Words of English that say nothing of what a query is about. Other lists have words of content too (fire, system, top).
+_GRAMMAR = (
+    "a about all also am an and any are as at be been between both but by can could did do does doing done each either "
+    "every for from had has have having he her here him his how i if in into is it its itself let like may me might my "
+    "of on or our out over please shall she should so some such than that the their them then there these they this "
+    "those to too up upon us very was we were what when where whether which while who whom whose why will with within "
+    "without would you your"
+)
+_STOP_WORDS = frozenset(_GRAMMAR.split())
+# By these, texts are told to be English: words of its own that most texts have, and the least share of texts with one.
+_ENGLISH, _ENGLISH_SHARE = ("the", "of", "and", "with"), 0.02
 _LOST = 1e-4  # a row that keeps less of its unit length than this has a direction made of rounding errors
 
 
@@ -159,7 +183,9 @@ def bm25(texts: pl.Series, queries: pl.Series) -> tuple[csr_matrix, csr_matrix]:
     """Rows of texts and of queries whose products are BM25 scores: what a search engine ranks texts by.
 
     A word counts by its rarity among the texts, little more where a text repeats it, and more in a short text. Terms
-    are words; in scripts without spaces the pairs of neighbouring characters, too.
+    are words; in scripts without spaces the pairs of neighbouring characters, too. A plural, and a form in -ing or -ed,
+    counts as the word that it is a form of, where texts or queries have that word. Where texts are in English, words
+    such as "how" or "the" of a query do not count beside others.
 
     Args:
         texts: n texts.
@@ -171,7 +197,8 @@ def bm25(texts: pl.Series, queries: pl.Series) -> tuple[csr_matrix, csr_matrix]:
     Cost: O(words log words) time; about 60 bytes a word.
 
     References:
-        Robertson & Zaragoza 2009, The probabilistic relevance framework: BM25 and beyond.
+        Robertson & Zaragoza 2009, The probabilistic relevance framework: BM25 and beyond; Harman 1991, How effective is
+        suffixing?, of the plurals.
 
     >>> W, Q = bm25(pl.Series(["a red car", "a blue car", "blue, blue"]), pl.Series(["a blue car", "green"]))
     >>> (W @ Q.T).toarray().round(1).tolist()
@@ -182,6 +209,9 @@ def bm25(texts: pl.Series, queries: pl.Series) -> tuple[csr_matrix, csr_matrix]:
     n = len(texts)
     vocabulary, chunks, starts = _split(pl.concat([texts.cast(pl.String), queries.cast(pl.String)]))
     words = _numbered(pl.concat(chunks), vocabulary) if chunks else np.empty(0, np.int64)
+    stems = _stems(_stems(vocabulary, _PLURALS), _VERBS)
+    vocabulary = stems.unique().sort()
+    words = _numbered(stems, vocabulary)[words]
     size = len(vocabulary)
     unspaced = vocabulary.str.contains(rf"^[{_UNSPACED}]$").to_numpy()
     rows, terms, counts = _count_terms(words, starts, size, bool(unspaced.any()))
@@ -201,8 +231,26 @@ def bm25(texts: pl.Series, queries: pl.Series) -> tuple[csr_matrix, csr_matrix]:
     weights = csr_matrix((values, (rows[of_texts], columns)), shape=(n, len(known)))
     asked = np.searchsorted(known, terms[~of_texts])
     inside = np.append(known, -1)[asked] == terms[~of_texts]
-    found = (np.ones(int(inside.sum())), (rows[~of_texts][inside] - n, asked[inside]))
-    return weights, csr_matrix(found, shape=(len(queries), len(known)))
+    query, term = rows[~of_texts][inside] - n, asked[inside]
+    stops = np.flatnonzero(vocabulary.is_in(_STOP_WORDS).to_numpy())
+    english = np.flatnonzero(vocabulary.is_in(_ENGLISH).to_numpy())
+    in_english = np.unique(rows[of_texts][np.isin(terms[of_texts], english)])
+    if len(in_english) >= _ENGLISH_SHARE * n:
+        says = ~np.isin(known[term], stops)
+        # A query of nothing else is about those words.
+        stay = says | ~np.isin(query, query[says])
+        query, term = query[stay], term[stay]
+    return weights, csr_matrix((np.ones(len(query)), (query, term)), shape=(len(queries), len(known)))
+
+
+def _stems(words: pl.Series, forms: Sequence[tuple[str, str]]) -> pl.Series:
+    """Words, in place of each form of a word that is among them that word."""
+    stems = words
+    for form, word in forms:
+        shorter = words.str.replace(form, word)
+        changes = (stems == words) & (shorter != words) & shorter.is_in(words.implode())
+        stems = shorter.zip_with(changes, stems)
+    return stems
 
 
 def _weighted(rows: Array, columns: Array, counts: Array, weight: Floats, n: int) -> csr_matrix:

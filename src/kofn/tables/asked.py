@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from kofn.core import checks
+from kofn.core import checks, dispatch
 from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind
-from kofn.core.vocabulary import VOCABULARY
+from kofn.core.vocabulary import VOCABULARY, meant
+from kofn.core.words import OF_TABLES_BY_VERB
 from kofn.io.reading import EMPTY, Reading
+from kofn.objectives import base
 from kofn.tables.arguments import RowArguments
 from kofn.tables.assign_arguments import AssignArguments
 from kofn.tables.select_arguments import SelectArguments
@@ -55,6 +57,14 @@ def names_of_columns(verb: str, X: Any, words: dict[str, Any], columns: dict[str
         else:
             named[field] = word if word not in _columns_of(X) else f"{word}="
             columns[named[field]] = value
+    index_as_ids(X, named, columns)
+    if verb == "assign" and "group_column" in named:
+        raise InputError("groups are no argument of assign; it makes them")
+    return named
+
+
+def index_as_ids(X: Any, named: dict[str, Any], columns: dict[str, Any]) -> None:
+    """Where no column of ids is named, a pandas index that names rows is one; it becomes a column of its own."""
     if "id_column" not in named and frame_kind(X) == "pandas":
         index = X.index
         if not (index.nlevels > 1 or _counts(index)) and len(index) and index.is_unique and not index.hasnans:
@@ -62,9 +72,6 @@ def names_of_columns(verb: str, X: Any, words: dict[str, Any], columns: dict[str
             columns.setdefault(named["id_column"], index.to_series().reset_index(drop=True))
     elif frame_kind(X) == "pandas" and named["id_column"] == X.index.name and X.index.name not in X.columns:
         columns[named["id_column"]] = X.index.to_series().reset_index(drop=True)
-    if verb == "assign" and "group_column" in named:
-        raise InputError("groups are no argument of assign; it makes them")
-    return named
 
 
 def _counts(index: Any) -> bool:
@@ -105,18 +112,22 @@ def arguments_of(
     fields: dict[str, Any] = {"method": method, "progress": None, **named}
     for name in ("columns", "categories", "proportional"):
         if name in words:
-            fields[name] = _several(name, words.pop(name), cells=name == "proportional")
+            fields[name] = several_names(name, words.pop(name), cells=name == "proportional")
+    if verb == "assign" and "long" in words:
+        # A text names all three, with commas between, as for the command.
+        named_long = words.pop("long")
+        fields["long"] = several_names("long", named_long.split(",") if isinstance(named_long, str) else named_long)
     if "cache" in words:
         fields["no_cache"] = not checks.flag(words.pop("cache"), "cache")
     for name in ("scores", "rankings"):
         if isinstance(words.get(name), bool):
             fields[f"by_{name}"] = words.pop(name)
     if verb == "select":
-        fields["quotas"] = _quotas(words, named)
+        fields["quotas"] = quotas_by_column(words, named)
         if isinstance(words.get("k"), str):
             words["k"] = checks.share_of_rows(words["k"])
         if "dedupe" in words:
-            words["dedupe"] = checks.fraction(words["dedupe"], "dedupe")
+            words["dedupe"] = checks.share(words["dedupe"], "dedupe")
         if not isinstance(words.get("each", {}), Mapping):
             raise InputError(f"each={words['each']!r}: give {{column: number}}, for example {{'lang': 20}}")
         for column, most in words.get("each", {}).items():
@@ -134,16 +145,36 @@ def arguments_of(
             raise InputError(f"{name} is given twice: flat and in options; give it once")
         else:
             own[name] = value
+    refuse_unknown(verb, method, own, fields)
     return kind(own_options=own, **fields)
+
+
+def refuse_unknown(verb: str, method: Any, own: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Refuse words that no method has before rows are read: what these lack would be refused in their place."""
+    index = dispatch.methods_of(verb)
+    entry = index.get(method) if isinstance(method, str) else None
+    if entry is None and method != "auto":
+        return
+    options = set(entry.options) if entry else {option for each in index.values() for option in each.options}
+    if verb == "select" and (entry is None or "objective" in entry.accepted):
+        objective = fields.get("objective") or "facility_location"
+        if not isinstance(objective, str):
+            return
+        options |= set(base.parameters_of(objective))
+    for name in own.keys() - options:
+        if entry is not None:
+            raise InputError(dispatch.unknown_option(entry, name, index))
+        known = [*VOCABULARY, *OF_TABLES_BY_VERB.get(verb, ()), *options]
+        raise InputError(f"{verb} has no argument {name!r}{meant(name, verb) or checks.nearest(name, known)}")
 
 
 def _of_arrays(name: str) -> str:
     return "; vectors that are an array are X itself" if name == "vectors" else ""
 
 
-def _several(name: str, value: Any, *, cells: bool = False) -> tuple[Any, ...]:
+def several_names(name: str, value: Any, *, cells: bool = False) -> tuple[Any, ...]:
     """Names of columns: a list of them, or one; of the cells of several columns a tuple, where these are meant."""
-    names = [value] if isinstance(value, str) else list(value)
+    names = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else []
     of_cells = [part for part in names if cells and isinstance(part, tuple)]
     flat = [part for part in names if part not in of_cells] + [part for cell in of_cells for part in cell]
     if not flat or not all(isinstance(part, str) for part in flat):
@@ -151,7 +182,7 @@ def _several(name: str, value: Any, *, cells: bool = False) -> tuple[Any, ...]:
     return tuple(names)
 
 
-def _quotas(words: dict[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
+def quotas_by_column(words: dict[str, Any], named: Mapping[str, str]) -> dict[str, Any]:
     """{column: {group: ends}}; without columns they are of the column of groups."""
     quotas = words.pop("quotas", words.pop("quota", None))
     if quotas is None:

@@ -20,6 +20,7 @@ from kofn.tables import assign_pool, select_pool
 from kofn.tables.arguments import RowArguments
 from kofn.tables.asked import TEXT, arguments_of, names_of_columns, of_texts, reading_of
 from kofn.tables.assign_arguments import AssignArguments
+from kofn.tables.long_bins import with_bins
 from kofn.tables.read import Pool
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_dedupe import rows_kept
@@ -57,6 +58,11 @@ def _answered(
     with checks.reading("X", X):
         table = open_table(X, reading) if frame_kind(X) == "file" else FrameTable(X, reading, columns)
     arguments = arguments_of(verb, method, options, words, named)
+    lines: tuple[str, ...] = ()
+    if isinstance(arguments, AssignArguments):
+        if arguments.long is not None and isinstance(table, FrameTable):
+            table.hold(arguments.long)
+        table, arguments, lines = with_bins(table, arguments)
     arguments = arguments.named_in(table)
     _refuse_no_order(X, arguments)
     if isinstance(table, FrameTable):
@@ -70,6 +76,7 @@ def _answered(
         return _selected(run, table, arguments.of_rows(table.n))
     assert isinstance(arguments, AssignArguments)
     call = assign_pool.prepared(table, arguments)
+    call = call._replace(pool=dataclasses.replace(call.pool, notes=(*lines, *call.pool.notes)))
     return _assignment_of_all(call.answer(run, arguments.method), call.pool, arguments)
 
 

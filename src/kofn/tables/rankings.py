@@ -14,14 +14,14 @@ from kofn.io.frames import FrameTable
 from kofn.io.opening import open_table
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
-from kofn.tables.asked import reading_of
+from kofn.tables.asked import index_as_ids, reading_of
 from kofn.tables.long_form import refuse_long_form
 from kofn.tables.read import TABLES, read_judges
 from kofn.tables.spelling import speaking_python
-from kofn.tables.votes import refuse_votes
+from kofn.tables.votes import BY_WINS, read_wins, refuse_votes, refuse_words_of_judges
 
 # Words of a table of scores, beside `ids`, which may name a column.
-_OF_SCORES = ("columns", "na", "decimal")
+_OF_SCORES = ("columns", "na", "decimal", "wins")
 _READ = ("pandas", "polars")  # frames that `rankings` are read from anyway
 
 
@@ -70,15 +70,27 @@ def _ranked(run: Callable[..., Any], method: Any, options: Mapping[str, Any], wo
     source = words.pop(word)
     if frame_kind(source) in _READ and not any(words.get(each) is not None for each in _OF_SCORES):
         return run(method=method, options=dict(options), rankings=source, **words)
-    columns = words.pop("columns", None)
+    columns, wins = words.pop("columns", None), checks.flag(words.pop("wins", False), "wins")
     reading = reading_of(words)
     with checks.reading("rankings", source):
-        table: Table = open_table(source, reading) if frame_kind(source) == "file" else FrameTable(source, reading, {})
+        beside: dict[str, Any] = {}
+        named_by: dict[str, Any] = {}
+        if wins and "ids" not in words:
+            index_as_ids(source, named_by, beside)
+            if named_by:
+                words["ids"] = named_by["id_column"]
+        file = frame_kind(source) == "file"
+        table: Table = open_table(source, reading) if file else FrameTable(source, reading, beside)
     if isinstance(table, FrameTable):
         table.path = Path("rankings")
     named = _named(table, columns)
     keys = words.get("ids")
     id_column = table.require(keys) if isinstance(keys, str) else None
+    if wins:
+        refuse_words_of_judges(str(table.path), columns, {name: words.get(name) for name in ("weights", "lower")})
+        ballots = read_wins(table, id_column)
+        named_method = BY_WINS if method == "auto" else method
+        return run(method=named_method, options=dict(options), **{**words, **ballots})
     if id_column is not None:
         words["ids"] = table.ids(id_column)
     if named is None:

@@ -40,7 +40,9 @@ _FLAG = re.compile(rf"(?<![\w-])(--(?P<flag>[a-z]+(-[a-z]+)*)|-(?P<short>[km]))(
 
 
 # A flag whose value is a list in Python.
-_NAMED = re.compile(r"(?<![\w-])--(?P<flag>classes|columns|feature-columns) (?P<names>'[^']*'|[\w.+-]+(,[\w.+-]+)+)")
+_NAMED = re.compile(
+    r"(?<![\w-])--(?P<flag>classes|columns|feature-columns|long) (?P<names>'[^']*'|[\w.+-]+(,[\w.+-]+)+)"
+)
 
 
 def _names(match: re.Match[str]) -> str:

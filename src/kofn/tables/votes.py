@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,22 @@ _HEAD = 1_000
 # What a column of ties says where neither won.
 _TIED = ("1", "1.0", "true", "yes", "tie", "draw")
 _WON = ("0", "0.0", "false", "no", "")
+
+# What `auto` is for votes, of which no judge rates more than two alternatives.
+BY_WINS = "kemeny"
+
+
+def refuse_words_of_judges(source: str, columns: Any, of_judges: Mapping[str, Any]) -> None:
+    """Refuse what is said of judges where votes are counted, and columns of a table of wins.
+
+    Raises:
+        InputError: names the word.
+    """
+    for name, value in of_judges.items():
+        if value is not None:
+            raise InputError(f"--{name} is of judges; {source} holds votes, which are counted: leave it out")
+    if columns is not None:
+        raise InputError("--wins reads the columns that are called as the rows are; leave --columns out")
 
 
 def votes_in(table: Table) -> VoteColumns | None:

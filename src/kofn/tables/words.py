@@ -25,6 +25,8 @@ NAMES_A_COLUMN = {
     **dict.fromkeys(("scores", "score"), "score_column"),
     **dict.fromkeys(("sizes", "size"), "size_column"),
 }
+# Words of the command that name a column of a table to combine, and ours.
+COLUMNS_AS_TYPED = {"id": "ids", "label": "y", "group": "groups"}
 # Words of tables that mean the same of arrays: a number of rows is shared out, and no column is named.
 _OF_ARRAYS_TOO = ("equal",)
 # Words that name rows of the table.

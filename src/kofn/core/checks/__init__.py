@@ -70,8 +70,10 @@ from kofn.core.checks.numbers import is_finite as is_finite
 from kofn.core.checks.numbers import is_number as is_number
 from kofn.core.checks.numbers import number as number
 from kofn.core.checks.numbers import seconds as seconds
+from kofn.core.checks.numbers import share as share
 from kofn.core.checks.numbers import share_of_rows as share_of_rows
 from kofn.core.checks.numbers import shown as shown
+from kofn.core.checks.numbers import weights_of_text as weights_of_text
 from kofn.core.checks.options import option as option
 from kofn.core.checks.quotas import groups as groups
 from kofn.core.checks.quotas import joined as joined

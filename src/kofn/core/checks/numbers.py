@@ -83,6 +83,31 @@ def fraction(value: Any, name: str, *, low: float = 0.0, high: float = 1.0) -> f
     return float(value)
 
 
+def share(value: Any, name: str) -> float:
+    """A number in [0, 1], or a text of percents, such as 90%."""
+    number = value
+    if isinstance(value, str):
+        try:
+            number = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+        except ValueError:
+            number = math.nan
+    if not is_number(number) or not 0 <= number <= 1:
+        raise InputError(f"{name}={shown(value)}: give a number between 0 and 1, for example 0.9 or 90%")
+    return float(number)
+
+
+def weights_of_text(text: str, name: str = "weights") -> list[float]:
+    """Numbers with commas between, or percents."""
+    parts = [part.strip() for part in text.split(",")]
+    percents = [part.endswith("%") for part in parts]
+    if any(percents) and not all(percents):
+        raise InputError(f"{name}={text!r}: give all weights in percent or none, for example 70%,30% or .7,.3")
+    try:
+        return [float(part.removesuffix("%")) / (100 if percents[0] else 1) for part in parts]
+    except ValueError:
+        raise InputError(f"{name}={text!r}: give numbers with commas between, for example .5,.3,.2") from None
+
+
 def choice(value: Any, name: str, known: Sequence[str]) -> str:
     """One of the known names."""
     if not isinstance(value, str) or value not in known:

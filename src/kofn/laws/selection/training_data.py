@@ -126,7 +126,9 @@ def _marginal_relevance(case: Case) -> None:
 
     best = [max((like(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
     scale = [(1.0 if products else max(0.0, *best)) / value if value > 0 else 1.0 for value in best]
-    free = not {"quotas", "budget", "include", "start"} & case.words.keys() and plan.status != "stopped"
+    free = not {"quotas", "budget", "include", "start"} & case.words.keys()
+    # After a time limit picks are filled in, which carry no score where no time was left to take it.
+    in_time = plan.info["found_in_time"] if plan.status == "stopped" else len(picks)
     for position, pick in enumerate(picks):
         before = picks[:position]
         score, repeats = {}, {}
@@ -134,14 +136,13 @@ def _marginal_relevance(case: Case) -> None:
             repeats[row] = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
             relevance = max(like(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
             score[row] = balance * relevance - (1 - balance) * repeats[row]
-        # What was filled in after the time was up may come without its score.
-        unknown = plan.status == "stopped" and np.isnan(plan.gains[position])
+        unknown = position >= in_time and np.isnan(plan.gains[position:]).all()
         if not unknown and not near(float(plan.gains[position]), score[pick], 1e-8, 1.0):
             raise broken(
                 case, "recount", f"pick {position} has the score {score[pick]!r}, not {plan.gains[position]!r}"
             )
         fresh = [score[row] for row in score if repeats[row] < 1 - 1e-8 or balance == 1]
-        if free and fresh and max(fresh) > score[pick] + 1e-8:
+        if free and position < in_time and fresh and max(fresh) > score[pick] + 1e-8:
             raise broken(
                 case, "recount", f"pick {position} has the score {score[pick]!r}, the highest is {max(fresh)!r}"
             )

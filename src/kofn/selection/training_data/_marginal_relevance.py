@@ -64,7 +64,8 @@ def marginal_relevance(
         relevance: "cosine", or "product" of row and query as they are.
 
     Returns:
-        Selection in the order picked. `gains` are the scores at which rows were picked, `value` their sum;
+        Selection in the order picked. `gains` are the scores at which rows were picked, `value` their sum (NaN for rows
+        that a time limit left no time to score, which come last, and then of the sum);
         `info["relevance"]` (k,) is each pick's highest cosine to a query, or its highest product as a share of the best
         row's.
 

@@ -1,4 +1,4 @@
-"""What `kofn allocate` reads of its file: the curves or scores, and what is known of the items beside them."""
+"""What `allocate` reads of its table: the curves or scores, and what is known of the items beside them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kofn.cli.allocate_arguments import AllocateArguments
 from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
+from kofn.tables.allocate_arguments import AllocateArguments
 from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_no_levels
 from kofn.tables.read import is_blank, is_scores, score_column
 from kofn.tables.unlike import as_typed, has_digits, listed, refuse_numbers_of_rows
