@@ -39,6 +39,7 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         if answer is not None:
             return answer
     if verb == "combine" and (given.get("rankings") is not None or given.get("members") is not None):
+        given = _aligned(method, given, options)
         answer = _of_columns(method, options, given)
         if answer is not None:
             return answer
@@ -47,6 +48,21 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         # Settings that the method ignores are still read: a typo in them must not pass in silence.
         argument(name, given[name])
     return dispatch.dispatch(verb, method, given, own, given.pop("ids", None))
+
+
+def _aligned(method: Method, given: dict[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The call with members that are frames or series, and the answers, matched by the names of columns and rows."""
+    from kofn.core.checks.kinds import frame_kind, table_kind
+
+    members = given.get("members")
+    several = members.values() if isinstance(members, Mapping) else members if isinstance(members, list | tuple) else ()
+    if frame_kind(members) != "pandas" and not any(map(table_kind, several)):
+        return given
+    from kofn.tables.framed_members import aligned
+
+    entry = entry_of("combine", method)
+    takes = method == "auto" or (entry is not None and "classes" in entry.options)
+    return aligned(given, options if isinstance(options, Mapping) else {}, takes_classes=takes)
 
 
 def settled(

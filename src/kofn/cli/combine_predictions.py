@@ -73,6 +73,9 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         y = as_named(read_answers(answers_file, arguments.reading, read.ids, read.id_name), options.get("classes"))
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
             read = of_classes_in(read, y, options.get("classes"))
+    majority = y is None and any(np.asarray(member).dtype == object for member in read.members)
+    if y is None and suffix_of(Path(members[0])) in TABLES:
+        read = _unanswered(members, read, arguments, options.pop("classes", None))
     read, of_one = one_model(members, read, y, options.get("loss"), options.get("classes"))
     if of_one is not None:
         click.echo(f"note: {of_one}", err=True)
@@ -116,11 +119,28 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         plan = dataclasses.replace(plan, info={**plan.info, "classes": list(read.columns)})
     if y is not None and read.columns is None and not options.get("classes"):
         plan = dataclasses.replace(plan, info={**plan.info, **_order_of(plan, read)})
+    if majority:
+        plan = dataclasses.replace(plan, info={**plan.info, "votes": True})
     if read.left_out:
         plan = dataclasses.replace(plan, info={**plan.info, "left_out_columns": list(read.left_out)})
     if y is not None and arguments.output is not None and not arguments.options.get("classes"):
         _refuse_turned_round(plan, read, y, arguments)
     _finish(plan, read, applied, arguments)
+
+
+def _unanswered(
+    paths: Sequence[str], read: Predictions, arguments: CombineArguments, classes: Sequence[Any] | None
+) -> Predictions:
+    """Predictions of tables without answers: columns of each model's classes together, and what is none refused."""
+    from kofn.tables.unanswered_predictions import of_classes, refuse_no_predictions
+
+    votes = any(np.asarray(member).dtype == object for member in read.members)
+    if arguments.columns is None and not votes:
+        of_first = read.members if len(paths) == 1 else np.asarray(read.members[0]).T
+        refuse_no_predictions(dict(zip(read.columns or read.source_columns, of_first, strict=False)), paths[0])
+    if len(paths) == 1:
+        return of_classes(read, paths[0], classes)
+    return read if classes is None or read.columns is None else in_order(read, classes)
 
 
 def _refuse_turned_round(plan: Blend, read: Predictions, y: Array, arguments: CombineArguments) -> None:
@@ -250,6 +270,10 @@ def _applied(
         features=arguments.feature_columns,
         voted=_cast(votes, classes, read.y) if votes else None,
     )
+    if read.columns is not None and any(np.asarray(member).dtype == object for member in other.members):
+        from kofn.tables.unanswered_predictions import as_shares
+
+        other = as_shares(other, read.columns)
     of_one = len(read.names) == 1 and np.ndim(read.members[0]) == 2 and np.ndim(other.members[0]) == 1
     if (read.columns is not None or of_one) and other.columns is None and len(paths) == 1:
         width = np.shape(read.members[0])[1] if of_one else len(read.columns or ())

@@ -30,13 +30,14 @@ from kofn.cli.combine_votes import parts_apart, rank_votes
 from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import finish
 from kofn.combination.rankings._electorate import RESAMPLES
-from kofn.core.checks import InputError, nearest, refuse_wins
+from kofn.core.checks import InputError, VoteColumns, nearest, refuse_wins
 from kofn.core.lazy import polars as pl
 from kofn.core.plans import Blend
 from kofn.io.frames import FrameTable
 from kofn.io.lm_eval import MODEL, is_results, score_table
 from kofn.io.many import open_tables
 from kofn.io.tables import Table, located
+from kofn.tables.class_ballots import voting
 from kofn.tables.long_form import ANSWER, refuse_long_form
 from kofn.tables.read import read_judges
 from kofn.tables.unlike import as_typed, listed, of_the_row, unlike_line
@@ -87,7 +88,7 @@ def _rank_rows(
     """Rank the rows of a table, which are votes or alternatives; `measured` says that lm-eval made their scores."""
     if arguments.wins and len(members) > 1:
         raise InputError(f"--wins is of one table, and {len(members)} were given; add up their counts first")
-    columns = None if measured or arguments.columns or arguments.wins else votes_in(table)
+    columns = None if measured or arguments.columns or arguments.wins else _votes_in(table, arguments)
     if columns is not None or arguments.wins:
         if arguments.judge_groups:
             raise InputError(f"--judge-group is of judges; {table.path} holds votes, which are counted: leave it out")
@@ -141,6 +142,21 @@ def _rank_rows(
         lambda: "\n".join([render_ranking(plan, judges, arguments, _names(table, arguments)), *notes]),
         arguments.as_json,
     )
+
+
+def _votes_in(table: Table, arguments: CombineArguments) -> VoteColumns | None:
+    """The columns that make a vote of each row; a refusal of columns that name classes says how these are blended."""
+    try:
+        return votes_in(table)
+    except InputError as error:
+        others = [name for name in table.columns if name != arguments.id_column and table.dtype(name) == "text"]
+        voters = voting({name: table.column(name).cast(pl.String).to_list() for name in others}, named=False)
+        if len(voters) < 2 or "no column names the winner;" not in str(error):
+            raise
+        raise InputError(
+            f"{error}; if {listed(voters)} are models that name a class of each row, -m weighted_mean --columns "
+            f"{as_typed(*voters)} gives their majority"
+        ) from None
 
 
 def _in_groups(

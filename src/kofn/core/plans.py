@@ -164,7 +164,9 @@ class Plan:
         return facts
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.headline()}, " + ", ".join(f"{k}={v}" for k, v in self.facts()) + ")"
+        facts = ", ".join(f"{name}={fact}" for name, fact in self.facts())
+        lines = [f"warning: {text}" for text in self.info.get("warnings", ())]
+        return "\n".join([f"{type(self).__name__}({self.headline()}, {facts})", *lines])
 
     def _repr_html_(self) -> str:
         return drawing.drawing().notebook(self)

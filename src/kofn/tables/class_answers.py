@@ -158,6 +158,20 @@ def refuse_unlike(
     raise InputError(f"{heads}, {answers}; write the answers as the columns are named{rest}")
 
 
+def names_by_model(values: Mapping[str, Array]) -> Grid | None:
+    """The columns of each model by class, where names split into models and the same classes for each, and each model's
+    columns are probabilities that add up to one; None of others.
+
+    Examples:
+        >>> names_by_model({"a_no": np.array([0.1, 0.7]), "a_yes": np.array([0.9, 0.3])})
+        {'a': {'no': 'a_no', 'yes': 'a_yes'}}
+    """
+    for grid in _grids(list(values)):
+        if all(adds_up([values[name] for name in of_class.values()]) for of_class in grid.values()):
+            return grid
+    return None
+
+
 def _grids(names: Sequence[str]) -> list[Grid]:
     """How the names may be split into models and classes so that each model has the same two classes or more: the
     class last, the shortest first, or the class first."""

@@ -22,6 +22,7 @@ from kofn.io.reading import Reading, suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import reading_of
 from kofn.tables.class_answers import as_named, grouped_by_class
+from kofn.tables.class_ballots import classes_voted, voting
 from kofn.tables.class_columns import as_answers, beside_classes
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
@@ -186,6 +187,8 @@ def of_table(
     `others` are no predictions. Columns of text are members where each cell is a class, as a vote for it."""
     names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
     known = voted if voted is not None else None if y is None else classes or np.unique(y).tolist()
+    if known is None and (columns is not None or not names):
+        known = _voted_in(table, columns, others, classes)
     ballots = _ballots(table, [name for name in columns or table.columns if name not in others], known)
     if columns is None and y is not None and len(ballots) > 1:
         _refuse_beside_votes(table, names, list(ballots))
@@ -209,6 +212,18 @@ def of_table(
     if grouped is None:
         return Predictions(tuple(names), [values[name] for name in names], y, ids, id_column, None, tuple(names))
     return dataclasses.replace(_grouped(values, *grouped, y, ids, id_column), left_out=tuple(left_out))
+
+
+def _voted_in(
+    table: Table, columns: Sequence[str] | None, others: Collection[str], classes: Sequence[Any] | None
+) -> Sequence[Any] | None:
+    """The classes that columns of text vote for, where no answers are known; None where none votes."""
+    texts = [name for name in columns or table.columns if name not in others and table.dtype(name) == "text"]
+    cells = {name: table.column(name).cast(pl.String).to_list() for name in texts if not is_scores(table, name)}
+    votes = voting(cells, named=columns is not None)
+    if classes is not None or not votes:
+        return classes if votes else None
+    return classes_voted([np.array([cell or None for cell in cells[name]], object) for name in votes])
 
 
 def _ballots(table: Table, names: Sequence[str], classes: Sequence[Any] | None) -> dict[str, Array]:

@@ -20,6 +20,7 @@ _OF_THE_ROW = re.compile(
     r"row|id|idx|.+[ _-]id)",
     re.IGNORECASE,
 )
+_KEYS = re.compile(r"row|id|idx|index|.+[ _-]id", re.IGNORECASE)
 # How many times the largest of all other numbers the smallest of a column is that is of another size.
 _FAR = 10
 # Rows from which on their numbers, one after another, are no chance.
@@ -65,6 +66,16 @@ def of_no_series(names: Sequence[str]) -> list[str]:
 def of_the_row(names: Sequence[str]) -> list[str]:
     """The names that say what a row is (an id, a size), or what its other numbers come to (an average)."""
     return [name for name in names if _OF_THE_ROW.fullmatch(name.strip())]
+
+
+def called_as_keys(name: str) -> bool:
+    """Whether a column is called as what names the rows is.
+
+    Examples:
+        >>> [called_as_keys(name) for name in ("id", "user_id", "Row", "grid", "forest")]
+        [True, True, True, False, False]
+    """
+    return bool(_KEYS.fullmatch(name.strip()))
 
 
 def of_another_kind(names: Sequence[str], scores: NDArray[np.float64]) -> dict[str, str]:

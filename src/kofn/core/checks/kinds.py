@@ -47,6 +47,12 @@ def frame_kind(value: Any) -> str | None:
     return "arrow" if columns is not None and hasattr(value, "__arrow_c_stream__") else None
 
 
+def table_kind(value: Any) -> str | None:
+    """ "pandas" or "polars" of a frame or a series of these; None of anything else."""
+    package = _package(value)
+    return package if package in ("pandas", "polars") and type(value).__name__ in ("DataFrame", "Series") else None
+
+
 def holds_texts(value: Any) -> bool:
     """Whether a list, an array or a series holds texts, one an item; missing ones may stand among them."""
     if isinstance(value, np.ndarray):
