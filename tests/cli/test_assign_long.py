@@ -36,7 +36,9 @@ def test_the_long_form_is_assigned_as_the_wide_one(scores: pl.DataFrame, capsys:
     placed = set(ours.select("id", "bin").iter_rows())
     assert len(placed) == 24
     assert not placed & {("p01", "rev3"), ("p05", "rev0")}
-    equal = run(capsys, "assign", "long.csv", "--long", "paper,reviewer,score", "--equal", "--per-item", 2, "-o", "e.csv")
+    equal = run(
+        capsys, "assign", "long.csv", "--long", "paper,reviewer,score", "--equal", "--per-item", 2, "-o", "e.csv"
+    )
     assert equal[0] == 0, equal[2]
     assert pl.read_csv("e.csv")["bin"].value_counts()["count"].to_list() == [6] * 4
     # Costs, a dry run, and a report go on as of a wide table.

@@ -195,7 +195,9 @@ def only_vectors(table: Table, besides: Collection[str] = ()) -> str:
         return vectors[0]
     if vectors:
         raise InputError(f"{table.path} has several columns of vectors ({', '.join(vectors)}); name one with --vectors")
-    offered = {name: kind for name, kind in kinds.items() if not _UNNAMED.fullmatch(name) and name not in besides} or kinds
+    offered = {
+        name: kind for name, kind in kinds.items() if not _UNNAMED.fullmatch(name) and name not in besides
+    } or kinds
     texts = [name for name, kind in offered.items() if kind == "text"][:4]
     if texts and table.by_spaces:
         one = shlex.quote(texts[0])
