@@ -282,3 +282,26 @@ def test_empty_texts_that_are_taken_as_one_are_told(folder: Path, capsys: Captur
     words = ("select", "gaps.csv", "--id", "id", "--text", "text", "--dedupe", "0.9", "-o", "out.csv")
     assert "2 texts are empty and count as near-duplicates of one another; --drop-empty" in run(capsys, *words)[1]
     assert "texts are empty" not in run(capsys, *words, "--drop-empty")[1]
+
+
+def test_the_report_is_of_what_was_dropped(folder: Path, capsys: Capture) -> None:
+    for call, dropped in ((TEXT, 2), (VECTOR, 1)):
+        assert run(capsys, "select", *call, "--report", "r.html")[0] == 0
+        page = Path("r.html").read_text()
+        assert f"{6 - dropped} of 6 items stay" in page
+        assert ("1 near-duplicate was dropped" if dropped == 1 else f"{dropped} near-duplicates were dropped") in page
+        assert page.index("Near-duplicates</h2>") < page.index("The rows that stay</h2>")
+        assert "In the order of the file.<" in page
+        for wrong in ("were picked", "no promise", "its gain", "before anything", "of the pool<", "picked</"):
+            assert wrong not in page, wrong
+    assert run(capsys, "select", *TEXT, "-k", 2, "--report", "r.html")[0] == 0
+    page = Path("r.html").read_text()
+    assert page.index("The picks</h2>") < page.index("Near-duplicates</h2>")
+    assert "dropped before anything was picked" in page
+
+
+def test_the_highest_threshold_is_not_to_be_raised(folder: Path, capsys: Capture) -> None:
+    pl.DataFrame({"t": ["a b", "a b", "c d", "e f"]}).write_csv("same.csv")
+    said = refused(capsys, "select", "same.csv", "--text", "t", "--dedupe", "1", "-k", 4)
+    assert "ask for k <= 3 or leave --dedupe out" in said
+    assert "or raise --dedupe" in refused(capsys, "select", "same.csv", "--text", "t", "--dedupe", "0.9", "-k", 4)

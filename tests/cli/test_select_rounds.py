@@ -293,3 +293,20 @@ def test_picks_without_ids_are_excluded_and_included_by_their_numbers(
         assert not set(first) & set(other)
         again = json.loads(run(capsys, *call, "--include", "first.csv", "--json")[1])["picks"]
         assert set(again) == set(first)
+
+
+@pytest.mark.parametrize(
+    "by", [("--quota", "topic=a:2-"), ("--proportional", "topic"), ("--quota", "topic+x=a,1.0:1-")]
+)
+def test_quotas_of_labels_are_refused_in_a_next_round(
+    by: tuple[str, ...], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pl.DataFrame({"x": np.arange(30.0), "topic": ["", "a", "b"] * 10}).write_csv("p.csv")
+    call = ("select", "p.csv", "--columns", "x", "-k", 3)
+    said = refused(capsys, *call, "--label", "topic", *by)
+    assert f"{by[0]} names 'topic', the column of --label: the next rows to label are picked from those without" in said
+    assert "--drop-empty" not in said
+    assert run(capsys, *call, "--label", "topic", "--report", "r.html")[0] == 0
+    page = (folder / "r.html").read_text()
+    assert "option unlabelled" not in page
+    assert "their cells are empty" in page

@@ -90,6 +90,8 @@ def _option(plan: Plan, name: str, value: Any) -> tuple[str, Any]:
     if name == "lower" and judges and isinstance(value, list | tuple):
         named = [str(judges[i]) if isinstance(i, int) and 0 <= i < len(judges) else describe(i) for i in value]
         return "lower is better for", user(", ".join(named))
+    if name == "unlabelled" and isinstance(value, str) and not value.strip():
+        return "rows without a label", "their cells are empty"
     numbers = np.asarray(value) if isinstance(value, np.ndarray | list | tuple) else np.empty(0)
     if numbers.shape == (plan.n,) and numbers.dtype.kind in "iuf" and plan.n > 12:
         ends = f"{number(numbers.min().item())} to {number(numbers.max().item())}"
@@ -107,8 +109,10 @@ def ran(context: Context) -> Element:
     if context.X is not None:
         rows.append(("distance", f"cosine: 1 {MINUS} cos" if context.metric == "cosine" else context.metric))
     rows.append(("seed", user(plan.seed) if plan.seed is not None else "none: nothing was drawn"))
-    rows.append(("status", f"{plan.status}: {note_of(plan)}"))
-    if math.isfinite(plan.value):
+    # Near-duplicates are what they are: nothing was optimised.
+    if plan.method != "near_duplicates":
+        rows.append(("status", f"{plan.status}: {note_of(plan)}"))
+    if math.isfinite(plan.value) and plan.method != "near_duplicates":
         rows.append(("value", f"{number(plan.value, 6)} ({'larger' if plan.sense == 'max' else 'smaller'} is better)"))
     if plan.bound is not None:
         rows.append(("bound on the optimum", number(float(plan.bound), 6)))

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from kofn.core.plans import Selection
+from kofn.core.plans import Plan, Selection
 from kofn.report import charts, groups, measures
 from kofn.report.charts import Axis
 from kofn.report.context import Context, Repeats
@@ -31,23 +31,27 @@ def page(context: Context, title: str | None) -> str:
     cover, space, random = None, None, None
     if context.X is not None and len(picks):
         space = measures.Space(context.X, context.metric, context.items)
-        # Of rows that join others with labels nothing is said of standing for the pool: all of them together do.
-        if not plan.info.get("labels"):
+        # Of rows that join others with labels nothing is said of standing for the pool: all of them together do. Nor of
+        # all that near-duplicates leave.
+        if not plan.info.get("labels") and not _stays(plan):
             cover = measures.coverage(space, picks, context.weights)
             random = measures.at_random(space, picks, context.weights)
     counts = None
     if cover is not None and len(cover.items) == plan.n:
         counts = np.bincount(cover.nearest, minlength=len(picks))
     charted = [
-        _curve(context, picks, cover),
+        None if _stays(plan) else _curve(context, picks, cover),
         None if space is None else _map(context, picks, space),
     ]
+    repeats = None if context.repeats is None else _repeats(context.repeats, picked=not _stays(plan))
     body = [
-        E("div", charted, class_="pair"),
+        E("div", charted, class_="pair") if any(chart is not None for chart in charted) else None,
         [groups.chart(context, grouping, picks, index) for index, grouping in enumerate(context.groupings)],
+        # Where nothing else was asked, the dropped rows are the answer, and come before a list of all others.
+        repeats if _stays(plan) else None,
         _picks(context, picks, counts),
         None if cover is None else _stand_ins(context, picks, cover),
-        None if context.repeats is None else _repeats(context.repeats),
+        None if _stays(plan) else repeats,
         ran(context),
     ]
     return document(
@@ -59,13 +63,21 @@ def page(context: Context, title: str | None) -> str:
     )
 
 
+def _stays(plan: Plan) -> bool:
+    """Whether the plan is of the rows that near-duplicates leave, and not of picks."""
+    return plan.method == "near_duplicates"
+
+
 def _lede(context: Context, picks: Any, cover: measures.Coverage | None, random: measures.AtRandom | None) -> list[Any]:
     n, m = context.plan.n, len(picks)
     labels = [] if context.labels is None else [f" To label: {context.labels.verdict}; {context.labels.measured}."]
     if cover is None or random is None:
         # A method keeps its name as it is typed.
+        stay = "stay" if _stays(context.plan) else "were picked"
         notes = [user(f" {note if '_' in note.split()[0] else note[:1].upper() + note[1:]}.") for note in context.notes]
-        return [f"{m:,} of {n:,} items were picked", groups.kept(context, picks), ".", *labels, *notes]
+        if _stays(context.plan) and context.repeats is not None:
+            n = context.repeats.total
+        return [f"{m:,} of {n:,} items {stay}", groups.kept(context, picks), ".", *labels, *notes]
     return [
         f"These {m:,} picks stand for {n:,} items. On average an item lies {number(float(cover.mean[-1]), 3)} ",
         f"from its nearest pick; from the nearest of {m:,} items drawn at random it would be "
@@ -81,6 +93,12 @@ def _stats(
     context: Context, picks: Any, cover: measures.Coverage | None, random: measures.AtRandom | None
 ) -> list[Element]:
     plan = context.plan
+    if _stays(plan):
+        total, note = plan.n, None
+        if context.repeats is not None:
+            total, dropped = context.repeats.total, context.repeats.dropped
+            note = "1 near-duplicate was dropped" if dropped == 1 else f"{dropped:,} near-duplicates were dropped"
+        return [stat([f"{len(picks):,}", E("small", f" of {total:,}")], "kept", note)]
     note = _spent(plan)
     if context.repeats is not None:
         note += f"; {context.repeats.dropped:,} near-duplicates of {context.repeats.total:,} rows were dropped"
@@ -261,16 +279,22 @@ def _picks(context: Context, picks: Any, counts: Any) -> Element:
         )
     note = None
     if len(picks) > LISTED:
-        note = f"The first {LISTED:,} of {len(picks):,} picks; plan.to_frame() holds them all."
+        noun = "rows" if _stays(context.plan) else "picks"
+        note = f"The first {LISTED:,} of {len(picks):,} {noun}; plan.to_frame() holds them all."
     gallery = context.images is not None and context.text is None and not context.columns
     form = "gallery" if gallery else ("texts" if context.text is not None else "cards")
-    stands = "" if counts is None else " and how many items it stands for, itself included"
+    shown_of_each = [
+        "its gain" if np.isfinite(np.asarray(context.plan.gains, np.float64)).any() else "",
+        "" if counts is None else "how many items it stands for, itself included",
+    ]
+    each = " and ".join(filter(None, shown_of_each))
+    order = "In the order of the file" if _stays(context.plan) else "In the order picked"
     return listing(
         rows,
-        noun="picks",
-        title="The picks",
+        noun="rows" if _stays(context.plan) else "picks",
+        title="The rows that stay" if _stays(context.plan) else "The picks",
         name="picks",
-        intro=f"In the order picked, each with its gain{stands}.",
+        intro=f"{order}{f', each with {each}' if each else ''}.",
         form=form,
         at_once=AT_ONCE,
         note=note,
@@ -293,7 +317,7 @@ def _marks(context: Context, rank: int, item: int, counts: Any) -> list[tuple[st
     return marks
 
 
-def _repeats(repeats: Repeats) -> Element | None:
+def _repeats(repeats: Repeats, *, picked: bool) -> Element | None:
     """Rows that were dropped because they repeat another, beside the one that stays for them."""
     if not repeats.shown:
         return None
@@ -306,7 +330,8 @@ def _repeats(repeats: Repeats) -> Element | None:
         arrow = [E("span", "at similarity ", class_="unseen"), number(similarity, 3)]
         rows.append(E("li", sides[0], E("p", arrow, class_="far"), sides[1]))
     intro = (
-        f"{repeats.dropped:,} of the file's {repeats.total:,} rows were dropped before anything was picked. "
+        f"{repeats.dropped:,} of the file's {repeats.total:,} rows were dropped"
+        f"{' before anything was picked' if picked else ''}. "
         f"{len(rows)} of them (left), from the least similar to the most, and the row that stays for each."
     )
     return pairs(rows, title="Near-duplicates", name="repeats", intro=intro)

@@ -72,7 +72,7 @@ class SelectArguments(RowArguments):
             raise InputError(f"--dropped {self.dropped} lists what --dedupe drops; give --dedupe too, for example 0.9")
         if (self.budget is None) != (self.cost_column is None):
             raise InputError("--budget and --cost belong together: what may be spent, and the column of costs")
-        named = {"--quota": set(self.quotas), "--proportional": set(self.proportional), "--each": set(self.each)}
+        named = self.quotas_by_flag
         for (first_flag, columns), (other_flag, others) in itertools.combinations(named.items(), 2):
             if both := sorted(columns & others, key=str):
                 raise InputError(f"{first_flag} and {other_flag} both name {both[0]!r}; give one of them for a column")
@@ -115,6 +115,11 @@ class SelectArguments(RowArguments):
         """Whether the method that is named takes an engine for rows that are all in memory."""
         entry = self.entry
         return entry is not None and "engine" in entry.accepted and "part_rows" not in entry.options
+
+    @property
+    def quotas_by_flag(self) -> dict[str, set[Any]]:
+        """The columns that have quotas, cells as tuples, by the flag that names them."""
+        return {"--quota": set(self.quotas), "--proportional": set(self.proportional), "--each": set(self.each)}
 
     @property
     def quota_columns(self) -> tuple[Any, ...]:

@@ -83,7 +83,7 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
             if left < least <= members.sum() and arguments.rows_of_whole is None:
                 raise InfeasibleError(
                     f"--quota {column}={group} needs {least}: --dedupe {threshold:g} dropped {members.sum() - left:,} "
-                    f"of the {members.sum():,} such rows and {left:,} are left; lower the quota or raise --dedupe"
+                    f"of the {members.sum():,} such rows and {left:,} are left; lower the quota{_or_raise(threshold)}"
                 )
     dropped = np.flatnonzero(~duplicates.keep)
     open_left = int((open_ & duplicates.keep).sum())
@@ -91,7 +91,7 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     if arguments.rows_of_whole is None and _asks_more(arguments, open_left, int(open_.sum())):
         raise InputError(
             f"-k {arguments.k} of {open_left:,} rows: --dedupe {threshold:g} dropped {len(dropped):,} near-duplicates "
-            f"of {pool.table.n:,} rows; ask for k <= {open_left} or raise --dedupe"
+            f"of {pool.table.n:,} rows; ask for k <= {open_left}{_or_raise(threshold)}"
         )
     pairs = _pairs(pool, dropped, duplicates.of[dropped], duplicates.similarity[dropped], owned)
     theirs = f", {pairs.owned.sum():,} of them of rows of {owned.name}" if owned and pairs.owned is not None else ""
@@ -102,6 +102,11 @@ def without_duplicates(pool: Pool, arguments: SelectArguments) -> Pool:
     if arguments.only_dedupes and known is not None:
         notes.append(f"{known.sum():,} rows with a label in {arguments.label_column!r} stay")
     return dataclasses.replace(pool.drop(dropped), notes=(*pool.notes, *notes), duplicates=pairs)
+
+
+def _or_raise(threshold: float) -> str:
+    """The remedy of a higher threshold, where there is one: at 1 rows are dropped that are as another."""
+    return " or raise --dedupe" if threshold < 1 else " or leave --dedupe out"
 
 
 def _asks_more(arguments: SelectArguments, left: int, n: int) -> bool:

@@ -18,7 +18,7 @@ from kofn.core.checks.kinds import holds_texts
 from kofn.core.dispatch import methods_of
 from kofn.core.plans import Selection
 from kofn.core.pools import is_pool
-from kofn.io.tables import Table
+from kofn.io.tables import UNLABELLED, Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
 from kofn.tables.labelling import default_method
@@ -202,11 +202,29 @@ def values_of(table: Table, arguments: SelectArguments) -> dict[str, Any]:
         "weights": (table.numbers, arguments.weight_column),
     }
     values: dict[str, Any] = {word: read(column) for word, (read, column) in readers.items() if column}
+    if arguments.label_column in arguments.groupings and arguments.takes_some_labels:
+        _refuse_quotas_of_labels(values["y"], arguments)
     if arguments.groupings:
         # One column goes by no name.
         columns = {column: table.labels(column) for column in arguments.groupings}
         values["groups"] = columns if len(columns) > 1 else columns[arguments.groupings[0]]
     return values
+
+
+def _refuse_quotas_of_labels(y: NDArray[Any], arguments: SelectArguments) -> None:
+    """Refuse quotas on a column of labels that is filled in part: rows without one are those to pick from."""
+    if not (y == UNLABELLED).any():
+        return
+    column = arguments.label_column
+    flags = {
+        flag: [*named, *(part for cell in named if isinstance(cell, tuple) for part in cell)]
+        for flag, named in arguments.quotas_by_flag.items()
+    }
+    flag = next((flag for flag, names in flags.items() if column in names), "--group")
+    raise InputError(
+        f"{flag} names {column!r}, the column of --label: the next rows to label are picked from those without a "
+        f"label, so that none of them counts to a quota of labels; give {flag} another column, or leave it out"
+    )
 
 
 def _how(compared: PoolVectors, arguments: SelectArguments) -> tuple[str, ...]:
