@@ -119,6 +119,10 @@ def test_arrays_stand_beside_columns() -> None:
         ({"columns": ["2", "4"], "id": "layer", "ids": "layer", "budget": 9}, "id and ids are one word"),
         ({"score": "ms", "budget": 9}, "scores holds one number an item, and what it means is the method's"),
         ({"score": "ms", "budget": 9, "method": "dhondt", "lmits": 3}, "method='dhondt' has no option 'lmits'"),
+        (
+            {"score": "ms", "budget": 9, "method": "neyman", "population": "ms", "options": {"population": "ms"}},
+            "population is given twice: flat and in options",
+        ),
         ({"columns": ["2", "4"], "budget": 9, "min": "least"}, "min least: no number and no column of curves"),
     ],
 )

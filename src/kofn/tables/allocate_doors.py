@@ -23,8 +23,10 @@ from kofn.tables.words import NAMES_A_COLUMN
 # Words that are fields of the arguments by another name, or are no columns where they are not texts.
 _NAMED = {word: field for word, field in NAMES_A_COLUMN.items() if field not in ("label_column", "group_column")}
 _OURS = {"id": "ids", "cost": "costs", "weight": "weights", "score": "scores", "size": "sizes"}
-_FIELDS = ("k", "budget", "mean_budget", "sense", "frontier", "seed", "max_memory", "n_threads", "time_limit")
-_FIELDS += ("engine", "device", "progress")
+_FIELDS = (
+    *("k", "budget", "mean_budget", "sense", "frontier"),
+    *("seed", "max_memory", "n_threads", "time_limit", "engine", "device", "progress"),
+)
 # Words of tables alone.
 _OF_TABLES = ("columns", "na", "decimal", "min", "max", "tie", "limit")
 
@@ -95,6 +97,8 @@ def _shared(run: Callable[..., Any], method: Any, options: Mapping[str, Any], wo
     if "groups" not in words:
         fields["quotas"] = quotas_by_column(words, {} if group is None else {"group_column": group})
     arrays |= {name: words.pop(name) for name in list(words) if name in VOCABULARY}
+    if twice := next((name for name in words if name in options), None):
+        raise InputError(f"{twice} is given twice: flat and in options; give it once")
     own = {**options, **words}
     refuse_unknown("allocate", method, own, fields)
     columns: dict[str, Any] = {}
