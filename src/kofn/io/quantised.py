@@ -37,6 +37,10 @@ ACTIVATION = re.compile(
     r"(^|[._])(input_scale|input_scale_ub|scale_input|activation_scale|output_scale|prob_scale|[qkv]_scale)$"
 )
 
+# What scales and zero points are called, by whatever library.
+SCALE_WORD = re.compile(r"scal(e|ing)|zero|absmax|amax|qparam|(^|[._])(zp|scb)($|[._])", re.IGNORECASE)
+_MARKS = ("weight_format", "comfy_quant", "scaled_fp8")
+
 
 class Stored(Protocol):
     """A tensor as it is stored, in a file or in memory."""
@@ -174,7 +178,7 @@ def schemes_of(
             continue
         stored = tensors[scale]
         blocks = _blocks(tensor.shape, stored.shape, side)
-        markers = tuple(other for other in (stem + "weight_format", stem + "comfy_quant") if other in tensors)
+        markers = tuple(stem + mark for mark in _MARKS[:2] if stem + mark in tensors)
         if name not in copied:
             _refuse_unread(label, name, tensor, scale, stored, blocks)
             _check_markers(tensors, markers, label)
@@ -216,6 +220,48 @@ def scale_of(tensors: Container[str], name: str) -> str | None:
     if stem.endswith("."):  # elsewhere a scale may be a parameter of its own, as of a norm
         names.append(stem + "scale")
     return next((other for other in names if other in tensors and other != name), None)
+
+
+def scale_like(tensors: Mapping[str, Stored]) -> dict[str, str]:
+    """The tensors that are called a scale or zero point beside an 8-bit weight, each with that weight.
+
+    Beside a weight is what lies in its module, and whose name goes on from the weight's or its module's.
+    """
+    narrow = [name for name, tensor in tensors.items() if _is_narrow(name, tensor)]
+    in_module: dict[str, list[str]] = {}
+    for name in narrow:
+        in_module.setdefault(name.rpartition(".")[0], []).append(name)
+    weights = set(narrow)
+    pairs = {}
+    for name, tensor in tensors.items():
+        if name in weights or not SCALE_WORD.search(name):
+            continue
+        module, _, leaf = name.rpartition(".")
+        owners = []
+        for end in re.finditer("[._]", name):
+            start, rest = name[: end.start()], name[end.start() :]
+            if SCALE_WORD.search(rest):
+                # Modules within the module of other weights, as of a norm, have scales of their own.
+                others = in_module.get(start, []) if end.group() == "_" else []
+                owners += [owner for owner in (start, start + ".weight") if owner in weights] + others
+        owners = owners[::-1] + (in_module.get(module, []) if SCALE_WORD.search(leaf) else [])
+        owner = next((owner for owner in owners if not _is_parameter(tensor, tensors[owner])), None)
+        if owner is not None:
+            pairs[name] = owner
+    return pairs
+
+
+def _is_narrow(name: str, tensor: Stored) -> bool:
+    """Whether a tensor may be a weight's 8-bit numbers."""
+    dtype = tensor.dtype
+    eight = dtype.itemsize == 1 and dtype.kind != "b" and dtype != ml_dtypes.float8_e8m0fnu
+    return eight and tensor.size > 0 and not name.endswith(_MARKS) and not SCALE_WORD.search(name.rpartition(".")[2])
+
+
+def _is_parameter(scale: Stored, weight: Stored) -> bool:
+    """Whether what is called a scale is a parameter: of a norm, beside its bias, or in a model cast to float8 whole."""
+    of_norm = len(weight.shape) == 1 < weight.size and scale.shape == weight.shape
+    return of_norm or (scale.dtype in FLOAT8 and scale.dtype == weight.dtype)
 
 
 def _block_size(folder: Path | None) -> tuple[tuple[int, ...], bool]:

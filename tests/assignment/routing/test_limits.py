@@ -163,6 +163,35 @@ def test_what_no_placement_keeps_is_refused_by_name(words: dict[str, Any], messa
         generalized_assignment([[1.0, 2.0], [3.0, 1.0]], **words)
 
 
+@pytest.mark.parametrize(
+    ("scores", "words", "message"),
+    [
+        ([[-np.inf, 2.0]], {"capacity": [2, 0]}, r"bin 0 it does not list .*, bin 1 has capacity 0; list a bin"),
+        (
+            [[0.0, 7.0]],
+            {"sizes": [[5, 5]], "limits": [13, 4], "capacity": [0, 1]},
+            r"bin 0 has capacity 0, bin 1 holds 4, its size is 5; list a bin, raise one, or give a reserve",
+        ),
+        (
+            [[1.0] * 7],
+            {"sizes": [3], "limits": [4, *[2] * 6], "capacity": [0, *[1] * 6]},
+            r"bin 4 .* is 3, \.\.\.; list",
+        ),
+    ],
+)
+def test_an_item_that_each_bin_refuses_for_a_reason_of_its_own(
+    scores: list[list[float]], words: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InfeasibleError, match=rf"^item 0 has nowhere to go: .*{message}"):
+        generalized_assignment(scores, **words)
+    assert generalized_assignment(scores, **words, reserve=-1.0).labels.tolist() == [-1]
+
+
+def test_an_item_that_no_bin_takes_is_refused_beside_links() -> None:
+    with pytest.raises(InfeasibleError, match="item 0 has nowhere to go: bin 0 it does not list .* has capacity 0"):
+        generalized_assignment([[-np.inf, 2.0], [1.0, 1.0]], capacity=[2, 0], cannot_link=[[0, 1]])
+
+
 def test_whole_items_may_not_fit_where_parts_would() -> None:
     with pytest.raises(InfeasibleError, match="no placement of whole items keeps the limits"):
         generalized_assignment(np.zeros((3, 2)), sizes=[2, 2, 2], limits=3)

@@ -81,6 +81,25 @@ def test_links_that_no_placement_keeps_are_refused_by_name() -> None:
         generalized_assignment(scores, limits=3)
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("time_limit", [None, 1e-6])
+def test_rows_that_links_join_and_part_stay_out_with_a_reserve(seed: int, time_limit: float | None) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(-5, 9, (6, 3)).astype(float)
+    must, cannot = [[0, 1], [1, 2]], [[0, 2], [3, 4]]
+    links: dict[str, Any] = {"must_link": must, "cannot_link": cannot}
+    plan = generalized_assignment(scores, capacity=2, reserve=-3.0, time_limit=time_limit, **links)
+    assert plan.labels[:3].tolist() == [-1, -1, -1]
+    wanted = best(scores, 2, must, cannot, -3.0, {})
+    assert plan.value == wanted if time_limit is None else plan.value <= wanted <= plan.bound + 1e-9
+    with pytest.raises(InfeasibleError, match="cannot_link keeps rows 0 and 2 apart, must_link joins them"):
+        generalized_assignment(scores, capacity=2, **links)
+    plan = generalized_assignment(
+        [[-5, 3, -2], [-4, 4, 0]], capacity=[0, 1, 2], reserve=-3.0, must_link=[[1, 0]], cannot_link=[[0, 1]]
+    )
+    assert plan.value == -6
+
+
 def test_a_quick_placement_holds_links() -> None:
     rng = np.random.default_rng(0)
     scores = rng.random((60, 6))

@@ -232,7 +232,19 @@ ONES = {"l.lora_A.weight": np.ones((1, 2), np.float32), "l.lora_B.weight": np.on
 CODES = np.full((2, 2), 100.0)
 
 
-@pytest.mark.parametrize("scale", ["weight_scale", "weight_scale_inv", "scale_weight", "SCB", "weight.absmax"])
+@pytest.mark.parametrize(
+    "scale",
+    [
+        "weight_scale",
+        "weight_scale_inv",
+        "scale_weight",
+        "SCB",
+        "weight.absmax",
+        "weight.scale",
+        "scales",
+        "weight_zeros",
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.int8, ml_dtypes.float8_e4m3fn])
 def test_an_update_is_not_added_to_codes(scale: str, dtype: type, tmp_path: Path) -> None:
     base = {"l.weight": CODES.astype(dtype), f"l.{scale}": np.array([0.01], np.float32)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -500,3 +501,71 @@ def test_the_smallest_int8_comes_back(scale: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(plan.result["l.weight"], codes)
     np.testing.assert_array_equal(plan.result["l.weight_scale"], member["l.weight_scale"])
     assert max(plan.info["requantised"].values()) == 0
+
+
+WORDS = ("scale", "scales", "scaling", "zero", "zeros", "zero_point", "absmax", "qparams", "scale_inv", "zp")
+
+
+def spellings(weight: str) -> list[str]:
+    """Names of a scale: in the weight's module, or going on from the weight's name or its module's."""
+    module, dot, leaf = weight.rpartition(".")
+    inside = module + dot
+    names = [
+        weight + join + word for join in (".", "_", "._", ".weight_", ".quantizer.", "_quantizer._") for word in WORDS
+    ]
+    names += [inside + word for word in WORDS] + [f"{inside}{word}_{leaf}" for word in WORDS]
+    names += [f"{inside}w{word}_b" for word in WORDS[:3]]
+    if module:
+        names += [f"{module}_{word}" for word in WORDS]
+    if dot and leaf == "weight":
+        names += [f"{module}.quantizer._{word}" for word in WORDS]
+    return names
+
+
+@pytest.mark.parametrize("dtype", [F8, ml_dtypes.float8_e5m2, np.int8, np.uint8])
+@pytest.mark.parametrize("weight", ["fc.weight", "a.b.weight", "a.wq", "wq", "weight"])
+def test_no_scale_is_averaged_apart_whatever_it_is_called(weight: str, dtype: Any) -> None:
+    rng = np.random.default_rng(15)
+    numbers = rng.integers(1, 100, (6, 10)).astype(dtype)
+    module, dot, leaf = weight.rpartition(".")
+    known = {weight + "_scale", weight + "_scale_inv"} if dtype is not np.uint8 else set()
+    if known and leaf == "weight":
+        known |= {module + dot + "scale_weight"} | ({module + ".scale"} if module else set())
+    for name in spellings(weight):
+        for shape in [(), (6, 1), (2, 5)]:
+            scales = [rng.uniform(size, 2 * size, shape).astype(np.float32) for size in (1, 9)]
+            members = [{weight: numbers, name: scale, "norm": np.ones(3, np.float32)} for scale in scales]
+            if name not in known:
+                with pytest.raises(InputError, match=rf"{re.escape(repr(name))}.*skip th(is tensor|ese tensors)$"):
+                    weighted_mean(members, dtype="float64")
+                continue
+            blend = weighted_mean(members, dtype="float64").result
+            assert set(blend) == {weight, "norm"}
+            grid = shape or (1, 1)
+            spread = [np.kron(scale.reshape(grid), np.ones((6 // grid[0], 10 // grid[1]))) for scale in scales]
+            exact = numbers.astype(np.float64) * (spread[0] + spread[1]) / 2
+            np.testing.assert_allclose(blend[weight], exact, rtol=1e-7)
+
+
+def test_a_parameter_that_is_called_a_scale_is_blended() -> None:
+    narrow = np.ones((2, 3), F8)
+    parameters = {
+        "norm.scale": np.full(3, 2.0),  # of a module without a weight
+        "a.norm.scale": np.full(3, 2.0),  # of a module within that of a weight
+        "ln.scale": np.full(3, 2.0),  # beside the bias of a norm
+        "logit_scale": np.array(2.0, F8),  # of a model that was cast to float8 whole
+    }
+    members = [
+        {"fc.weight": narrow, "a.wq": narrow, "ln.bias": np.ones(3, F8), "projection": narrow}
+        | {name: (array * size).astype(array.dtype) for name, array in parameters.items()}
+        for size in (1, 2)
+    ]
+    blend = weighted_mean(members).result
+    for name in parameters:
+        assert np.unique(np.asarray(blend[name], np.float64)).tolist() == [3.0]
+
+
+def test_a_zero_point_beside_a_weight_that_is_read_is_refused() -> None:
+    member = quantised(np.random.default_rng(16).normal(size=(6, 10)), "fc.weight_scale", (6, 1), np.int8)
+    with pytest.raises(InputError, match=r"'fc.zeros' is a scale, and 'fc.weight' is read by 'fc.weight_scale' alone"):
+        weighted_mean([member | {"fc.zeros": np.ones((6, 1))}] * 2)

@@ -33,7 +33,8 @@ class Units:
         of: (n,) the unit of each item.
         sizes: (u,) items in each unit.
         first: (u,) the lowest row of each.
-        apart: (m, 2) pairs of units that may not share a group, each once.
+        apart: (m, 2) pairs of units that may not share a group, each once; twice the same where links contradict each
+            other, and the unit is in no group.
     """
 
     of: Ints
@@ -58,8 +59,11 @@ class Units:
         return out
 
 
-def units_of(n: int, must_link: Any, cannot_link: Any) -> Units:
-    """Join the must-link components; refuse a cannot-link pair inside one, naming the chain of rows."""
+def units_of(n: int, must_link: Any, cannot_link: Any, *, may_stay_out: bool = False) -> Units:
+    """Join the must-link components; refuse a cannot-link pair inside one, naming the chain of rows.
+
+    Where units may stay out, such a pair is no contradiction: it is in `apart`.
+    """
     must, cannot = _pairs(must_link, "must_link", n), _pairs(cannot_link, "cannot_link", n)
     of = np.arange(n)
     if len(must):
@@ -73,7 +77,7 @@ def units_of(n: int, must_link: Any, cannot_link: Any) -> Units:
         rank = np.argsort(np.argsort(first))
         of = rank[of].astype(np.int64)
         clash = np.flatnonzero(of[cannot[:, 0]] == of[cannot[:, 1]])
-        if len(clash):
+        if len(clash) and not may_stay_out:
             a, b = cannot[clash[0]].tolist()
             steps = _shorten(_chain(graph, a, b))
             chain = "-".join(step if isinstance(step, str) else item_key(step) for step in steps)

@@ -29,6 +29,8 @@ _FIRST_WINDOW = 1e-3
 _LARGEST_LIMIT = 1e5
 # A limit that is exceeded by rounding all the same is lowered by this share, and ten times more each time.
 _LOWERED, _TIMES_LOWERED = 1e-10, 5
+# Bins that a refusal names.
+_NAMED = 5
 # What a message calls them.
 _THE = {"limits": "the limits"}
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
@@ -108,7 +110,8 @@ def generalized_assignment(
             items are counted alone.
         limits: how much each bin holds in all, one number or (bins,).
         must_link: pairs of rows that go to one bin, (p, 2); with a reserve they stay out together or not at all.
-        cannot_link: pairs of rows that go to different bins, (p, 2), or stay out.
+        cannot_link: pairs of rows that go to different bins, (p, 2), or stay out. With a reserve rows that must_link
+            joins all the same stay out.
         time_limit: seconds; then the best placement so far is kept, and `bound` says how far it may be from the best.
 
     Returns:
@@ -117,8 +120,8 @@ def generalized_assignment(
         `prices["limits"]` is what one more unit of a bin's limit would add if items could be split.
 
     Raises:
-        InfeasibleError: no placement keeps the limits, with the amount that is missing where sizes alone show it; links
-            that contradict each other.
+        InfeasibleError: no placement keeps the limits, with the amount that is missing where sizes alone show it; an
+            item that no bin takes, with the reason of each; links that contradict each other, without a reserve.
         InputError: scores, sizes or limits of other shapes, or negative; sizes or limits without the other.
         FailureError: no placement was found within the time limit.
 
@@ -145,11 +148,12 @@ def generalized_assignment(
         missing, there = ("limits", "sizes") if limits is None else ("sizes", "limits")
         raise InputError(f"{there} need {missing}: a bin's sizes add up to at most its limit; give both")
     limited = sizes is not None
-    units = units_of(n, must_link, cannot_link)
+    units = units_of(n, must_link, cannot_link, may_stay_out=reserve is not None)
     sizes, limits, fits, (least, room) = at_sight(table, sizes, limits, capacity, min_size, reserve)
     counts = units.sizes
     whole, sizes = units.total(table), units.total(sizes)
     fits = (whole > -np.inf) & (sizes <= limits) & (counts[:, None] <= room)
+    fits[units.apart[units.apart[:, 0] == units.apart[:, 1], 0]] = False
     _refuse_units(units, fits, reserve)
     # Costs in units in which HiGHS's tolerances are far below a digit that counts.
     unit = (float(np.abs(whole[fits]).max(initial=abs(reserve or 0.0))) or 1.0) / _TOP
@@ -267,6 +271,20 @@ def _refuse_at_sight(
             f"{len(table)} items need a bin each, capacity holds {total}: {len(table) - total} too few; raise it, "
             f"{remedy}"
         )
+    alone = np.flatnonzero(~(fits & (room > 0)).any(axis=1))
+    if len(alone):
+        i = int(alone[0])
+        reasons = [
+            "it does not list (-inf or missing)"
+            if table[i, j] == -np.inf
+            else f"has capacity {room[j]}"
+            if not room[j]
+            else f"holds {limits[j]:g}, its size is {sizes[i, j]:g}"
+            for j in range(len(room))
+        ]
+        listed = ", ".join(f"{bin_name(j)} {reason}" for j, reason in enumerate(reasons[:_NAMED]))
+        more = ", ..." if reasons[_NAMED:] else ""
+        raise InfeasibleError(f"{item_name(i)} has nowhere to go: {listed}{more}; list a bin, raise one, {remedy}")
 
 
 def _refuse_units(units: Units, fits: NDArray[np.bool_], reserve: float | None) -> None:

@@ -18,6 +18,7 @@ from kofn.io.quantised import (
     NARROW,
     Dequantised,
     Scheme,
+    scale_like,
     schemes_of,
 )
 from kofn.io.tensors import Checkpoint
@@ -81,7 +82,7 @@ def unpacked(
     ]
     if not any(by_source):
         for label, source in () if alone else zip(labels, sources, strict=True):
-            _refuse_lone_scales(source, label, skipped, False)
+            _refuse_lone_scales(source, {}, source, label, skipped)
         return Unpacked(list(sources), skipped)
     parts = [{name: (scheme.scale, *scheme.markers) for name, scheme in schemes.items()} for schemes in by_source]
     skipped = _following(parts, skipped, skips)
@@ -96,7 +97,7 @@ def unpacked(
         read = {name: Dequantised(source[name], source[scheme.scale], scheme) for name, scheme in weights.items()}
         whole.append(_replaced(source, read, dropped))
         skipped |= {part for name in owned for part in beside[name]}
-        _refuse_lone_scales(whole[-1], label, skipped, True)
+        _refuse_lone_scales(source, schemes, whole[-1], label, skipped)
     first = {name: scheme for name, scheme in by_source[0].items() if name not in skipped}
     written, notes = _beside(sources[:members], labels, first, skipped)
     names = frozenset().union(*by_source) - skipped
@@ -146,27 +147,35 @@ def _replaced(source: Tensors, read: Mapping[str, Dequantised], dropped: set[str
     return {name: read.get(name, tensor) for name, tensor in source.items() if name not in dropped}
 
 
-def _is_beside_narrow(name: str, tensors: Tensors) -> bool:
-    """Whether a tensor is called a scale in a module whose weight has 8 bits."""
-    module, _, leaf = name.rpartition(".")
-    weight = tensors.get(f"{module}.weight")
-    return "scale" in leaf and weight is not None and weight.dtype in NARROW
+def _refuse_lone_scales(
+    source: Tensors, schemes: Mapping[str, Scheme], blended: Tensors, label: str, skipped: frozenset[str]
+) -> None:
+    """Refuse a scale that belongs to no weight that was read, where there are weights of 8 bits.
 
-
-def _refuse_lone_scales(tensors: Tensors, label: str, skipped: frozenset[str], quantised: bool) -> None:
-    """Refuse a scale that belongs to no weight that was read, where there are quantised weights."""
-    names = [name for name in tensors if name not in skipped]
-    lone = next((name for name in names if _SCALE.search(name) or _is_beside_narrow(name, tensors)), None)
-    narrow = next((name for name in names if tensors[name].dtype in NARROW), None)
-    if lone is not None and (quantised or narrow is not None):
-        if narrow is None:
-            weight = "its weight is not there, or not of 8 bits"
-        else:
-            weight = f"{narrow!r} " + ("has no scale of its own" if tensors[narrow].size else "holds no number")
-        raise InputError(
-            f"{label} is quantised in a form that is not read ({lone!r} is a scale, and {weight}); dequantise that "
-            "member first, or skip these tensors"
-        )
+    Args:
+        source: the tensors as they are stored.
+        schemes: those of them that are read dequantised.
+        blended: the tensors without the scales that were read.
+        label: what the source is called in an error.
+        skipped: names of the tensors that are copied.
+    """
+    names = [name for name in blended if name not in skipped]
+    owners = scale_like(source)
+    lone = next((name for name in names if _SCALE.search(name) or name in owners), None)
+    narrow = next((name for name in names if blended[name].dtype in NARROW), None)
+    if lone is None or not (schemes or narrow is not None or lone in owners):
+        return
+    owner = owners.get(lone, narrow)
+    if owner is None:
+        weight = "its weight is not there, or not of 8 bits"
+    elif owner in schemes:
+        weight = f"{owner!r} is read by {schemes[owner].scale!r} alone"
+    else:
+        weight = f"{owner!r} " + ("has no scale of its own" if source[owner].size else "holds no number")
+    raise InputError(
+        f"{label} is quantised in a form that is not read ({lone!r} is a scale, and {weight}); dequantise that "
+        "member first, or skip these tensors"
+    )
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:

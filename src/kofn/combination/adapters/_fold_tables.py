@@ -17,7 +17,7 @@ from kofn.io.adapters import Adapter
 from kofn.io.companions import first_config, read_chat_template, read_eos_token, with_chat_template
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import unwrapped
-from kofn.io.quantised import scale_of
+from kofn.io.quantised import SCALE_WORD, scale_like, scale_of
 from kofn.io.tensors import Checkpoint
 from kofn.io.torch_arrays import from_torch, is_torch
 from kofn.io.unread_formats import unread_codes, unread_format
@@ -296,8 +296,12 @@ def refuse_packed(base: Mapping[str, Any]) -> None:
 
 def refuse_quantised(base: Mapping[str, Any], changes: Iterable[str]) -> None:
     """Refuse weights that stand for others: an update would be added to their codes."""
+    changes = list(changes)
+    near = {*changes, *filter(SCALE_WORD.search, base)} & base.keys()
+    stored: Any = {name: base[name] if hasattr(base[name], "read") else array_of(base[name]) for name in near}
+    scales = {weight: scale for scale, weight in scale_like(stored).items()}
     for name in changes:
-        scale = scale_of(base, name)
+        scale = scale_of(base, name) or scales.get(name)
         if scale is not None:
             raise InputError(
                 f"base is quantised ({name!r} beside {scale!r}), and an adapter adds to what its numbers stand for; "
