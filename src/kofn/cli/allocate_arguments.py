@@ -55,8 +55,8 @@ ITEMS = Section(
             "score_column",
             metavar="COL",
             help="In place of curves, a column of one number an item: votes (-m sainte_lague), success rates (-m "
-            "rollout_knapsack, difficulty_aware_trials), standard deviations of strata (-m neyman) or sensitivities (-m "
-            "reverse_water_filling).",
+            "rollout_knapsack, difficulty_aware_trials), standard deviations of strata (-m neyman) or sensitivities "
+            "(-m reverse_water_filling).",
         ),
         flag("--cost", "--costs", "cost_column", metavar="COL", help="Column of what one unit of each item costs."),
         flag("--weight", "--weights", "weight_column", metavar="COL", help="Column of how much each item counts."),

@@ -200,8 +200,10 @@ def only_vectors(table: Table, besides: Collection[str] = ()) -> str:
     } or kinds
     texts = [name for name, kind in offered.items() if kind == "text"][:4]
     if texts and table.by_spaces:
-        one = shlex.quote(texts[0])
-        raise InputError(f"{table.path} has no column of vectors{table.by_spaces}; if it holds texts, say --text {one}")
+        typed = shlex.quote(texts[0])
+        raise InputError(
+            f"{table.path} has no column of vectors{table.by_spaces}; if it holds texts, say --text {typed}"
+        )
     numbers = [name for name, kind in offered.items() if kind in ("number", "date", "boolean")][:4]
     hints = []
     if texts:

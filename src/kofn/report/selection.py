@@ -262,6 +262,7 @@ def _map(context: Context, picks: Any, space: measures.Space) -> Element:
 
 
 def _picks(context: Context, picks: Any, counts: Any) -> Element:
+    assert isinstance(context.plan, Selection)
     shown = picks[:LISTED].tolist()
     rows = []
     for rank, item in enumerate(shown):
