@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,10 @@ from kofn.io.label_tools import TOOLS
 from kofn.tables.arguments import Quotas
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
+
+
+# How far percents may be from 100 in all, which thirds in whole percents are.
+_ROUNDED = 0.015
 
 
 class _Number(click.ParamType):
@@ -59,6 +64,10 @@ class _Numbers(click.ParamType):
             self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
 
 
+class Percents(list[float]):
+    """Shares that were typed in percent."""
+
+
 class _Weights(click.ParamType):
     """Numbers with commas between, or percents."""
 
@@ -70,9 +79,20 @@ class _Weights(click.ParamType):
         if any(shares) and not all(shares):
             self.fail(f"{value!r}: give all weights in percent or none, for example 70%,30% or .7,.3", param, ctx)
         try:
-            return [float(part.removesuffix("%")) / (100 if shares[0] else 1) for part in parts]
+            if shares[0]:
+                return Percents(float(part.removesuffix("%")) / 100 for part in parts)
+            return [float(part) for part in parts]
         except ValueError:
             self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
+
+
+def rescaled(weights: Sequence[float] | None) -> str | None:
+    """What is said of percents that are not 100 in all where weights count by their share; thirds may be rounded."""
+    total = sum(weights or ())
+    if not isinstance(weights, Percents) or abs(total - 1) < _ROUNDED or not total > 0:
+        return None
+    shares = ", ".join(f"{100 * weight / total:.3g}%" for weight in weights)
+    return f"--weights are {100 * total:.4g}% in all, and count by their share of that: {shares}"
 
 
 class _Capacity(click.ParamType):
