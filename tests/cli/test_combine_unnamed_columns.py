@@ -74,3 +74,28 @@ def test_an_infinite_prediction_is_told_with_its_file(frame: pl.DataFrame, capsy
     words = ("combine", "m0.npy", "m1.npy", "--label", "y.npy", "--folds", "0", "--apply", "m0.npy")
     np.save("y.npy", frame["y"].to_numpy())
     assert "new_1.npy: member" in refused(capsys, *words, "--apply", "new_1.npy")
+
+
+def test_percents_beyond_the_whole_are_said(frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ("combine", "oof.csv", "--columns", "m0,m1", "-m", "weighted_mean", "--weights")
+    note = "note: --weights are 110% in all, and count by their share of that: 63.6%, 36.4%\n"
+    assert run(capsys, *call, "70%,40%")[2] == note
+    assert run(capsys, *call, "70%,40%", "--label", "y")[2] == note
+    for weights in ("70%,30%", "0.7,0.4", "33.3%,66%"):
+        assert run(capsys, *call, weights)[2] == ""
+    assert (
+        note.removeprefix("note: ")
+        in run(capsys, "combine", "oof.csv", "--columns", "m0,m1", "--weights", "70%,40%")[1]
+    )
+
+
+def test_weights_of_columns_of_chances_may_be_of_models(
+    frame: pl.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame.with_row_index("row").with_columns(name=pl.format("r{}", pl.col("m0"))).write_csv("oof.csv")
+    call = ("combine", "oof.csv", "--id", "row", "--columns", "m0,m1")
+    assert "or take their mean without: -m weighted_mean" in run(capsys, *call, "--weights", "70%,30%")[2]
+    assert run(capsys, *call)[2] == ""
+    assert run(capsys, *call, "--weights", "70%,30%", "--lower", "m0")[2] == ""
+    assert run(capsys, "combine", "oof.csv", "--id", "name", *call[4:], "--weights", "1,2")[2] == ""
+    assert run(capsys, "combine", "oof.csv", "--id", "row", "--columns", "x0,m1", "--weights", "1,2")[2] == ""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import polars as pl
 import pytest
 from command_line import refused, run
@@ -156,6 +157,10 @@ def test_a_winner_told_by_a_number_is_no_judge(
     yes, no = codes
     Path("v.csv").write_text(f"{columns},{winner}\na,b,{yes}\na,b,{yes}\na,b,{yes}\na,c,{no}\n")
     first, second = columns.split(",")
+    if winner == "winner" and codes == ("1", "2"):  # the numbers of the sides, in a column that can mean nothing else
+        ranked = answer(capsys, "v.csv")
+        assert (ranked["votes"], ranked["source"]) == (4, f"{first}, {second}, winner")
+        return
     for more in ((), ("-m", "borda"), ("--id", first)):
         told = refused(capsys, "combine", "v.csv", *more, "-o", "o.csv")
         assert (
@@ -396,3 +401,17 @@ def test_counts_that_are_none_are_refused(
     if cell:
         with pytest.raises(InputError, match=f"count at row 1 is {cell}; give how often"):
             kofn.combination.vote_ballots(["x", "y"], ["y", "x"], ["x", "y"], count=[1.0, float(cell)])
+
+
+def test_a_winner_may_be_the_number_of_a_side(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = pl.DataFrame({"model_a": ["x", "y", "x", "z"], "model_b": ["y", "z", "z", "x"], "winner": [1, 2, 1, None]})
+    named.write_csv("votes.csv")
+    ranked = answer(capsys, "votes.csv")
+    assert (ranked["votes"], ranked["left_out"], ranked["ranking"]) == (3, 1, ["x", "z", "y"])
+    for frame in (named, pd.DataFrame(named.to_dict(as_series=False))):
+        with pytest.raises(InputError, match="looks like votes") as refusal:
+            kofn.combine(rankings=frame)
+        call = str(refusal.value).split("count them first: ")[1]
+        assert eval(call, {"kofn": kofn, "frame": frame}).to_frame()["id"].to_list() == ["x", "z", "y"]
+    named.with_columns(winner=pl.Series([1, 2, 0, 1])).write_csv("votes.csv")
+    assert "(numbers say who won where they are 1 and 2 alone)" in refused(capsys, "combine", "votes.csv")

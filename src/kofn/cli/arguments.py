@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,10 @@ from kofn.io.label_tools import TOOLS
 from kofn.tables.arguments import Quotas
 
 _QUOTA = re.compile(r"^(?P<column>[^=]+)=(?P<group>.*):(?P<low>\d*(\.?\d+%)?)(?P<dash>-?)(?P<high>\d*(\.?\d+%)?)$")
+
+
+# How far percents may be from 100 in all, which thirds in whole percents are.
+_ROUNDED = 0.015
 
 
 class _Number(click.ParamType):
@@ -55,6 +60,10 @@ class _Numbers(click.ParamType):
             self.fail(f"{value!r}: give numbers with commas between, for example .5,.3,.2", param, ctx)
 
 
+class Percents(list[float]):
+    """Shares that were typed in percent."""
+
+
 class _Weights(click.ParamType):
     """Numbers with commas between, or percents."""
 
@@ -62,9 +71,19 @@ class _Weights(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return checks.weights_of_text(value)
+            weights = checks.weights_of_text(value)
         except InputError as error:
             self.fail(str(error).removeprefix("weights="), param, ctx)
+        return Percents(weights) if "%" in value else weights
+
+
+def rescaled(weights: Sequence[float] | None) -> str | None:
+    """What is said of percents that are not 100 in all where weights count by their share; thirds may be rounded."""
+    total = sum(weights or ())
+    if not isinstance(weights, Percents) or abs(total - 1) < _ROUNDED or not total > 0:
+        return None
+    shares = ", ".join(f"{100 * weight / total:.3g}%" for weight in weights)
+    return f"--weights are {100 * total:.4g}% in all, and count by their share of that: {shares}"
 
 
 class _Capacity(click.ParamType):

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from kofn.cli.arguments import rescaled
 from kofn.cli.combine_answer import finish_blend, refuse_unknown_architecture, say_adapters, say_fates
 from kofn.cli.combine_arguments import ANSWER, JUDGES, MEMBERS, PREDICTED, CombineArguments, output_of
 from kofn.cli.combine_fold import fold, folding
@@ -157,6 +158,8 @@ def _merge(members: Sequence[str], adapters: Sequence[str], arguments: CombineAr
     options = arguments.options | {"out": output_of(arguments)}
     if arguments.report and entry is not None and "measure" in entry.options:
         options["measure"] = True
+    if arguments.method == "weighted_mean" and (note := rescaled(arguments.weights)):
+        click.echo(f"note: {note}", err=True)
     plan = combine(list(members), method=arguments.method, options=options, **arguments.given("base", "weights"))
     finish_blend(plan, list(members), arguments)
 

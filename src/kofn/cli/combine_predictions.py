@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 
+from kofn.cli.arguments import rescaled
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.printing import drawn_lines, facts, say
 from kofn.cli.write import WRITTEN, check_outputs, finish
@@ -99,6 +100,8 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     call |= {
         name: value for name, value in (("y", y), ("groups", read.groups), ("X", read.features)) if value is not None
     }
+    if note := rescaled(arguments.weights):
+        click.echo(f"note: {note}", err=True)
     if y is None and method == "auto" and suffix_of(Path(members[0])) in ARRAYS and not _may_be_chances(read):
         click.echo(f"note: {_as_predictions(members, read)}", err=True)
     if arguments.dry_run:
@@ -345,6 +348,7 @@ def answer(plan: Blend, arguments: CombineArguments) -> dict[str, Any]:
             "missing",
             "plain_mean",
             "held_out",
+            "on_these_rows",
             "warnings",
             "strategy",
             "n_neighbors",
@@ -432,17 +436,23 @@ def brings(plan: Blend) -> list[str]:
         ]
     if "loss" not in info:
         return []
+    from kofn.report.predictions import given_verdict, verdicts
+
     # No loss is below 0 anyhow.
     bound = "" if plan.bound is None or plan.bound <= 0 else f"; no weighted mean gets below {plan.bound:.4g}"
     chose = "" if "given_weights" in info else ", which chose"
-    lines = [f"{info['loss']} on these rows{chose}: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{bound}"]
+    single = np.asarray(info["single"])
+    best = (
+        f"; best model {single.max() if plan.sense == 'max' else single.min():.4g}" if "on_these_rows" in info else ""
+    )
+    lines = [
+        f"{info['loss']} on these rows{chose}: {plan.value:.4g}; mean of all {info['plain_mean']:.4g}{best}{bound}"
+    ]
     held_out = info.get("held_out")
     if held_out is None:
-        return lines
+        return [*lines, *(given_verdict(plan, mean=" (without --weights)") if best else [])]
     lines.append(
         f"{info['loss']} on rows that did not choose ({held_out['folds']} folds): blends chosen anew by the others "
         f"{held_out['blend']:.4g}, best model {held_out['best_single']:.4g}, mean of all {held_out['plain_mean']:.4g}"
     )
-    from kofn.report.predictions import verdicts
-
     return [*lines, *verdicts(plan, mean=" (-m weighted_mean)")]

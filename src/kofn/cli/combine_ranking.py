@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from kofn.cli.arguments import rescaled
 from kofn.cli.combine_arguments import CombineArguments
 from kofn.cli.combine_long import FALLING, in_long_form, widened
 from kofn.cli.combine_rules import (
@@ -39,7 +40,7 @@ from kofn.io.many import open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.class_ballots import voting
 from kofn.tables.long_form import ANSWER, refuse_long_form
-from kofn.tables.read import read_judges
+from kofn.tables.read import is_scores, read_judges, scores_with_gaps
 from kofn.tables.unlike import as_typed, listed, of_the_row, unlike_line
 from kofn.tables.votes import votes_in
 from kofn.verbs import combine
@@ -47,7 +48,7 @@ from kofn.verbs import combine
 _MANY = 100  # rows without a name, beyond which they are seldom what is ranked
 _ASSUMED = (
     "note: rows are ranked and columns taken as judges; if columns are what models predicted for each row, say which "
-    "holds the answers: --label COL (or a FILE)"
+    "holds the answers: --label COL (or a FILE), or take their mean without: -m weighted_mean"
 )
 
 
@@ -105,7 +106,8 @@ def _rank_rows(
     judges, scores = read_judges(table, arguments.columns, arguments.id_column)
     if arguments.columns is None:
         notes += silent_line(table, (arguments.id_column, *judges))
-    assumed = arguments.columns is None and not measured and _may_be_predictions(table, arguments)
+    unnamed = arguments.columns is None
+    assumed = not measured and (_may_be_predictions if unnamed else _may_be_blended)(table, arguments)
     call = arguments.given("base", "weights")
     options = arguments.options
     if arguments.id_column:
@@ -125,6 +127,8 @@ def _rank_rows(
     if arguments.judge_groups:
         judges, options = _in_groups(call, judges, options, arguments)
         notes.append(f"each judge is a group of columns, ranked by itself first: {'; '.join(arguments.judge_groups)}")
+    if note := rescaled(arguments.weights):
+        notes.append(note)
     if arguments.dry_run:
         refuse_as_the_run(arguments.method, call, options)
         if assumed:
@@ -221,6 +225,16 @@ def _may_be_predictions(table: Table, arguments: CombineArguments) -> bool:
         return True
     named = arguments.id_column or any(table.dtype(name) == "text" for name in table.columns)
     return not named and table.n > _MANY
+
+
+def _may_be_blended(table: Table, arguments: CombineArguments) -> bool:
+    """Whether columns that were named with weights hold probabilities of rows that have a number, or are many."""
+    if arguments.judge_groups or arguments.lower or arguments.weights is None or arguments.columns is None:
+        return False
+    values = np.stack([scores_with_gaps(table, name) for name in arguments.columns], axis=1)
+    if not np.all((values >= 0) & (values <= 1) | np.isnan(values)):
+        return False
+    return table.n > _MANY or (arguments.id_column is not None and is_scores(table, arguments.id_column))
 
 
 def render_ranking(plan: Blend, judges: Sequence[str], arguments: CombineArguments, unsaid: str | None = None) -> str:

@@ -257,10 +257,13 @@ def _refuse_votes(frame: Any) -> list[str]:
     if not named:
         return []
     head = {name: table[name].head(_HEAD).cast(narwhals.String).to_list() for name in named}
-    votes = checks.vote_columns(head, table.columns)
+    cells = {name: table[name].head(_HEAD).to_list() for name in numbers}
+    votes = checks.vote_columns(head, table.columns) or checks.numbered_winner(head, cells)
     if votes is not None:
-        checks.refuse_uncounted(checks.counted_by(votes, [n for n in numbers if table.schema[n].is_numeric()]))
-    checks.refuse_undecided("rankings", head, {name: table[name].head(_HEAD).to_list() for name in numbers})
+        checks.refuse_uncounted(
+            checks.counted_by(votes, [n for n in numbers if table.schema[n].is_numeric() and n != votes.winner])
+        )
+    checks.refuse_undecided("rankings", head, cells)
     return named
 
 

@@ -64,6 +64,31 @@ def verdicts(plan: Blend, mean: str = "") -> list[str]:
     return lines
 
 
+def given_verdict(plan: Blend, mean: str = "") -> list[str]:
+    """What is sure of weights that were given, beside the best model and the mean of all on the same rows, in lines.
+
+    Args:
+        plan: the blend, with `info["on_these_rows"]`.
+        mean: what follows the mean of all where it is to be preferred: how it is had.
+    """
+    info = plan.info
+    sign, single = -1.0 if plan.sense == "max" else 1.0, np.asarray(info["single"])
+    best = int((sign * single).argmin())
+    name = f"{plan.keys(np.array([best]))[0]} alone"
+    others = {"over_single": (name, float(single[best]))}
+    if np.ptp(np.asarray(plan.weights)) > 0:
+        others["over_mean"] = ("the mean of all", float(info["plain_mean"]))
+    if plan.n < 2:
+        return []
+    verdict = info["on_these_rows"]
+    line = ", ".join(f"{_VERDICTS[verdict[key]]} {other}" for key, (other, _loss) in others.items())
+    ahead = [(key, other) for key, (other, loss) in others.items() if sign * loss < sign * plan.value]
+    did = f"; on these rows {' and '.join(other for _key, other in ahead)} did better" if ahead else ""
+    lines = [f"these weights are {line}{did}"]
+    worse = [other + (mean if key == "over_mean" else "") for key, other in ahead if verdict[key] == "worse"]
+    return [*lines, *([f"prefer {' or '.join(worse)} to this blend"] if worse else [])]
+
+
 def _simpler(plan: Blend) -> str:
     """What did better than the blend on rows that did not choose it."""
     held_out, sign = plan.info["held_out"], -1.0 if plan.sense == "max" else 1.0

@@ -53,10 +53,12 @@ def votes_in(table: Table) -> VoteColumns | None:
         return None
     rows = table.take(np.arange(min(table.n, _HEAD)))
     head = {name: [None if not cell else str(cell) for cell in rows[name].to_list()] for name in texts}
-    columns = checks.vote_columns(head, table.columns)
+    cells = {name: rows[name].to_list() for name in numbers}
+    columns = checks.vote_columns(head, table.columns) or checks.numbered_winner(head, cells)
     if columns is not None:
-        return checks.counted_by(columns, [name for name in table.columns if is_scores(table, name)])
-    checks.refuse_undecided(str(table.path), head, {name: rows[name].to_list() for name in numbers})
+        others = [name for name in table.columns if name != columns.winner and is_scores(table, name)]
+        return checks.counted_by(columns, others)
+    checks.refuse_undecided(str(table.path), head, cells)
     return None
 
 

@@ -12,6 +12,7 @@ import pytest
 from kofn.cli.combine_predictions import brings
 from kofn.combination import dynamic_ensemble_selection, ensemble_selection, stacking
 from kofn.combination.ensembles._held_out import doubted
+from kofn.combination.ensembles._plan import weighted_mean
 from kofn.core.plans import Blend
 
 
@@ -59,3 +60,39 @@ def test_without_folds_there_is_no_verdict() -> None:
     members, y, _ = _task()
     plan: Any = ensemble_selection(members, y=y, folds=0)
     assert plan.info["held_out"] is None
+
+
+def test_hard_zeros_of_others_make_no_member_suspect() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200)
+    soft = np.clip(np.where(y == 1, 0.8, 0.2) + rng.normal(scale=0.15, size=200), 0.05, 0.95)
+    # As right as the soft one, and sure of it where it is wrong too.
+    hard = np.where(rng.random(200) < 0.04, 1 - y, y).astype(float)
+    plan = ensemble_selection([soft, hard], y=y)
+    assert plan.info["single"][1] > 2 * plan.info["single"][0]
+    assert plan.info["warnings"] == []
+    trained_on = np.where(y == 1, 0.99, 0.01)
+    weak = [np.clip(np.where(y == 1, 0.6, 0.4) + rng.normal(scale=0.2, size=200), 0.05, 0.95) for _ in range(2)]
+    weak[1][:40] = np.nan
+    for row_weights in (None, rng.random(200)):
+        (warning,) = ensemble_selection([trained_on, *weak], y=y, row_weights=row_weights).info["warnings"]
+        assert warning.startswith("member 0 has log_loss")
+
+
+def test_weights_that_were_given_are_judged_on_all_rows() -> None:
+    y = np.arange(200) % 2
+    rng = np.random.default_rng(0)
+    noise = rng.normal(scale=0.1, size=(2, 200))
+    good, bad = (np.clip(np.where(y == 1, high, 1 - high) + noise[i], 0.05, 0.95) for i, high in enumerate((0.8, 0.5)))
+    plan = weighted_mean([good, bad], y, weights=[1, 9])
+    assert plan.info["on_these_rows"] == {"over_single": "worse", "over_mean": "worse"}
+    told = brings(plan)
+    assert "; best model " in told[0]
+    assert told[1:] == [
+        "these weights are surely worse than 0 alone, surely worse than the mean of all; on these rows 0 alone and the "
+        "mean of all did better",
+        "prefer 0 alone or the mean of all (without --weights) to this blend",
+    ]
+    alike = brings(weighted_mean([good, good], y, loss="accuracy"))
+    assert alike[1:] == ["these weights are not surely better than 0 alone"]
+    assert brings(weighted_mean([good], y))[1:] == []

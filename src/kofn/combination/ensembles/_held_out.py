@@ -173,6 +173,16 @@ def compared_rows(task: Task, folds: int, blend: Floats, single: Floats, best: i
     }
 
 
+def judged(task: Task, weights: Floats, best: int) -> dict[str, str]:
+    """Whether weights that no row chose are better than the best member, and than the plain mean, on all rows."""
+    own = task.row_losses(weights)
+    mean = task.row_losses(np.full(task.m, 1 / task.m))
+    return {
+        "over_single": _verdict(task, task.row_losses(task.single(best)) - own),
+        "over_mean": _verdict(task, mean - own),
+    }
+
+
 def _verdict(task: Task, gains: Floats) -> str:
     """ "better", "worse" or "alike": whether the rows' mean gain is two standard errors from none.
 
@@ -183,6 +193,8 @@ def _verdict(task: Task, gains: Floats) -> str:
     if task.blocks is not None:
         parts = np.bincount(task.blocks, parts).astype(np.float64)
     n = len(parts)
+    if n < 2:
+        return "alike"
     error = float(np.sqrt(np.square(parts).sum() * n / (n - 1))) / len(gains)
     if abs(mean) <= 2 * error:
         return "alike"
@@ -256,11 +268,27 @@ def suspected(task: Task, alone: Floats) -> list[str]:
     first, second = np.argsort(alone, kind="stable")[:2].tolist()
     if alone[first] * _SUSPECT > alone[second]:
         return out
+    if task.loss == "log_loss":
+        # A few sure and wrong rows make the others' log loss as large as they like; squares of chances have an end.
+        squares = _mean_squares(task)
+        if squares[first] * _SUSPECT > np.delete(squares, first).min():
+            return out
     return [
         *out,
         f"{name_of(first)} has {task.loss} {task.loss_of(alone[first]):.4g} on these rows, the next best "
         f"{task.loss_of(alone[second]):.4g}: if it was trained on them, give its out-of-fold predictions",
     ]
+
+
+def _mean_squares(task: Task) -> Floats:
+    """(m,) the mean square of what each member's probability of the true class lacks to one."""
+    out = np.empty(task.m)
+    for member, chances in enumerate(task.elements(np.arange(task.n))[:, :, 0]):
+        lacking = np.square(1 - chances)
+        known = np.ones(task.n) if task.known is None else task.known[member].astype(np.float64)
+        weights = known if task.row_weights is None else known * task.row_weights
+        out[member] = np.average(lacking, weights=weights if weights.any() else known)
+    return out
 
 
 def _of_one_class(task: Task) -> list[str]:

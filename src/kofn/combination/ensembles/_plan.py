@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kofn.combination.ensembles._held_out import judged
 from kofn.combination.ensembles._task import Task, blocks_of_rows, read_task
 from kofn.core import checks
 from kofn.core.arrays import Floats
@@ -48,14 +49,22 @@ def weighted_mean(
     """The mean of predictions by weights that are given, equal ones by default, and what it loses.
 
     A prediction that is missing is left to the other members of its row; names of classes are votes. Nothing is chosen,
-    so that the loss is no better than on other rows. The arguments are those of `ensemble_selection`.
+    so that the loss is no better than on other rows, and `info["on_these_rows"]` says whether it is "better", "worse"
+    or "alike" beside the best member, who is chosen by them, and the plain mean. The arguments are those of
+    `ensemble_selection`.
     """
     task = read_task(members, y, loss, quantiles, classes, row_weights=row_weights, blocks=blocks)
     given = np.ones(task.m) if weights is None else checks.weights(weights).astype(np.float64)
     checks.same_length(task.m, "members", "weights", len(given))
-    alone = [task.loss_of(float(task.mean(task.row_losses(task.single(member))))) for member in range(task.m)]
-    info = {"single": np.array(alone), "held_out": None, "given_weights": True}
-    return blend_plan(task, given / given.sum(), bound=None, status="heuristic", info=info)
+    shares = given / given.sum()
+    alone = [float(task.mean(task.row_losses(task.single(member)))) for member in range(task.m)]
+    info = {
+        "single": np.array([task.loss_of(loss) for loss in alone]),
+        "held_out": None,
+        "given_weights": True,
+        "on_these_rows": judged(task, shares, int(np.argmin(alone))),
+    }
+    return blend_plan(task, shares, bound=None, status="heuristic", info=info)
 
 
 def facts_of(task: Task) -> dict[str, Any]:

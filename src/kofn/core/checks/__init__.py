@@ -90,6 +90,7 @@ from kofn.core.checks.reading import statistics as statistics
 from kofn.core.checks.votes import VoteColumns as VoteColumns
 from kofn.core.checks.votes import compared_pair as compared_pair
 from kofn.core.checks.votes import counted_by as counted_by
+from kofn.core.checks.votes import numbered_winner as numbered_winner
 from kofn.core.checks.votes import refuse_numbered_votes as refuse_numbered_votes
 from kofn.core.checks.votes import refuse_uncounted as refuse_uncounted
 from kofn.core.checks.votes import refuse_undecided as refuse_undecided

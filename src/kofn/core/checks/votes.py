@@ -24,6 +24,7 @@ _COUNT = re.compile(
 _NUMBERED = re.compile(r"[ _.-]?(\d+|(?<![a-z])[a-z])$")
 # Numbers by which a side is told.
 _CODES = frozenset({0, 1, 2})
+_SIDE_NUMBERS = frozenset({1, 2})
 # Words by which the names of two columns differ that hold the two sides.
 _SIDES = (("a", "b"), ("1", "2"), ("0", "1"), ("left", "right"), ("first", "second"))
 # Among more columns of text no winner is looked for that names no side: the work grows with their cube.
@@ -68,6 +69,22 @@ def vote_columns(texts: Mapping[str, Sequence[str | None]], others: Iterable[str
                 continue
             if _decides(texts, first, second, winner):
                 return VoteColumns(first, second, winner)
+    return None
+
+
+def numbered_winner(
+    texts: Mapping[str, Sequence[str | None]], numbers: Mapping[str, Sequence[Any]]
+) -> VoteColumns | None:
+    """The columns that make votes of the rows where one called as winners are holds 1, the first side, and 2, the
+    second, and nothing else; None of others, such as 0 and 1, which may be either side or a tie.
+
+    Args:
+        texts: some rows of every column of text.
+        numbers: the same rows of every column of numbers or truth values.
+    """
+    for name, cells in numbers.items():
+        if _SURELY_WINNER.search(name) and {cell for cell in cells if not _missing(cell)} == _SIDE_NUMBERS:
+            return next((VoteColumns(first, second, name) for first, second in _pairs(texts)), None)
     return None
 
 
@@ -161,6 +178,7 @@ def refuse_undecided(
     """
     _refuse_stray_winner(texts)
     remedy = "give a column that holds {0}, {1} or tie, or one of the two names"
+    numbered = " (numbers say who won where they are 1 and 2 alone)"
     for first, second in _pairs(texts):
         for name, cells in numbers.items():
             if _stands_for_winner(texts, first, second, name, cells):
@@ -168,6 +186,7 @@ def refuse_undecided(
                 raise InputError(
                     f"{subject} compares {first} and {second} row by row, and no column names the winner: {name} at "
                     f"row {row} is {shown(cell)}; {remedy.format(first, second)}"
+                    f"{numbered if _SURELY_WINNER.search(name) else ''}"
                 )
     if pair := compared_pair(texts):
         raise InputError(

@@ -39,6 +39,7 @@ def side_of(winner: str, first: str, second: str, columns: tuple[str, str], *, l
 def _word(winner: str, columns: tuple[str, str], *, letters: bool = True) -> tuple[int | None, int]:
     """The side that a word stands for, whatever the names are, and the number of the pair of words that it is of."""
     word = winner.strip().casefold()
+    word = word.removesuffix(".0") if word in ("1.0", "2.0") else word  # whole numbers beside gaps
     called = (columns[0].strip().casefold(), columns[1].strip().casefold())
     for number, pair in enumerate((called, *(_LETTERS if letters else ()))):
         if word and word in pair:
