@@ -188,7 +188,7 @@ def test_an_item_that_each_bin_refuses_for_a_reason_of_its_own(
 
 
 def test_an_item_that_no_bin_takes_is_refused_beside_links() -> None:
-    with pytest.raises(InfeasibleError, match="item 0 has nowhere to go: bin 0 it does not list .* has capacity 0"):
+    with pytest.raises(InfeasibleError, match=r"item 0 has nowhere to go: bin 0 it does not list .* has capacity 0"):
         generalized_assignment([[-np.inf, 2.0], [1.0, 1.0]], capacity=[2, 0], cannot_link=[[0, 1]])
 
 
