@@ -146,3 +146,15 @@ def test_every_kind_of_sparse_matrix_is_taken(kind: Any) -> None:
     assert kofn.select(sparse.csr_matrix(X).asformat(kind), k=3, metric="cosine").indices.tolist() == expected
     with pytest.raises(InputError, match="X has dtype complex128; give numbers"):
         kofn.select((X * 1j).asformat(kind), k=3, metric="cosine")
+
+
+def test_shares_of_negative_products_are_of_rows_that_can_be_picked() -> None:
+    from kofn.selection import marginal_relevance
+
+    rows, words = -np.abs(np.random.default_rng(0).normal(size=(8, 3))), {"queries": [[1.0, 1, 1]], "balance": 0.5}
+    alone = marginal_relevance(rows, k=5, relevance="product", **words)
+    beside = marginal_relevance(np.vstack([rows, [[1e3, 0, 0]]]), k=5, relevance="product", exclude=[8], **words)
+    assert alone.indices.tolist() == beside.indices.tolist()
+    np.testing.assert_allclose(alone.info["relevance"], beside.info["relevance"])
+    sums = rows.sum(axis=1)
+    np.testing.assert_allclose(alone.info["relevance"], (sums / -sums.min())[alone.indices])

@@ -187,3 +187,9 @@ def test_rounding_noise_is_0_points_in_tables_and_reports(tmp_path: Path) -> Non
     small = dataclasses.replace(plan, info={"points": np.array([1e-15, 5e-16, 2e-16, 0.0])})
     assert small.points().tolist() == [1e-15, 5e-16, 2e-16, 0.0]
     assert "e-16" not in Path(plan.report(tmp_path / "r.html")).read_text()
+
+
+def test_nothing_is_written_where_nobody_is_compared(capfd: pytest.CaptureFixture[str]) -> None:
+    plan = bradley_terry([[1, np.nan], [np.nan, 2]])
+    assert plan.info["never_compared"] == [0, 1]
+    assert capfd.readouterr() == ("", "")

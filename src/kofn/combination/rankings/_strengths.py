@@ -53,6 +53,8 @@ class Fit:
         """(n, n) R of which R.T @ R is the inverse of the curvature: normal numbers @ R scatter as strengths do."""
         from scipy.linalg import lapack
 
+        if not len(self.curvature):  # LAPACK writes to stderr of empty tables
+            return self.curvature
         half, failed = lapack.dpotrf(self.curvature, lower=1)
         if failed:  # odds so long that the curvature is singular to rounding
             size, axes = np.linalg.eigh(self.curvature)

@@ -125,6 +125,11 @@ def _marginal_relevance(case: Case) -> None:
         return float((row / rows_unit) @ (query / queries_unit)) if products else _cosine(row, query)
 
     best = [max((like(rows[row], query) for row in set(range(len(rows))) - out), default=0.0) for query in queries]
+    if products:
+        # Where no product is above 0 the unit is the size of the lowest one.
+        open_ = sorted(set(range(len(rows))) - out)
+        lowest = [min((like(rows[row], query) for row in open_), default=0.0) for query in queries]
+        best = [value if value > 0 else -low for value, low in zip(best, lowest, strict=True)]
     scale = [(1.0 if products else max(0.0, *best)) / value if value > 0 else 1.0 for value in best]
     free = not {"quotas", "budget", "include", "start"} & case.words.keys()
     # After a time limit picks are filled in, which carry no score where no time was left to take it.

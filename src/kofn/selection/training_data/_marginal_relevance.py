@@ -54,8 +54,9 @@ def marginal_relevance(
     pick is the best of the rows that the constraints leave open.
 
     Relevance and redundancy may be measured by different similarities. With `relevance="product"` a row is as relevant
-    as its product with the query, as a share of the best row's; the length of a row then counts. Rows of BM25 weights
-    are made for that: the command line compares texts with texts in this way where it has no model.
+    as its product with the query, as a share of the best row's that can be picked; where none is above 0, as a share of
+    the lowest product's size, so -1 at least. The length of a row then counts. Rows of BM25 weights are made for that:
+    the command line compares texts with texts in this way where it has no model.
 
     Args:
         X: (n, d) rows, dense or SciPy-sparse.
@@ -105,6 +106,8 @@ def marginal_relevance(
     nearest, relevant = np.full(n, -np.inf), np.full(n, -np.inf)
     for query, best in enumerate(bests):
         likeness = _products(compared, wanted, query)
+        if products and not best:
+            best = float(-likeness[open_rows].min(initial=0.0))
         shares = likeness * (top / best if best > 0 else 1.0)
         nearest = np.maximum(nearest, shares if products else likeness)
         relevant = np.maximum(relevant, shares)
