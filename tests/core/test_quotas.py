@@ -398,3 +398,11 @@ def test_complex_numbers_are_no_labels() -> None:
         kofn.combine(members, y=np.array([0, 1, 0, 1]) + 0j, method="stacking")
     with pytest.raises(kofn.InputError, match="member 1 has dtype complex128; give numbers"):
         kofn.combine([members[0], members[1] + 1j], y=[0, 1, 0, 1], method="stacking")
+
+
+@pytest.mark.parametrize(
+    ("label", "says"), [(1j, "y at row 0 is 1j, a complex number"), (np.inf, "y at row 0 is inf; give finite")]
+)
+def test_odd_numbers_among_missing_labels_are_refused(label: Any, says: str) -> None:
+    with pytest.raises(kofn.InputError, match=says):
+        kofn.assign(np.eye(6), y=[label, 1, None, None, None, None], method="laplacian_shot")

@@ -57,6 +57,7 @@ def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
         missing = np.array([_is_missing(label) or _is_blank(label) for label in array], bool)
         if not missing.any() and not nothing:
             return value, unlabelled
+        _refuse_odd_numbers(array)
         mark: Any = unlabelled
         if nothing:
             names = {written(label) for label in array[~missing].tolist()}
@@ -66,6 +67,15 @@ def partly_labelled(value: Any, unlabelled: Any) -> tuple[Any, Any]:
         filled = array.copy()
         filled[missing] = mark
     return filled, mark
+
+
+def _refuse_odd_numbers(labels: Array) -> None:
+    """Refuse what an array of numbers would be refused for: complex and infinite labels, here among missing ones."""
+    for row, label in enumerate(labels):
+        if isinstance(label, complex | np.complexfloating):
+            raise InputError(f"y at row {row} is {label}, a complex number; give one label an item: numbers or text")
+        if isinstance(label, float | np.floating) and np.isinf(label):
+            raise InputError(f"y at row {row} is {label}; give finite labels, or None where there is none")
 
 
 def _is_nan(value: Any) -> bool:
