@@ -174,10 +174,12 @@ def test_what_one_way_of_comparing_has_no_use_for_is_refused(
 def test_in_python_words_and_options_without_a_use_are_refused() -> None:
     pool = {"text": TEXTS}
     given: dict[str, Any] = {"classes": 3, "metric": "cosine", "embedder": "tfidf", "groups": list("aabbcc")}
-    given |= {"weights": [1] * 6, "time_limit": 5, "max_memory": "1GB", "capacity": 3, "per_item": 2, "density": 0.3}
+    given |= {"weights": [1] * 6, "time_limit": 5, "max_memory": "1GB", "capacity": 3, "per_item": 2}
     for word, value in given.items():
         with pytest.raises(InputError, match=rf"{word}\b.*leave it out"):
             kofn.select(pool, text="text", dedupe=0.9, **{word: value})
+    with pytest.raises(InputError, match="select has no argument 'density'"):
+        kofn.select(pool, text="text", dedupe=0.9, density=0.3)
 
 
 def test_rows_that_repeat_an_owned_row_are_dropped(folder: Path, capsys: Capture) -> None:

@@ -66,7 +66,12 @@ def test_near_duplicates_alone_are_dropped_and_all_others_kept_in_order(
     assert (folder / "kept.jsonl").read_text() == '{"text": "one",  "n": 1}\n{"text": "two"}\n'
     code, text, err = run(capsys, *CALL, "--dedupe", "0.8", "--report", "r.html")
     assert (code, "report -> r.html" in text) == (0, True), err
-    assert "2 near-duplicates of 6 rows were dropped" in (folder / "r.html").read_text()
+    assert "4 of 6 items stay" in (page := (folder / "r.html").read_text())
+    assert "row 1" not in page
+    run(capsys, "select", "pool.csv", "--text", "text", "--dedupe", "0.8", "--report", "r.html")
+    kept = (folder / "r.html").read_text().partition("The rows that stay")[2]
+    # As they are numbered in the file.
+    assert [f"row {row}" in kept for row in range(6)] == [True, False, True, False, True, True]
     assert "--plan is of picks" in refused(capsys, *CALL, "--dedupe", "0.8", "--plan", "p.json")
     assert "give a number between 0 and 1, for example 0.9 or 90%" in refused(capsys, *CALL, "--dedupe", "90")
 

@@ -110,7 +110,7 @@ def _select(table: Table, arguments: SelectArguments, parts: Pool | None, began:
     if call.method is None:
         write_kept(pool, arguments)
         if arguments.report:
-            kept = plan_kept(pool)
+            kept = plan_kept(pool, arguments.id_column is not None)
             kept.report(arguments.report, command=arguments.typed, **report_context(kept, pool, arguments))
         say(answer_kept(pool, arguments), lambda: render_kept(pool, arguments), arguments.as_json)
         return 0

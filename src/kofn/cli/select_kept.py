@@ -51,12 +51,18 @@ def dropped_rows(pool: Pool, arguments: SelectArguments) -> pl.DataFrame:
     return pl.DataFrame({name: keys[rows], **{free_name(word, [name]): column for word, column in columns.items()}})
 
 
-def plan_kept(pool: Pool) -> Selection:
-    """The rows that stay as a plan, in their order, for the report."""
+def plan_kept(pool: Pool, named: bool) -> Selection:
+    """The rows that stay as a plan, in their order, for the report; by their keys where these are `named`."""
     kept = np.searchsorted(pool.rows, rows_kept(pool))
-    gains = np.full(len(kept), np.nan)
     return Selection(
-        n=len(pool.rows), indices=kept, gains=gains, additive=False, method="near_duplicates", used={"k": len(kept)}
+        n=len(pool.rows),
+        indices=kept,
+        gains=np.full(len(kept), np.nan),
+        additive=False,
+        method="near_duplicates",
+        used={"k": len(kept)},
+        # Rows are numbered as in the file, of which the dropped ones are part.
+        ids=pool.keys if named else np.array([f"row {row:,}" for row in pool.rows.tolist()]),
     )
 
 

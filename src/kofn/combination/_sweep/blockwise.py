@@ -75,7 +75,7 @@ class Sweep:
             if merge_rule.whole_rows and name not in pool.skipped
         ]
         self.longest_row = max(rows, default=0)
-        self.threads, self.block = _plan_blocks(n_threads, max_memory, pool, self.longest_row)
+        self.threads, self.block = _plan_blocks(n_threads, max_memory, pool, merge_rules, self.longest_row)
         self.blocks = Blocks(
             pool,
             merge_rules,
@@ -286,7 +286,9 @@ class Sweep:
             yield task
 
 
-def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool, longest_row: int) -> tuple[int, int]:
+def _plan_blocks(
+    n_threads: int | None, max_memory: int | None, pool: Pool, merge_rules: Mapping[str, Rule], longest_row: int
+) -> tuple[int, int]:
     """Number of threads and block size; the block size does not depend on the threads, so neither do the sums."""
     least = max(_LEAST_BLOCK, longest_row)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -298,10 +300,14 @@ def _plan_blocks(n_threads: int | None, max_memory: int | None, pool: Pool, long
             f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
             f"least {whole + least * each} bytes, or dtype='bfloat16', which holds none"
         )
-    room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory - whole
+    counters = len(pool.members) * max((rule.counter_bytes for rule in merge_rules.values()), default=0)
+    room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory - whole - counters
     if max_memory is not None and room < least * each:
         raise InputError(
-            f"max_memory={max_memory} is too little for {len(pool.members)} members; give at least {least * each} bytes"
+            f"max_memory={max_memory} is too little for {len(pool.members)} members; give at least "
+            f"{least * each + counters} bytes"
         )
     block = max(least, min(_BLOCK, room // each))
-    return (threads if max_memory is None else max(1, min(threads, max_memory // (whole + block * each)))), block
+    if max_memory is not None:
+        threads = max(1, min(threads, max_memory // (whole + counters + block * each)))
+    return threads, block

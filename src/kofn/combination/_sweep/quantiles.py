@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BINS = 1 << 16
+BYTES = 8 * _BINS  # of a histogram
 _SIGN = np.uint32(1 << 31)
 _WIDE_DIGITS = 4
 _COMPILED = 1 << 14  # numbers from which a compiled loop pays

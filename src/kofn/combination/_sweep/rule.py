@@ -81,6 +81,7 @@ class Rule(ABC):
     casts: bool = True  # the blend is rounded to what members are read in, before the output's dtype
     in_double: bool = False  # half-precision members, too, are blended in float64
     normalize: bool = True  # weights are divided by their sum; a rule may have it as an option
+    counter_bytes: int = 0  # of each member, what a thread's scan holds beside its blocks
     negative_weights: str | None = None  # why weights below zero are refused; None where they are taken
     reads: Sequence[Mapping[str, Tensor]] = ()  # tensors beside the members' that decide the blend
     weights: NDArray[np.float64]  # (m,) as the rule uses them, set by `bind`

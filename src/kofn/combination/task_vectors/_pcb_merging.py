@@ -64,6 +64,8 @@ class PcbMerging(Rule):
     needs_base = True
     negative_weights = VOTES
     stages = 4  # two find the clips of the magnitudes, two the limits of the scores
+    # Of both ends, while they are counted and once more while they are summed up.
+    counter_bytes = 2 * 2 * quantiles.BYTES
 
     def __post_init__(self) -> None:
         self.density = check_density(self.density)
@@ -77,14 +79,14 @@ class PcbMerging(Rule):
         else:
             codes = [quantiles.keys(score) for score in self._scores(deltas, block.state["clips"])]
         if stage % 2 == 0:
-            counts = [quantiles.coarse(key) for key in codes]
-        else:
-            places = block.state["places"]
-            counts = [
-                np.array([quantiles.fine(key, upper) for upper, _ in ranks])
-                for key, ranks in zip(codes, places, strict=True)
-            ]
-        return counts if part is None else [a + b for a, b in zip(part, counts, strict=True)]
+            own = part or [None] * len(codes)
+            return [quantiles.coarse(key, counts) for key, counts in zip(codes, own, strict=True)]
+        places = block.state["places"]
+        own = part or [[None] * len(ranks) for ranks in places]
+        return [
+            [quantiles.fine(key, upper, counts) for (upper, _), counts in zip(ranks, by_rank, strict=True)]
+            for key, ranks, by_rank in zip(codes, places, own, strict=True)
+        ]
 
     def settle(self, stage: int, state: Any, parts: Iterable[Any]) -> Any:
         counts = quantiles.add_up(parts)
