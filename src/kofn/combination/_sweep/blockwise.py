@@ -75,7 +75,13 @@ class Sweep:
             if merge_rule.whole_rows and name not in pool.skipped
         ]
         self.longest_row = max(rows, default=0)
-        self.threads, self.block = _plan_blocks(n_threads, max_memory, pool, merge_rules, self.longest_row)
+        self.threads, self.block = _plan_blocks(
+            n_threads,
+            max_memory,
+            pool,
+            self.longest_row,
+            max((merge_rule.counter_bytes for merge_rule in merge_rules.values()), default=0),
+        )
         self.blocks = Blocks(
             pool,
             merge_rules,
@@ -287,7 +293,7 @@ class Sweep:
 
 
 def _plan_blocks(
-    n_threads: int | None, max_memory: int | None, pool: Pool, merge_rules: Mapping[str, Rule], longest_row: int
+    n_threads: int | None, max_memory: int | None, pool: Pool, longest_row: int, counter_bytes: int = 0
 ) -> tuple[int, int]:
     """Number of threads and block size; the block size does not depend on the threads, so neither do the sums."""
     least = max(_LEAST_BLOCK, longest_row)
@@ -300,7 +306,7 @@ def _plan_blocks(
             f"max_memory={max_memory} is too little to quantise the largest tensor, which is held whole; give at "
             f"least {whole + least * each} bytes, or dtype='bfloat16', which holds none"
         )
-    counters = len(pool.members) * max((rule.counter_bytes for rule in merge_rules.values()), default=0)
+    counters = len(pool.members) * counter_bytes
     room = _BUFFER_BYTES_PER_THREAD if max_memory is None else max_memory - whole - counters
     if max_memory is not None and room < least * each:
         raise InputError(
