@@ -336,14 +336,18 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
     """
     from scipy.sparse import vstack
 
+    # A sum whose entries all together are within its limit binds nothing, and would only keep HiGHS busy.
+    binding = np.flatnonzero(np.asarray(programme.loads.sum(axis=1)).ravel() > programme.high)
     minima = np.flatnonzero(programme.low > 0)
     solution = linprog(
         programme.cost,
-        A_ub=vstack([programme.loads, -programme.loads[minima]], format="csc"),
-        b_ub=np.concatenate([programme.high, -programme.low[minima]]),
+        A_ub=vstack([programme.loads[binding], -programme.loads[minima]], format="csc"),
+        b_ub=np.concatenate([programme.high[binding], -programme.low[minima]]),
         A_eq=programme.units,
         b_eq=np.ones(programme.units.shape[0]),
-        options={} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)},
+        # Reducing the program first takes seconds in which Ctrl-C is not heard.
+        options={"presolve": False}
+        | ({} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)}),
         stoppable=True,
     )
     if solution.status not in (_SOLVED, _NO_PLACEMENT):
@@ -352,7 +356,8 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         return math.fsum(least.tolist()), programme.cost - least[programme.rows], np.zeros(len(programme.high))
     if solution.status == _NO_PLACEMENT:
         raise _clash(programme, deadline, "no placement", "not even one of parts of items")
-    prices = np.maximum(-solution.ineqlin.marginals[: len(programme.high)], 0.0)
+    prices = np.zeros(len(programme.high))
+    prices[binding] = np.maximum(-solution.ineqlin.marginals[: len(binding)], 0.0)
     assert solution.fun is not None
     return float(solution.fun), np.maximum(solution.lower.marginals, 0.0), prices
 
