@@ -35,6 +35,8 @@ _NAMED = 5
 _THE = {"limits": "the limits"}
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
 _GRACE = 0.5
+# Entries of a relaxation from which HiGHS does not reduce it first.
+_REDUCED = 50_000
 # Seconds in which the limits that clash are looked for.
 _SECONDS_OF_CLASH = 5.0
 # SciPy's status of a programme that was solved, and of one without a solution; others were stopped.
@@ -345,8 +347,8 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         b_ub=np.concatenate([programme.high[binding], -programme.low[minima]]),
         A_eq=programme.units,
         b_eq=np.ones(programme.units.shape[0]),
-        # Reducing the program first takes seconds in which Ctrl-C is not heard.
-        options={"presolve": False}
+        # Reducing a large program first takes seconds in which Ctrl-C is not heard.
+        options={"presolve": len(programme.cost) < _REDUCED}
         | ({} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)}),
         stoppable=True,
     )
