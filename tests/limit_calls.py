@@ -274,8 +274,7 @@ def at_the_memory_limit(entry: Entry) -> tuple[int, int]:
             call = sized_call(entry, n)
             # The first of two runs may have held a compiler.
             if all(peak(entry, call, **limits) > memory for _ in range(2)):
-                # What a run holds it holds each time; a process in which much else ran now and then grows by itself.
-                return n, min(peak(entry, call, max_memory=memory, **limits) for _ in range(3))
+                return n, peak(entry, call, max_memory=memory, **limits)
             n *= 4
     except kofn.InputError as error:
         if "max_memory" not in str(error):

@@ -35,8 +35,6 @@ _NAMED = 5
 _THE = {"limits": "the limits"}
 # Seconds in which a placement is looked for however little time is left: no answer is worse than one a little late.
 _GRACE = 0.5
-# Entries of a relaxation from which HiGHS does not reduce it first.
-_REDUCED = 50_000
 # Seconds in which the limits that clash are looked for.
 _SECONDS_OF_CLASH = 5.0
 # SciPy's status of a programme that was solved, and of one without a solution; others were stopped.
@@ -347,8 +345,8 @@ def _relaxed(programme: _Programme, deadline: float) -> tuple[float, Floats, Flo
         b_ub=np.concatenate([programme.high[binding], -programme.low[minima]]),
         A_eq=programme.units,
         b_eq=np.ones(programme.units.shape[0]),
-        # Reducing a large program first takes seconds in which Ctrl-C is not heard.
-        options={"presolve": len(programme.cost) < _REDUCED}
+        # Reducing a large programme first takes seconds in which Ctrl-C is not heard, and saves none.
+        options={"presolve": False}
         | ({} if math.isinf(deadline) else {"time_limit": max(deadline - time.monotonic(), 1e-3)}),
         stoppable=True,
     )
@@ -413,17 +411,19 @@ def _whole(programme: _Programme, kept: Ints, deadline: float) -> tuple[Ints | N
     options: Any = {"mip_rel_gap": 0.0, "time_limit": left} if left > 0 else {"mip_rel_gap": 1e9, "time_limit": _GRACE}
     if math.isinf(left):
         del options["time_limit"]
-    solution = milp(
-        programme.cost[kept],
-        integrality=np.ones(len(kept), np.int64),
-        bounds=Bounds(0, 1),
-        constraints=[
+    program: dict[str, Any] = {
+        "integrality": np.ones(len(kept), np.int64),
+        "bounds": Bounds(0, 1),
+        "constraints": [
             LinearConstraint(programme.units[:, kept], 1, 1),
             LinearConstraint(programme.loads[:, kept], programme.low, programme.high),
         ],
-        options=options,
-        stoppable=True,
-    )
+        "stoppable": True,
+    }
+    solution = milp(programme.cost[kept], options=options, **program)
+    if solution.status == _NO_PLACEMENT and len(kept) == len(programme.cost):
+        # Where sizes are of very unlike scales, what HiGHS calls infeasible after its reductions may not be.
+        solution = milp(programme.cost[kept], options={**options, "presolve": False}, **program)
     finished = solution.status == _NO_PLACEMENT or (solution.status == _SOLVED and left > 0)
     if solution.x is None:
         return None, -math.inf, finished
