@@ -40,7 +40,7 @@ from kofn.io.many import open_tables
 from kofn.io.tables import Table, located
 from kofn.tables.class_ballots import voting
 from kofn.tables.long_form import ANSWER, refuse_long_form
-from kofn.tables.read import is_scores, read_judges, scores_with_gaps
+from kofn.tables.scores import is_scores, read_judges, scores_with_gaps
 from kofn.tables.unlike import as_typed, listed, of_the_row, unlike_line
 from kofn.tables.votes import votes_in
 from kofn.verbs import combine

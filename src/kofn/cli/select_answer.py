@@ -19,12 +19,7 @@ from kofn.core.checks import FailureError, InputError, is_sparse
 from kofn.core.plans import Selection
 from kofn.io.label_tools import left_out, write_for
 from kofn.tables.labelling import Expected, expected
-from kofn.tables.read import (
-    ARRAYS,
-    Dropped,
-    Pool,
-    seen_in_report,
-)
+from kofn.tables.read import ARRAYS, Dropped, Pool, seen_in_report
 from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_groups import column_names, counted_quotas, groups_of, without_picks
 from kofn.tables.select_pool import kind_of

@@ -13,7 +13,7 @@ from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
 from kofn.tables.allocate_arguments import AllocateArguments
 from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_no_levels
-from kofn.tables.read import is_blank, is_scores, score_column
+from kofn.tables.scores import is_blank, is_scores, score_column
 from kofn.tables.unlike import as_typed, has_digits, listed, refuse_numbers_of_rows
 
 # What an empty cell of a curve says.

@@ -18,7 +18,8 @@ from kofn.io.tables import Table
 from kofn.io.vectors import PoolVectors
 from kofn.tables.alike import alike_notes
 from kofn.tables.assign_arguments import LINKS, AssignArguments
-from kofn.tables.read import Pool, read_pairs, read_scores, read_vectors, without_gaps
+from kofn.tables.read import Pool, read_pairs, read_vectors, without_gaps
+from kofn.tables.scores import read_scores
 from kofn.tables.unlike import unlike_bins
 
 # Words of which each bin may have its own, with their flags.

@@ -15,7 +15,8 @@ from kofn.io.opening import open_table
 from kofn.io.reading import Reading, suffix_of
 from kofn.tables.netcdf import SUFFIXES as NETCDF
 from kofn.tables.netcdf import read_posteriors
-from kofn.tables.read import ARRAYS, TABLES, is_scores, scores_with_gaps
+from kofn.tables.read import ARRAYS, TABLES
+from kofn.tables.scores import is_scores, scores_with_gaps
 
 # How the command line is told that members are draws.
 BY_METHODS = (

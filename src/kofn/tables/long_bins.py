@@ -16,7 +16,7 @@ from kofn.io.tables import Table
 from kofn.tables.alike import alike_labels
 from kofn.tables.assign_arguments import AssignArguments
 from kofn.tables.long_form import long_scores, score_of_pairs
-from kofn.tables.read import is_scores
+from kofn.tables.scores import is_scores
 from kofn.tables.unlike import as_typed
 
 

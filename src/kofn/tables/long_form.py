@@ -14,7 +14,7 @@ from kofn.core.lazy import polars as pl
 from kofn.io.cells import typed_cells
 from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
-from kofn.tables.read import is_blank, is_scores, scores_with_gaps
+from kofn.tables.scores import is_blank, is_scores, scores_with_gaps
 from kofn.tables.unlike import as_typed
 
 # What the columns of a table of scores in the long form are called, word by word.

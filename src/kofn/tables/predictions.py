@@ -26,7 +26,8 @@ from kofn.tables.class_ballots import classes_voted, voting
 from kofn.tables.class_columns import as_answers, beside_classes
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
-from kofn.tables.read import ARRAYS, is_scores, scores_with_gaps
+from kofn.tables.read import ARRAYS
+from kofn.tables.scores import is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
 from kofn.tables.unlike import as_typed, listed
 

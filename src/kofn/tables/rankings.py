@@ -16,7 +16,8 @@ from kofn.io.reading import suffix_of
 from kofn.io.tables import Table
 from kofn.tables.asked import index_as_ids, reading_of
 from kofn.tables.long_form import refuse_long_form
-from kofn.tables.read import TABLES, read_judges
+from kofn.tables.read import TABLES
+from kofn.tables.scores import read_judges
 from kofn.tables.spelling import speaking_python
 from kofn.tables.votes import BY_WINS, read_wins, refuse_votes, refuse_words_of_judges
 

@@ -25,14 +25,8 @@ from kofn.tables.labelling import default_method
 from kofn.tables.long_form import refuse_long_judges
 from kofn.tables.named_rows import NamedRows
 from kofn.tables.odd_classes import odd_classes
-from kofn.tables.read import (
-    Pool,
-    read_judges,
-    read_scores,
-    read_vectors,
-    read_vectors_together,
-    without_gaps,
-)
+from kofn.tables.read import Pool, read_vectors, read_vectors_together, without_gaps
+from kofn.tables.scores import read_judges, read_scores
 from kofn.tables.select_arguments import FILES, SelectArguments
 from kofn.tables.select_dedupe import refuse_labels_without_use, without_duplicates
 from kofn.tables.select_groups import counted_quotas, groups_of, quotas_of, with_count

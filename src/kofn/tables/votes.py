@@ -12,7 +12,7 @@ from kofn.core.arrays import Floats
 from kofn.core.checks import InputError, VoteColumns
 from kofn.core.lazy import polars as pl
 from kofn.io.tables import Table
-from kofn.tables.read import is_scores, scores_with_gaps
+from kofn.tables.scores import is_scores, scores_with_gaps
 
 if TYPE_CHECKING:
     from kofn.combination.rankings._votes import Votes
