@@ -273,7 +273,7 @@ def read_vectors_together(
     by_score = whole_words and arguments.options.get("relevance", "product") == "product"
     if by_score:
         words = list(bm25(seen[: ends[1]], seen[ends[1] :]))
-        how = f"words of column {name!r} by BM25, as {' and '.join(files)} asks for them"
+        how = f"BM25 of the words of column {name!r} and {' and '.join(files)}"
     else:
         A = tfidf(seen)
         words = [A[start:stop] for start, stop in itertools.pairwise(ends)]
