@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kofn import _index
 from kofn.core import dispatch, registry
 from kofn.core.auto import AUTO
-from kofn.core.checks import InputError, nearest, reading, share_of_rows, shown, weights_of_text
+from kofn.core.checks import InputError, collected, nearest, reading, share_of_rows, shown, weights_of_text
+from kofn.core.checks.kinds import frame_kind, table_kind
 from kofn.core.number_of_groups import entry_of, finds_k, with_equal_sizes
 from kofn.core.signatures import documented
 from kofn.core.vocabulary import SETTINGS, VOCABULARY, argument, meant
@@ -52,8 +53,6 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
 
 def _aligned(method: Method, given: dict[str, Any], options: Mapping[str, Any] | None) -> dict[str, Any]:
     """The call with members that are frames or series, and the answers, matched by the names of columns and rows."""
-    from kofn.core.checks.kinds import frame_kind, table_kind
-
     members = given.get("members")
     several = members.values() if isinstance(members, Mapping) else members if isinstance(members, list | tuple) else ()
     if frame_kind(members) != "pandas" and not any(map(table_kind, several)):
@@ -85,6 +84,9 @@ def settled(
         raise InputError(f"method={shown(method)}: no such {verb} method; give a name or a callable")
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"options={shown(options)}: give a mapping, or the options themselves by name")
+    if verb == "allocate" and frame_kind(given.get("curves")) == "lazy":
+        with reading("curves", given["curves"]):
+            given["curves"] = collected(given["curves"])
     if verb == "allocate" and hasattr(given.get("curves"), "columns"):
         from kofn.tables.levels import with_named_levels
 
@@ -131,8 +133,6 @@ def _of_table(verb: str, method: Method, options: Mapping[str, Any] | None, give
 
 def _of_items(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
     """The amounts of a table's rows by the columns that are named; None where nothing but arrays is given."""
-    from kofn.core.checks.kinds import frame_kind
-
     if frame_kind(given["curves"]) is None:
         return None
     from kofn.tables import allocate_doors
@@ -157,8 +157,6 @@ def _in_our_words(given: Mapping[str, Any]) -> dict[str, Any]:
 def _of_columns(method: Method, options: Mapping[str, Any] | None, given: dict[str, Any]) -> Any:
     """The ranking of a table's rows by the columns that are named or hold numbers, or with answers the blend of its
     columns of predictions; None where neither is asked for."""
-    from kofn.core.checks.kinds import frame_kind
-
     if frame_kind(given.get("rankings", given.get("members"))) is None:
         return None
     from kofn.tables import predictions, rankings

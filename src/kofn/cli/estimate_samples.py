@@ -16,7 +16,7 @@ from kofn.assignment.routing._generalized_assignment import at_sight
 from kofn.assignment.routing._scores import capacities, refuse_too_many
 from kofn.cli.estimate_costs import OF_PAIRS
 from kofn.core import dispatch
-from kofn.core.checks import InfeasibleError, option
+from kofn.core.checks import InfeasibleError, matrix, option
 from kofn.core.constraints import Constraints
 from kofn.core.plans import Plan
 from kofn.core.pools import is_pool
@@ -104,6 +104,8 @@ def refuse_unplaceable(method: str, options: Mapping[str, Any], call: Mapping[st
     Raises:
         InfeasibleError: counts, sizes or the bins that items list show it.
     """
+    if "scores" in call:
+        matrix(call["scores"], "scores", finite=False)
     capacity, asked = call.get("capacity"), options.get("min_size")
     least = 0 if asked is None else asked
     whole = n == next(call[word].shape[0] for word in INPUTS if word in call)

@@ -9,7 +9,9 @@ from kofn.core.held_output import HeldOutput
 
 # A report begins so and ends with a note on backtraces, or not before the end where it holds one.
 _REPORT = re.compile(rb"\n?thread '[^'\n]*'[^\n]* panicked at .*?(?:\nnote: [^\n]*\n|\Z)", re.DOTALL)
-_HELD = HeldOutput(2, _REPORT, on_failure_only=True)
+# Other threads' reports may come after the error; a backtrace ends with a note.
+_UNFINISHED = re.compile(rb"\nstack backtrace:\n(?!.*\nnote: )", re.DOTALL)
+_HELD = HeldOutput(2, _REPORT, _UNFINISHED, on_failure_only=True)
 
 
 def without_reports() -> AbstractContextManager[None]:

@@ -85,7 +85,8 @@ def _other(word: str) -> str:
 
 def _columns_of(X: Any) -> list[str]:
     if frame_kind(X) == "lazy":
-        return list(X.collect_schema().names())
+        with checks.reading("X", X):
+            return list(X.collect_schema().names())
     names = X if isinstance(X, Mapping) else getattr(X, "columns", getattr(X, "column_names", ()))
     return [] if frame_kind(X) == "file" else [str(name) for name in names]
 

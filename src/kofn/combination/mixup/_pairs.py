@@ -199,7 +199,9 @@ def read_ratio(ratio: Any) -> tuple[str, float, float]:
     if not isinstance(ratio, Sequence) or isinstance(ratio, str):
         share = checks.fraction(ratio, "ratio")
         return "uniform", share, share
-    if not ratio or ratio[0] not in LAWS or len(ratio) not in ((2, 3) if ratio[0] == "beta" else (3,)):
+    with checks.reading("ratio", ratio):
+        known = len(ratio) > 0 and ratio[0] in LAWS and len(ratio) in ((2, 3) if ratio[0] == "beta" else (3,))
+    if not known:
         raise InputError(
             f"ratio={shown(ratio)}: give a number between 0 and 1, ('beta', alpha), ('beta', a, b) or "
             "('uniform', low, high)"

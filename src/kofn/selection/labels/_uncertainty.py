@@ -63,9 +63,12 @@ def uncertainty(probabilities: Any, X: ArrayLike | None = None, *, kind: Kind = 
 
 def class_probabilities(value: Any, name: str = "probabilities") -> Floats:
     """(n, classes) float64 class probabilities, each row checked to sum to one."""
-    if isinstance(value, list) and value and np.ndim(value[0]) == 2:
-        raise InputError(f"{name} holds {len(value)} tables, one an output; score each output on its own")
-    if np.ndim(value) == 1:
+    with checks.reading(name, value):
+        tables = len(value) if isinstance(value, list) and value and np.ndim(value[0]) == 2 else 0
+        dimensions = np.ndim(value)
+    if tables:
+        raise InputError(f"{name} holds {tables} tables, one an output; score each output on its own")
+    if dimensions == 1:
         raise InputError(
             f"{name} has shape {np.shape(value)}; labels and decision values are no probabilities: give "
             "predict_proba(X), shape (n, classes)"
