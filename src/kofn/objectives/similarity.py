@@ -38,6 +38,8 @@ _LEAST_ROUNDED = 2.0**-120
 # The largest entry of rows whose squares are to be taken as they are, with room for sums of them.
 _LEAST_SQUARED, _MOST_SQUARED = 1e-140, 1e150
 _MOST_EXPONENT = 1000
+# Units are changed where the largest entry is beyond this power of two.
+_MILD_EXPONENT = 16
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,12 @@ def geometry(X: NDArray[Any], metric: str = "euclidean") -> Geometry:
     if metric == "sqeuclidean":
         refuse_extremes(rows)
     if metric == "cosine":
-        rows, scale = _unit_factors(rows)
+        rows, scale = _unit_factors(_in_any_unit(rows))
         top, unit = 4.0, 0.25
     else:
         # A power of two, which is exact, brings extreme units near 1, where squares neither overflow nor vanish.
         exponent = exponent_of(rows)
-        if abs(exponent) <= 16:
+        if abs(exponent) <= _MILD_EXPONENT:
             exponent = 0
         scale = np.full(len(rows) if exponent else 0, 2.0**-exponent)
         unit = 2.0 ** (exponent if metric == "euclidean" else 2 * exponent)
@@ -337,6 +339,16 @@ def _lean(rows: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         half = rows.astype(np.float32)
     return half if np.array_equal(half, rows) else rows
+
+
+def _in_any_unit(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows in an extreme unit, in float32 where they would be in another one; their cosines are the same."""
+    exponent = exponent_of(rows)
+    if rows.dtype == np.float32 or abs(exponent) <= _MILD_EXPONENT:
+        return rows
+    half = _lean(np.ldexp(rows, -exponent))
+    lossless = half.dtype == np.float32 and np.array_equal(np.ldexp(half.astype(np.float64), exponent), rows)
+    return half if lossless else rows
 
 
 def _unit_factors(rows: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
