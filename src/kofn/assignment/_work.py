@@ -52,7 +52,9 @@ def work_of_fasterpam(n: int, *, options: Mapping[str, Any], call: Mapping[str, 
 
 def work_of_fastclara(n: int, *, options: Mapping[str, Any], call: Mapping[str, Any]) -> Work:
     """Of `fastclara` on n rows: `fasterpam` on each sample, and all rows to its medoids."""
-    size = min(n, options.get("sample_size") or usual_sample(n, call["k"]))
+    room = call.get("max_memory")
+    pairs = None if room is None else room // (2 * call["X" if "X" in call else "distances"].dtype.itemsize)
+    size = min(n, options.get("sample_size") or usual_sample(n, call["k"], pairs))
     sample = Work(float(size) ** 2, _ROUNDS * float(size) ** 2)
     placed = Work(float(n) * call["k"] if "X" in call else 0.0, _PLACING * float(n) * call["k"])
     return (sample + placed).times(options.get("n_samples", 5)) + Work(0.0, _reading(n, call))

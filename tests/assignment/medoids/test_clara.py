@@ -104,6 +104,12 @@ def test_clara_looks_at_few_distances() -> None:
     assert plan.status == "heuristic"
 
 
+def test_samples_shrink_with_the_memory() -> None:
+    X = np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
+    sizes = [fastclara(X, k=3, seed=0, n_samples=1, max_memory=m).info["sample_size"] for m in (None, 800_000, 1)]
+    assert sizes == [4_000, 316, 92]
+
+
 def test_larger_samples_and_clarans_come_close_to_fasterpam() -> None:
     ratios: dict[str, list[float]] = {"small": [], "large": [], "clarans": []}
     for seed in range(5):

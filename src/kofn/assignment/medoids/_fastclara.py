@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Unpack
 
 import numpy as np
@@ -54,7 +55,8 @@ def fastclara(
         k: how many medoids.
         start: k initial medoids (row numbers, ids or a plan); every sample contains the best medoids so far.
         seed: for the samples and FasterPAM's initialisation on them (LAB).
-        max_memory: bytes for the copies of a part that a task makes, beside the distances of a sample.
+        max_memory: bytes; half of them for the distances of a sample, a part's copies beside it. It may make the
+            default sample smaller, but not smaller than 80 + 4 k items.
         n_samples: number of samples.
         sample_size: items per sample; default 80 + 4 k as in the paper, and at least 4,000 from 20,000 items on, where
             such samples lose 0.4% to 1.6% against `fasterpam` and the paper's 2% to 10%.
@@ -91,7 +93,10 @@ def fastclara(
     room: Any = words["max_memory"]
     counts = np.ones(n) if weights is None else weights.astype(np.float64)
     checks.count(n_samples, "n_samples")
-    size = min(n, usual_sample(n, k) if sample_size is None else checks.count(sample_size, "sample_size", least=k))
+    if sample_size is None:
+        size = min(n, usual_sample(n, k, None if room is None else room // (2 * items.itemsize)))
+    else:
+        size = min(n, checks.count(sample_size, "sample_size", least=k))
     rows = usual_rows(items, room) if part_rows is None else checks.count(part_rows, "part_rows")
     rng = np.random.default_rng(words["seed"])
     losses: list[float] = []
@@ -128,9 +133,16 @@ def fastclara(
     )
 
 
-def usual_sample(n: int, k: int) -> int:
-    """Items per sample unless told otherwise, before the limit that n is."""
-    return max(80 + 4 * k, _LARGE_SAMPLE if n >= _LARGE else 0)
+def usual_sample(n: int, k: int, pairs: int | None = None) -> int:
+    """Items per sample unless told otherwise, before the limit that n is.
+
+    Args:
+        n: items.
+        k: medoids.
+        pairs: distances that a sample may have where it is larger than the paper's.
+    """
+    large = _LARGE_SAMPLE if n >= _LARGE else 0
+    return max(80 + 4 * k, large if pairs is None else min(large, math.isqrt(pairs)))
 
 
 def _sample(n: int, size: int, best: PlacedItems | None, rng: np.random.Generator) -> Ints:
