@@ -85,4 +85,7 @@ def test_names_in_quotes_with_spaces_between_them_are_told_as_such(
     with gzip.open("z.txt.gz", "wt") as file:
         file.write(table)
     assert open_table("z.txt.gz", Reading(delimiter=" ")).n == 2
+    message = refused(capsys, "select", "z.txt.gz", "-k", 1)
+    assert "unknown suffix '.txt'" in message
+    assert "or say --delimiter" in message
     assert "or say --delimiter" in refused(capsys, "select", "q.txt", "-k", 1)
