@@ -89,3 +89,18 @@ def test_names_in_quotes_with_spaces_between_them_are_told_as_such(
     assert "unknown suffix '.txt'" in message
     assert "or say --delimiter" in message
     assert "or say --delimiter" in refused(capsys, "select", "q.txt", "-k", 1)
+
+
+def test_fields_with_spaces_between_them_are_no_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "separate its fields, say --delimiter ' '"
+    for name, text in (("three", "a b c\nx y z\nu v w\n"), ("numbers", "name size\nred 5\nblue 7.5\n")):
+        Path(f"{name}.csv").write_text(text)
+        header = text.split("\n")[0]
+        code, out, err = run(capsys, "select", f"{name}.csv", "--text", header, "-k", 1)
+        assert code == 0
+        assert told in out + err
+        assert told not in "".join(
+            run(capsys, "select", f"{name}.csv", "--text", header, "-k", 1, "--delimiter", ",")[1:]
+        )
+    Path("full.csv").write_text("full name\nJohn Smith\nJane Doe\n")
+    assert told not in run(capsys, "select", "full.csv", "--text", "full name", "-k", 1)[1]

@@ -62,6 +62,12 @@ def test_without_folds_there_is_no_verdict() -> None:
     assert plan.info["held_out"] is None
 
 
+def test_the_verdict_says_that_it_is_by_one_draw_of_the_folds() -> None:
+    members, y, _ = _task()
+    plan: Any = ensemble_selection(members, y=y, folds=4)
+    assert any("; by one draw of 4 folds, which another seed draws anew" in line for line in brings(plan))
+
+
 def test_hard_zeros_of_others_make_no_member_suspect() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)
