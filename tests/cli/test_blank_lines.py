@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -64,3 +65,42 @@ def test_a_file_separated_by_spaces_is_told_as_such(folder: Path, capsys: pytest
     assert run(capsys, "select", "g.csv", "--columns", "'GPA'", "-k", 1, "--delimiter", " ")[0] == 0
     Path("h.csv").write_text("long text\nred car\n")
     assert "spaces separate" not in refused(capsys, "select", "h.csv", "--text", "body", "-k", 1)
+
+
+def test_names_in_quotes_with_spaces_between_them_are_told_as_such(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = '"width (cm)" "length (cm)" kind\n1.5 2 a\n3 4.5 b\n'
+    Path("q.csv").write_text(table)
+    message = refused(capsys, "select", "q.csv", "-k", 1)
+    assert "if spaces separate its fields, say --delimiter ' '; else double the quotes in it" in message
+    Path("r.csv").write_text('a,b\n"x" y,2\n')
+    assert "spaces separate" not in refused(capsys, "select", "r.csv", "-k", 1)
+    # What separates the fields makes a table of any text.
+    asked = ("--columns", "length (cm)", "-k", 2, "--delimiter", " ", "-o", "picks.csv")
+    for name in ("q.csv", "q.txt"):
+        Path(name).write_text(table)
+        assert run(capsys, "select", name, *asked)[0] == 0
+        assert open_table("picks.csv").columns[:3] == ["width (cm)", "length (cm)", "kind"]
+    with gzip.open("z.txt.gz", "wt") as file:
+        file.write(table)
+    assert open_table("z.txt.gz", Reading(delimiter=" ")).n == 2
+    message = refused(capsys, "select", "z.txt.gz", "-k", 1)
+    assert "unknown suffix '.txt'" in message
+    assert "or say --delimiter" in message
+    assert "or say --delimiter" in refused(capsys, "select", "q.txt", "-k", 1)
+
+
+def test_fields_with_spaces_between_them_are_no_texts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "separate its fields, say --delimiter ' '"
+    for name, text in (("three", "a b c\nx y z\nu v w\n"), ("numbers", "name size\nred 5\nblue 7.5\n")):
+        Path(f"{name}.csv").write_text(text)
+        header = text.split("\n")[0]
+        code, out, err = run(capsys, "select", f"{name}.csv", "--text", header, "-k", 1)
+        assert code == 0
+        assert told in out + err
+        assert told not in "".join(
+            run(capsys, "select", f"{name}.csv", "--text", header, "-k", 1, "--delimiter", ",")[1:]
+        )
+    Path("full.csv").write_text("full name\nJohn Smith\nJane Doe\n")
+    assert told not in run(capsys, "select", "full.csv", "--text", "full name", "-k", 1)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from command_line import refused, run
 from refusals import refused as refused_call
@@ -76,3 +77,15 @@ def test_proposals_name_no_ids(folder: Path, capsys: pytest.CaptureFixture[str])
     (folder / "ids.csv").write_text(",key,a,b,t\n" + "".join(f"{i},{i},{i / 7},{i / 3},x\n" for i in range(9)))
     for call in (("select", "ids.csv", "-k", 2), ("assign", "ids.csv", "--k", 2)):
         assert "--text COLUMN (such as t) or --columns A,B (such as a,b)" in refused(capsys, *call, "--id", "key")
+
+
+def test_a_first_row_of_measured_numbers_is_no_row_of_levels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "fall.csv").write_text("0.5,0.3,0.1\n0.9,0.7,0.1\n0.4,0.2,0.1\n")
+    told = "no header? the first row 0.5,0.3,0.1 was taken as the names of levels, which do not rise"
+    assert told in refused(capsys, "allocate", "fall.csv", "--budget", 1)
+    refused_call(lambda: kofn.allocate(curves=pl.read_csv("fall.csv"), budget=1), told)
+    assert run(capsys, "allocate", "fall.csv", "--columns", "0.5,0.3,0.1", "--budget", 1)[0] == 0
+    for header in ("0.1,0.3,0.5", "8,4,2"):
+        (folder / "levels.csv").write_text(f"{header}\n9,7,1\n4,2,1\n")
+        code, _, err = run(capsys, "allocate", "levels.csv", "--budget", 8)
+        assert code == 0, err

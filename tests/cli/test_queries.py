@@ -193,7 +193,12 @@ def test_rows_about_no_query_are_said(folder: Path, capsys: pytest.CaptureFixtur
     pool_of(NAMES)
     code, text, _ = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "socket", "-k", "5")
     assert code == 0
-    assert "2 of 5 picks have nothing in common with any query" in text
+    assert "2 of 5 picks have nothing in common with any query; ask for fewer" in text
+    asked = ("--text", "text", "--queries", "socket", "-k", "5", "--time-limit", "1e-9")
+    code, text, _ = run(capsys, "select", "pool.csv", *asked)
+    assert code == 0
+    assert "the rest is picked by their relevance" in text
+    assert "nothing in common with any query\n" in text, "of a search that was stopped nothing is advised"
     code, _, err = run(capsys, "select", "pool.csv", "--text", "text", "--queries", "docker", "-k", "3")
     assert code == 2
     assert "no row of 'text' shares a word with it" in err

@@ -158,3 +158,23 @@ def test_shares_of_negative_products_are_of_rows_that_can_be_picked() -> None:
     np.testing.assert_allclose(alone.info["relevance"], beside.info["relevance"])
     sums = rows.sum(axis=1)
     np.testing.assert_allclose(alone.info["relevance"], (sums / -sums.min())[alone.indices])
+
+
+@pytest.mark.parametrize("words", [{}, {"quotas": {"b": (3, 3)}, "groups": list("ab") * 20}, {"balance": 1.0}])
+def test_the_most_relevant_rows_make_up_the_number_after_a_stop(words: dict[str, Any]) -> None:
+    from kofn.selection import marginal_relevance
+
+    X = np.random.default_rng(1).normal(size=(40, 4))
+    plan = marginal_relevance(X, k=8, queries=X[:1], time_limit=1e-9, **words)
+    assert plan.status == "stopped"
+    assert plan.info["filled_by"] == "by their relevance"
+    likeness = X @ X[0] / np.linalg.norm(X, axis=1)
+    likeness[plan.indices[: plan.info["found_in_time"]]] = np.inf
+    groups = np.array(words.get("groups", ["a"] * 40))
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        picked = rows[np.isin(rows, plan.indices)]
+        best = rows[np.argsort(-likeness[rows])][: len(picked)]
+        assert sorted(picked) == sorted(best), "the most relevant of the group"
+    if "quotas" in words:
+        assert (groups[plan.indices] == "b").sum() == 3

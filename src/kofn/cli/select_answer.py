@@ -304,7 +304,9 @@ def _relevance(plan: Selection, pool: Pool) -> list[str]:
     if pool.vectors.get("relevance") == "product":
         line = f"relevance to the nearest query, the best row's being 1: {span}"
     if none := int((relevance <= 0).sum()):
-        return [line, f"{none:,} of {len(plan):,} picks have nothing in common with any query; ask for fewer"]
+        # A search with more time might have picked others.
+        advice = "" if plan.status == "stopped" else "; ask for fewer"
+        return [line, f"{none:,} of {len(plan):,} picks have nothing in common with any query{advice}"]
     return [line]
 
 

@@ -332,8 +332,9 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
     frame: Any = given.get(source)
     if is_pool(frame):
         return given, _ids_of_pool(frame, ids)
-    if isinstance(ids, str):
-        columns = [str(name) for name in getattr(frame, "columns", ())]
+    heads = {str(name): name for name in getattr(frame, "columns", ())} if np.ndim(ids) == 0 else {}
+    if isinstance(ids, str) or (isinstance(ids, int | np.integer) and str(ids) in heads):
+        ids, columns = str(ids), list(heads)
         if ids not in columns:
             has = f"{source} has no such column{checks.nearest(ids, columns)}" if columns else f"{source} is no table"
             raise InputError(f"ids={checks.shown(ids)}: {has}; name a column of the table, or give one id an item")
@@ -342,7 +343,8 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
         if source == "rankings":
             _refuse_votes(frame)
         table = narwhals.from_native(frame, eager_only=True)
-        return {**given, source: table.drop(ids).to_native()}, table[ids].to_numpy()
+        # Headers may be whole numbers.
+        return {**given, source: table.drop(heads[ids]).to_native()}, table.get_column(heads[ids]).to_numpy()
     if source == "rankings":
         _refuse_names(frame)
     pandas = sys.modules.get("pandas")

@@ -314,6 +314,9 @@ def execute(
     parameters = spec.signature.parameters
     values = {p.name: p.default for p in parameters.values() if p.default is not p.empty}
     values.update(arguments)
+    if spec.verb == "assign":
+        bins = _columns_of(values.get("scores"))
+        values |= {name: checks.by_bin(values[name], name, bins) for name in checks.BY_BIN & values.keys()}
     given = {name: value for name, value in values.items() if name in VOCABULARY and value is not None}
     if "unlabelled" in parameters and "y" in given:
         given["y"], values["unlabelled"] = checks.partly_labelled(given["y"], values["unlabelled"])

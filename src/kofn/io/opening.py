@@ -39,13 +39,20 @@ def open_table(path: str | PathLike[str], reading: Reading | None = None, *, hea
         raise InputError(f"{where}: no such file{remote or near}")
     if where.is_dir():
         raise InputError(f"{where} is a folder; name one file in it")
+    how = reading or Reading()
     suffix = suffix_of(where)
+    if suffix == ".txt" and how.delimiter is not None:
+        # What separates the fields is said: it is a table.
+        suffix = ".csv"
     packed = where.suffix.lower() in COMPRESSED
     if suffix not in SUFFIXES or (packed and suffix in (".parquet", ".npy", ".npz")):
-        known = "decompress it first" if packed else f"give one of {', '.join(SUFFIXES)}{remedy_of(where)}"
-        raise InputError(f"{where}: unknown suffix {where.suffix.lower() or '(none)'!r}; {known}")
+        # Below a compression that is read it is the inner suffix that is not known.
+        inner = Path(where.stem) if packed and suffix and suffix not in SUFFIXES else where
+        known = f"give one of {', '.join(SUFFIXES)}{remedy_of(inner)}"
+        if packed and inner is where:
+            known = "decompress it first"
+        raise InputError(f"{where}: unknown suffix {inner.suffix.lower() or '(none)'!r}; {known}")
     regular(where)
-    how = reading or Reading()
     with reading_file(where):
         if where.stat().st_size == 0:
             raise InputError(f"{where} is empty (0 bytes); give a file with at least one row")

@@ -26,7 +26,7 @@ EMPTY = ("refuse", "drop", "median", "mean", "most_frequent")
 _OPENERS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item]
 _ZSTANDARD, _ZSTANDARD_MARK = ".zst", b"\x28\xb5\x2f\xfd"
 COMPRESSED = (*_OPENERS, _ZSTANDARD)
-_TEXT = (".csv", ".tsv", ".jsonl", ".ndjson")
+_TEXT = (".txt", ".csv", ".tsv", ".jsonl", ".ndjson")
 _BLOCK = 1 << 20
 _PLAIN_NUMBER = r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?"
 
@@ -143,7 +143,7 @@ def plain_copy(path: Path, encoding: str | None) -> Path | None:
         if encoding is None and (order := _order_of_utf16(start)):
             raise InputError(f"{path} is UTF-16 text without a byte order mark; say --encoding {order}")
         encoding = encoding or ("utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else None)
-        if encoding is None and start.startswith(codecs.BOM_UTF8) and suffix_of(path) in _TEXT[2:]:
+        if encoding is None and start.startswith(codecs.BOM_UTF8) and suffix_of(path) in _TEXT[3:]:
             encoding = "utf-8-sig"
         if opener is None and (encoding is None or codecs.lookup(encoding).name == "utf-8"):
             return None

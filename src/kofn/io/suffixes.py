@@ -30,7 +30,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, tuple[str, ...]], ...] = (
 # Suffix -> how such a file becomes one that is read.
 _REMEDIES = {
     ".json": "write one object a line, as in jq -c '.[]' FILE > FILE.jsonl, and name it .jsonl",
-    ".txt": "name it .csv or .tsv if it is a table; of one text a line make a .csv with a header",
+    ".txt": "name it .csv or .tsv if it is a table, or say --delimiter; of one text a line make a .csv with a header",
     ".zst": "decompress it first (zstd -d)",
     ".zip": "unzip it first",
     ".tar": "unpack it first",

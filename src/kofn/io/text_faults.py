@@ -202,6 +202,15 @@ def _first_widths(path: Path, separator: str) -> list[int]:
     return [len(fields) for fields in itertools.islice(records, _FIRST)]
 
 
+def _separated_by_spaces(path: Path) -> bool:
+    """Whether the first rows, split at runs of spaces outside quotes, have several fields and all as many."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        bare = (line.strip(" \r\n") for line in file)
+        records = csv.reader((line for line in bare if line), delimiter=" ", skipinitialspace=True)
+        widths = {len(fields) for fields in itertools.islice(records, _FIRST)}
+    return len(widths) == 1 and max(widths) > 1
+
+
 def _count_regular(path: Path, separator: str, width: int) -> int | None:
     """Rows below the header if every record has `width` fields by the quick count, else None."""
     records = trailing = 0
@@ -316,9 +325,10 @@ def quotes_inside(path: Path, separator: str) -> bool:
                 if position == len(line):
                     break
                 if not line.startswith(separator, position):
-                    raise InputError(
-                        f"{path}: line {number} has text after the closing quote of a field; double the quotes in it"
-                    )
+                    remedy = "double the quotes in it"
+                    if line[position] == " " and _separated_by_spaces(path):
+                        remedy = f"if spaces separate its fields, say --delimiter ' '; else {remedy}"
+                    raise InputError(f"{path}: line {number} has text after the closing quote of a field; {remedy}")
                 position += 1
     if inside:
         raise InputError(f"{path}: a quote at line {opened} is left open; close it, or double the quotes that are text")

@@ -34,6 +34,9 @@ _MOSTLY, _FEW_ROWS = 0.9, 10
 _UNNAMED = re.compile(r"(?i)\s*(unnamed: ?\d+|column_\d+)?\s*")
 # Characters of all texts that are looked at where only the shape of the vectors counts, and of one text at the least.
 _LOOKED_AT, _SHORTEST = 500_000, 40
+# Texts that are looked at for fields, and what a field of numbers is.
+_FIRST_TEXTS = 6
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 class PoolVectors(NamedTuple):
@@ -101,15 +104,16 @@ def pool_vectors(
         raise InputError(f"embedder={embedder!r} needs text: name the column to embed")
     if text is not None:
         texts = table.texts(text)
+        notes = _like_fields(table, texts)
         model = model_for(texts, embedder)
         if model is not None:
             embedded = by_model(texts, model, cache=cache, progress=progress, stand_in=stand_in, device=device)
-            return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None))
+            return PoolVectors(embedded.X, embedded.how(f"column {text!r}", asked=embedder is not None), notes=notes)
         from kofn.io.text_memory import refuse_texts_over
 
         refuse_texts_over(texts, text, max_memory, times, in_parts)
         X = text_vectors(beginnings(texts) if stand_in else texts, dims=dims, seed=seed)
-        return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", by_words=True)
+        return PoolVectors(X, f"TF-IDF of column {text!r}, reduced to {X.shape[1]} dimensions", True, notes)
     if columns:
         frame = compared_columns(table, columns, categories)
         X, dimensions = column_vectors(frame)
@@ -130,6 +134,25 @@ def pool_vectors(
     # The rows of an array stand under a name that only the library gives them.
     source = "the array" if table.path.suffix.lower() == ".npy" else f"column {vectors!r}"
     return PoolVectors(table.vectors(vectors), f"{source} as it is")
+
+
+def _like_fields(table: Table, texts: pl.Series) -> tuple[str, ...]:
+    """A warning where the first texts of the only column have as many words each as its name, as fields have.
+
+    Two words, such as a first and a last name, are texts unless numbers stand in one place of all.
+    """
+    if not table.by_spaces or table.reading.delimiter is not None:
+        return ()
+    width = len(table.columns[0].split())
+    rows = [str(cell).split() for cell in texts.head(_FIRST_TEXTS).drop_nulls()]
+    if len(rows) < 2 or any(len(words) != width for words in rows):
+        return ()
+    if width == 2 and not any(all(map(_NUMBER.fullmatch, words)) for words in zip(*rows, strict=True)):
+        return ()
+    return (
+        f"warning: the texts of {table.columns[0]!r} have {width} words each, as that name has: if spaces separate its "
+        "fields, say --delimiter ' '",
+    )
 
 
 def _unlike_in_every_row(names: Mapping[str, int], n: int) -> tuple[str, ...]:

@@ -47,8 +47,9 @@ def verdicts(plan: Blend, mean: str = "") -> list[str]:
     best = plan.keys(np.array([single.argmax() if plan.sense == "max" else single.argmin()]))[0]
     alone = f" ({best} alone may do as well)" if held_out["over_single"] == "alike" else ""
     over_single, over_mean = _VERDICTS[held_out["over_single"]], _VERDICTS[held_out["over_mean"]]
+    by = f"; by one draw of {held_out['folds']} folds, which another seed draws anew"
     lines = [
-        f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{_simpler(plan)}",
+        f"blends so chosen are {over_single} the best model{alone}, {over_mean} the mean of all{_simpler(plan)}{by}",
     ]
     if preferred := [
         text

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kofn.core.checks import InputError, forbidden_levels, nearest
 from kofn.io.tables import Table
 from kofn.tables.allocate_arguments import AllocateArguments
-from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_no_levels
+from kofn.tables.levels import amount_of, amounts_of, columns_by_level, refuse_measured_levels, refuse_no_levels
 from kofn.tables.scores import is_blank, is_scores, score_column
 from kofn.tables.unlike import as_typed, has_digits, listed, refuse_numbers_of_rows
 
@@ -169,6 +169,9 @@ def read_curves(table: Table, arguments: AllocateArguments) -> Curves:
         )
     if arguments.columns is None:
         refuse_no_levels(str(table.path), names, None if arguments.size_column else "--size {}", "--columns {}")
+        if not arguments.levels:
+            typed = as_typed(*names)
+            refuse_measured_levels(str(table.path), names, f"say which: --columns {typed}")
     amounts = amounts_of(names)
     asked = arguments.method != "auto" or arguments.columns is not None or arguments.levels
     if not amounts and not asked and not any(map(has_digits, names)):

@@ -148,6 +148,8 @@ def call_of(pool: Pool, arguments: AssignArguments) -> dict[str, Any]:
                 raise InputError(f"--{flag_name} {file} names the bins, so --k auto has none to find; give --k")
             bins = range(call.get("k", 0) if pool.matrix is None else pool.matrix.shape[1])
             call[name] = _by_bin(file, flag_name, pool.matrix_columns or tuple(map(str, bins)))
+        elif file is not None:
+            call[name] = checks.by_bin(file, name, pool.matrix_columns or None)
     _refuse_minima_of_blank(call, pool, arguments)
     if pool.ids is not None or pool.dropped:
         call["ids"] = pool.keys  # rows are named by their number in the file, also where some were left out

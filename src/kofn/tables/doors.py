@@ -26,6 +26,7 @@ from kofn.tables.select_arguments import SelectArguments
 from kofn.tables.select_dedupe import rows_kept
 from kofn.tables.select_groups import without_picks
 from kofn.tables.spelling import in_python, speaking_python
+from kofn.tables.words import with_names_as_text
 
 
 def answer(verb: str, run: Callable[..., Any], X: Any, method: Any, options: Mapping[str, Any], given: Any) -> Any:
@@ -45,7 +46,7 @@ def answer(verb: str, run: Callable[..., Any], X: Any, method: Any, options: Map
 def _answered(
     verb: str, run: Callable[..., Any], X: Any, method: Any, options: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Any:
-    words = dict(given)
+    words = with_names_as_text(X, given)
     columns: dict[str, Any] = {}
     if frame_kind(X) is None:
         if words.get(TEXT) is not None:

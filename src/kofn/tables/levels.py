@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from typing import Any
 from kofn.core.checks import InputError, nearest
 from kofn.tables.unlike import as_typed, of_no_series
 
+# Columns that a refusal names.
+_SHOWN = 3
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 
 
@@ -83,6 +86,29 @@ def refuse_no_levels(source: str, names: Sequence[str], sizes: str | None, level
     )
 
 
+def refuse_measured_levels(source: str, names: Sequence[str], remedy: str) -> None:
+    """Refuse columns called by numbers that do not rise and are not all whole: a first row that was taken as names.
+
+    Args:
+        source: the table's name.
+        names: the columns of levels, in the order of the table.
+        remedy: how levels are named that are meant so.
+
+    Raises:
+        InputError: names the first of them.
+    """
+    amounts = [amount for name in names if (amount := amount_of(name)) is not None]
+    if len(amounts) < max(2, len(names)) or all(float(amount).is_integer() for amount in amounts):
+        return
+    if all(low < high for low, high in itertools.pairwise(amounts)):
+        return
+    first = ",".join(name.strip() for name in names[:_SHOWN]) + (",.." if len(names) > _SHOWN else "")
+    raise InputError(
+        f"{source}: no header? the first row {first} was taken as the names of levels, which do not rise; add a header "
+        f"line, or if these are levels, {remedy}"
+    )
+
+
 def with_named_levels(given: dict[str, Any], *, of_levels: bool = True) -> dict[str, Any]:
     """The arguments of a call with its frame of curves read by the names of the columns.
 
@@ -118,6 +144,8 @@ def with_named_levels(given: dict[str, Any], *, of_levels: bool = True) -> dict[
         return given
     if of_levels:
         refuse_no_levels("curves", names, "sizes={}" if sizes is None else None, "curves=frame[[...]] of {}")
+        if given.get("levels") is None:
+            refuse_measured_levels("curves", names, "give levels=[...] in the order of the columns")
     amounts = amounts_of(names) if of_levels else {}
     if len(amounts) == len(frame.columns) - (ids in frame.columns) and amounts and given.get("levels") is None:
         ordered = sorted(amounts, key=lambda name: amounts[name])

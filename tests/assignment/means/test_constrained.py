@@ -423,6 +423,11 @@ CALLS: dict[str, tuple[Any, str, Any]] = {
         "cannot_link keeps 3 rows apart from each other (0, 3, 5): they need 3 groups, k=2",
         InfeasibleError,
     ),
+    "all apart with their links": (
+        lambda: constrained_kmeans(A, k=2, must_link=[[3, 6]], cannot_link=[[0, 3], [6, 5], [5, 0]]),
+        "cannot_link keeps 3 rows, with those that must_link joins to them, apart from each other (0, 3, 5)",
+        InfeasibleError,
+    ),
     "an odd circle": (
         lambda: constrained_kmeans(A, k=2, cannot_link=[[0, 1], [1, 2], [2, 3], [3, 4], [4, 0]]),
         "5 pairs kept apart",

@@ -47,14 +47,20 @@ def _weights(strategy: str, hits: np.ndarray, truth: np.ndarray, votes: np.ndarr
     if strategy == "knora_u":
         return hits.sum(axis=0) / hits.sum() if hits.any() else np.full(m, 1 / m)
     if strategy == "ola":
-        return np.eye(m)[int(np.argmax(hits.mean(axis=0)))]
+        best = hits.sum(axis=0) == hits.sum(axis=0).max()
+        return best / best.sum()
     if strategy == "lca":
         local = [hits[truth == vote, i].mean() if (truth == vote).any() else 0.0 for i, vote in enumerate(votes)]
-        return np.eye(m)[int(np.argmax(local))]
-    best = sorted(range(m), key=lambda i: (-hits[:, i].sum(), i))[: max(1, m // 2)]
+        return np.isclose(local, max(local)) / np.isclose(local, max(local)).sum()
+    least = sorted(hits.sum(axis=0))[m - max(1, m // 2)]
     shared = [sum(int((~hits[:, i] & ~hits[:, j]).sum()) for j in range(m) if j != i) for i in range(m)]
-    kept = sorted(best, key=lambda i: (shared[i], best.index(i)))[: math.ceil(0.3 * m)]
-    return np.bincount(kept, minlength=m) / len(kept)
+    seats = min(max(1, m // 2), math.ceil(0.3 * m))
+    keys = {i: (shared[i], -int(hits[:, i].sum())) for i in range(m) if hits[:, i].sum() >= least}
+    last = sorted(keys.values())[seats - 1]
+    ahead, tied = [i for i in keys if keys[i] < last], [i for i in keys if keys[i] == last]
+    out = np.zeros(m)
+    out[ahead], out[tied] = 1.0, (seats - len(ahead)) / len(tied)
+    return out / seats
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -79,6 +85,18 @@ def test_strategies_as_described(strategy: str, classes: int) -> None:
         weights = _weights(strategy, hits[near], y[near], votes[row])
         got = plan.result[row] if row < known else blend[row - known]
         np.testing.assert_allclose(got, sum(w * member[row] for w, member in zip(weights, members, strict=True)))
+
+
+@pytest.mark.parametrize("strategy", ["knora_e", "knora_u", "ola", "lca", "des_knn", "meta_des"])
+def test_the_order_of_the_members_does_not_count(strategy: Any) -> None:
+    X, y, members = _drawn(60, 7, 2, seed=9)
+    members[4] = members[1].copy()
+    order = np.random.default_rng(0).permutation(len(members))
+    words: dict[str, Any] = {"y": y, "X": X, "strategy": strategy, "n_neighbors": 3, "folds": 0}
+    plan = dynamic_ensemble_selection(members, **words)
+    other = dynamic_ensemble_selection([members[i] for i in order], **words)
+    np.testing.assert_allclose(other.result, plan.result, rtol=1e-12)
+    np.testing.assert_allclose(other.info["row_weights"], plan.info["row_weights"][:, order], rtol=1e-12)
 
 
 def test_meta_des_as_described() -> None:

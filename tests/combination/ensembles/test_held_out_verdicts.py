@@ -62,6 +62,28 @@ def test_without_folds_there_is_no_verdict() -> None:
     assert plan.info["held_out"] is None
 
 
+def test_columns_of_classes_that_are_exchanged_are_told() -> None:
+    rng = np.random.default_rng(0)
+    y = np.array(["cat", "dog", "fox"])[rng.integers(0, 3, 200)]
+    truth = np.unique(y, return_inverse=True)[1]
+    good, other = (np.exp(2 * np.eye(3)[truth] + rng.normal(size=(200, 3))) for _ in range(2))
+    good, other = (part / part.sum(axis=1, keepdims=True) for part in (good, other))
+    weak = np.full((200, 3), 1 / 3)
+    assert ensemble_selection([good, other, weak], y=y).info["warnings"] == []
+    for order, says in (
+        ([1, 0, 2], "'cat', 'dog' are highest where y is 'dog', 'cat'"),
+        ([1, 2, 0], "'cat', 'dog', 'fox' are highest where y is 'dog', 'fox', 'cat'"),
+    ):
+        (warning,) = ensemble_selection([good, weak, other[:, order]], y=y).info["warnings"]
+        assert f": its columns of {says}" in warning
+
+
+def test_the_verdict_says_that_it_is_by_one_draw_of_the_folds() -> None:
+    members, y, _ = _task()
+    plan: Any = ensemble_selection(members, y=y, folds=4)
+    assert any("; by one draw of 4 folds, which another seed draws anew" in line for line in brings(plan))
+
+
 def test_hard_zeros_of_others_make_no_member_suspect() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 200)

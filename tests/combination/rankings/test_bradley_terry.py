@@ -161,8 +161,16 @@ def test_priors_that_are_none(prior: float) -> None:
 
 
 def test_alternatives_that_nobody_compares_come_last() -> None:
-    plan = kofn.combine(rankings=[[1, np.nan], [np.nan, 2]], method="bradley_terry")
-    assert (plan.value, plan.info["never_compared"]) == (0, [0, 1])
+    plan = kofn.combine(rankings=[[1, 2, np.nan], [2, 1, np.nan], [np.nan, np.nan, 5]], method="bradley_terry")
+    assert plan.info["never_compared"] == [2]
+    assert np.isnan(plan.info["points"][2])
+
+
+@pytest.mark.parametrize("method", ["bradley_terry", "plackett_luce", "general_preference"])
+def test_where_nothing_was_compared_there_are_no_strengths(method: Any) -> None:
+    with pytest.raises(InputError, match="compares no two of the 2 alternatives, as no judge rated more than one"):
+        kofn.combine(rankings=[[1, np.nan], [np.nan, 2]], method=method)
+    assert kofn.combine(rankings=[[1, np.nan], [np.nan, 2]], method=method, prior=0.1).info["never_compared"] == [0, 1]
 
 
 @pytest.mark.parametrize("unit", [1e-300, 1e-30, 1e30])
@@ -190,6 +198,6 @@ def test_rounding_noise_is_0_points_in_tables_and_reports(tmp_path: Path) -> Non
 
 
 def test_nothing_is_written_where_nobody_is_compared(capfd: pytest.CaptureFixture[str]) -> None:
-    plan = bradley_terry([[1, np.nan], [np.nan, 2]])
+    plan = bradley_terry([[1, np.nan], [np.nan, 2]], prior=0.1)
     assert plan.info["never_compared"] == [0, 1]
     assert capfd.readouterr() == ("", "")

@@ -427,9 +427,10 @@ class Seating:
         clique = self._clique()
         if len(clique) > self.k:
             rows = ", ".join(str(self.units.first[u]) for u in clique[:8]) + (", ..." if len(clique) > 8 else "")
+            with_links = ", with those that must_link joins to them," if (self.units.sizes[clique] > 1).any() else ""
             return InfeasibleError(
-                f"cannot_link keeps {len(clique)} rows apart from each other ({rows}): they need {len(clique)} groups, "
-                f"k={self.k}; raise k, or drop pairs"
+                f"cannot_link keeps {len(clique)} rows{with_links} apart from each other ({rows}): they need "
+                f"{len(clique)} groups, k={self.k}; raise k, or drop pairs"
             )
         sizes = np.sort(self.units.sizes[linked])[::-1]
         shown = ", ".join(map(str, sizes[:6])) + (", ..." if len(sizes) > 6 else "")

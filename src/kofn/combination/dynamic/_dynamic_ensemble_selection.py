@@ -113,7 +113,8 @@ def dynamic_ensemble_selection(
     Cost: the distances of every two rows, in blocks, and for each candidate a look at k neighbours of every row by all
     members. The plan keeps the rows and the predictions, since other rows are blended by them.
 
-    Exact: the strategies are as their authors describe them, with mean probabilities in place of votes.
+    Exact: the strategies are as their authors describe them, with mean probabilities in place of votes. Members that
+    tie are averaged, so that their order does not count.
 
     References:
         Zhao, Zhang & Li 2022, AutoDES: AutoML pipeline generation of classification with dynamic ensemble

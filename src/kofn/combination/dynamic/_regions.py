@@ -196,20 +196,21 @@ def _union(hits: Mask, _truth: Ints, _votes: Ints) -> Floats:
 
 
 def _overall(hits: Mask, _truth: Ints, _votes: Ints) -> Floats:
-    """OLA: the member that is right most often."""
-    return _first(hits.sum(axis=1))
+    """OLA: the member that is right most often, or all that are."""
+    return _most_competent(hits.sum(axis=1))
 
 
 def _by_class(hits: Mask, truth: Ints, votes: Ints) -> Floats:
-    """LCA: the member that is right most often on neighbours of the class that it gives the query."""
+    """LCA: the member, or members, right most often on neighbours of the class that each gives the query."""
     alike = truth[:, :, None] == votes[:, None, :]
     count = alike.sum(axis=1)
-    return _first(np.where(count > 0, (hits & alike).sum(axis=1) / np.maximum(count, 1), 0.0))
+    return _most_competent(np.where(count > 0, (hits & alike).sum(axis=1) / np.maximum(count, 1), 0.0))
 
 
-def _first(competence: Any) -> Floats:
-    """All the weight on the most competent member, the first of equal ones."""
-    return (competence.argmax(axis=1)[:, None] == np.arange(competence.shape[1])).astype(np.float64)
+def _most_competent(competence: Any) -> Floats:
+    """Equal weights on all members of the highest competence, so that their order does not count."""
+    out: Floats = (competence == competence.max(axis=1, keepdims=True)).astype(np.float64)
+    return out
 
 
 def _accurate_and_diverse(hits: Mask, _truth: Ints, _votes: Ints) -> Floats:
@@ -220,11 +221,15 @@ def _accurate_and_diverse(hits: Mask, _truth: Ints, _votes: Ints) -> Floats:
     shared = (wrong * (wrong.sum(axis=2, keepdims=True) - 1)).sum(axis=1)
     accurate = max(1, int(_ACCURATE * m))
     diverse = min(accurate, math.ceil(_DIVERSE * m))
-    best = np.argsort(-hits.sum(axis=1), axis=1, kind="stable")[:, :accurate]
-    kept = np.argsort(np.take_along_axis(shared, best, axis=1), axis=1, kind="stable")[:, :diverse]
-    out = np.zeros((len(hits), m))
-    np.put_along_axis(out, np.take_along_axis(best, kept, axis=1), 1.0, axis=1)
-    return out
+    correct = hits.sum(axis=1)
+    # Members that tie for the last seats all stand; those that then tie for the last seats share them.
+    standing = correct >= np.sort(correct, axis=1)[:, m - accurate, None]
+    # Fewest shared errors first, of equal ones the more often right.
+    rank = np.where(standing, shared * (hits.shape[1] + 1) - correct, np.iinfo(np.int64).max)
+    last = np.sort(rank, axis=1)[:, diverse - 1, None]
+    inside, tied = rank < last, rank == last
+    seats = diverse - inside.sum(axis=1, keepdims=True)
+    return inside + tied * (seats / tied.sum(axis=1, keepdims=True))
 
 
 # How members are weighed by their hits (q, k, m) on neighbours of classes (q, k) and their votes (q, m) on the queries.

@@ -18,6 +18,8 @@ from kofn.core.runtime import Control
 _LEAST, _SUSPECT, _ROWS = 2, 4.0, 50
 # Rows whose predictions are compared at once.
 _AT_ONCE = 1 << 13
+# Standard errors by which a class's column is higher where another class is true, to be taken for that class's.
+_SURE = 4.0
 # Relative difference within which two losses are one.
 _ROUNDING = 1e-9
 
@@ -262,7 +264,7 @@ def turned_round(task: Task, plan: Blend) -> tuple[Any, Any] | None:
 def suspected(task: Task, alone: Floats) -> list[str]:
     """Warnings: one member is so much better than all others that it may have been trained on these rows, or all have
     higher probabilities of a class where it is not, or the rows are all of one class."""
-    out = [*_of_one_class(task), *_turned_round(task)]
+    out = [*_of_one_class(task), *_turned_round(task), *_exchanged(task)]
     if task.m < 2 or task.n < _ROWS:
         return out
     first, second = np.argsort(alone, kind="stable")[:2].tolist()
@@ -315,3 +317,35 @@ def _turned_round(task: Task) -> list[str]:
         f"all members are higher where y is {first!r} than where it is {last!r}, whose probability they are taken for; "
         f"if they are of {first!r}, say classes={[last, first]!r}"
     ]
+
+
+def _exchanged(task: Task) -> list[str]:
+    """A warning on each member whose columns of some classes are each highest where another of these is true."""
+    if task.classes is None:
+        return []
+    truth, names = task.target[:, 0].astype(np.int64), task.classes.tolist()
+    out = []
+    for member, prediction in enumerate(task.predictions):
+        if prediction.shape[1] < 2:
+            continue
+        known = ~np.isnan(prediction).any(axis=1)
+        count = np.bincount(truth[known], minlength=len(names))
+        seen = np.flatnonzero(count > 1)
+        parts = [prediction[known & (truth == number)].astype(np.float64) for number in seen]
+        if not parts:
+            continue
+        mean, error = np.array([part.mean(axis=0) for part in parts]), [part.var(axis=0) for part in parts]
+        squared = np.array(error) / count[seen][:, None]
+        holds = {}
+        for row, number in enumerate(seen.tolist()):
+            top = int(mean[:, number].argmax())
+            gap = mean[top, number] - mean[row, number]
+            if gap > _SURE * np.sqrt(squared[top, number] + squared[row, number]):
+                holds[number] = int(seen[top])
+        if holds and set(holds) == set(holds.values()):
+            columns, classes = (", ".join(repr(names[part]) for part in which) for which in (holds, holds.values()))
+            out.append(
+                f"{name_of(member)}: its columns of {columns} are highest where y is {classes}, in this order: if they "
+                "are exchanged, put them right; as it is the model is wrong on these classes"
+            )
+    return out

@@ -61,9 +61,9 @@ def bradley_terry(
         their sum.
 
     Raises:
-        InputError: comparisons that fall into parts without one between them, or a part that never lost to the others
-            (both are named, and have strengths with a prior); an infinite score, a judge who rated nothing, a negative
-            weight or prior, more than 5,000 alternatives.
+        InputError: no two alternatives that a judge compares, comparisons that fall into parts without one between
+            them, or a part that never lost to the others (both are named, and have strengths with a prior); an infinite
+            score, a judge who rated nothing, a negative weight or prior, more than 5,000 alternatives.
 
     Cost: O(m n^2) time for the pairs, less for judges of two alternatives, and O(n^3) for each of about ten steps of
     Newton's method. Memory 40 n^2 bytes.

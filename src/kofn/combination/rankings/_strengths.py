@@ -77,15 +77,21 @@ def refuse_no_strengths(wins: Floats, names: Sequence[object] | None = None) -> 
         names: (n,) what the alternatives are called; their ids in the call that runs by default.
 
     Raises:
-        InputError: two parts were never compared, or one never lost to the other.
+        InputError: nothing was compared, two parts were never compared, or one never lost to the other.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
+    n = len(wins)
     heard = np.flatnonzero((wins + wins.T).any(axis=1))
     wins = wins[np.ix_(heard, heard)]
     names = [checks.item_label(index) if names is None else names[index] for index in heard.tolist()]
     if not names:
+        if n > 1:
+            raise InputError(
+                f"rankings compares no two of the {n:,} alternatives, as no judge rated more than one, "
+                "so that none has a strength; give scores of at least two by one judge"
+            )
         return
     won: Any = csr_array(wins > 0)
     strong, group = connected_components(won, directed=True, connection="strong")

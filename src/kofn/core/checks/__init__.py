@@ -24,6 +24,8 @@ from kofn.core.checks.arrays import sparse_rows as sparse_rows
 from kofn.core.checks.arrays import square as square
 from kofn.core.checks.arrays import vector as vector
 from kofn.core.checks.arrays import weights as weights
+from kofn.core.checks.by_bin import BY_BIN as BY_BIN
+from kofn.core.checks.by_bin import by_bin as by_bin
 from kofn.core.checks.constraints import bounds as bounds
 from kofn.core.checks.constraints import capacity as capacity
 from kofn.core.checks.constraints import costs as costs

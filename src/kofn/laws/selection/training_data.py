@@ -134,13 +134,18 @@ def _marginal_relevance(case: Case) -> None:
     free = not {"quotas", "budget", "include", "start"} & case.words.keys()
     # After a time limit picks are filled in, which carry no score where no time was left to take it.
     in_time = plan.info["found_in_time"] if plan.status == "stopped" else len(picks)
+    relevances = {
+        row: max(like(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
+        for row in set(range(len(rows))) - out
+    }
+    if free:
+        _filled_by_relevance(case, relevances, in_time, repeats_count=balance < 1)
     for position, pick in enumerate(picks):
         before = picks[:position]
         score, repeats = {}, {}
         for row in set(range(len(rows))) - set(before) - out:
             repeats[row] = max((_cosine(rows[row], rows[other]) for other in before), default=0.0)
-            relevance = max(like(rows[row], query) * by for query, by in zip(queries, scale, strict=True))
-            score[row] = balance * relevance - (1 - balance) * repeats[row]
+            score[row] = balance * relevances[row] - (1 - balance) * repeats[row]
         unknown = position >= in_time and np.isnan(plan.gains[position:]).all()
         if not unknown and not near(float(plan.gains[position]), score[pick], 1e-8, 1.0):
             raise broken(
@@ -151,6 +156,21 @@ def _marginal_relevance(case: Case) -> None:
             raise broken(
                 case, "recount", f"pick {position} has the score {score[pick]!r}, the highest is {max(fresh)!r}"
             )
+
+
+def _filled_by_relevance(case: Case, relevances: dict[int, float], in_time: int, *, repeats_count: bool) -> None:
+    """Where only k binds, no row that is left out is more relevant than one that makes up the number, unless it repeats
+    a pick that was made in time."""
+    rows = np.asarray(case.words["X"], np.float64)
+    picks = [int(item) for item in case.plan.indices]
+    in_order, filled = picks[:in_time], picks[in_time:]
+    for position, pick in enumerate(filled):
+        for row in relevances.keys() - set(in_order) - set(filled[: position + 1]):
+            fresh = not repeats_count or all(_cosine(rows[row], rows[other]) < 1 - 1e-8 for other in in_order)
+            if fresh and relevances[row] > relevances[pick] + 1e-8:
+                raise broken(
+                    case, "recount", f"row {pick} makes up the number, less relevant than row {row}, which does not"
+                )
 
 
 def _draw_error(draw: Draw, given: Mapping[str, Any], options: dict[str, Any]) -> None:

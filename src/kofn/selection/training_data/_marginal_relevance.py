@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from kofn.core import checks
-from kofn.core.arrays import Floats, Mask, directions
+from kofn.core.arrays import Floats, Ints, Mask, directions
 from kofn.core.checks import InputError
 from kofn.core.constraints import Constraints, Tracker, finish, pick_in_turn
 from kofn.core.draws import Draw
@@ -24,6 +24,8 @@ __all__ = ["marginal_relevance"]
 _DECIMALS = 9
 # Rows of this cosine to a pick repeat it.
 _REPEATS = 1 - 1e-9
+# How rows make up the number where a time limit ends the picks.
+_BY_RELEVANCE = "by their relevance"
 
 
 @method(
@@ -65,10 +67,10 @@ def marginal_relevance(
         relevance: "cosine", or "product" of row and query as they are.
 
     Returns:
-        Selection in the order picked. `gains` are the scores at which rows were picked, `value` their sum (NaN for rows
-        that a time limit left no time to score, which come last, and then of the sum);
-        `info["relevance"]` (k,) is each pick's highest cosine to a query, or its highest product as a share of the best
-        row's.
+        Selection in the order picked; after a time limit the most relevant open rows make up the number. `gains` are
+        the scores at which rows were picked, `value` their sum (NaN for rows that a time limit left no time to score,
+        which come last, and then of the sum); `info["relevance"]` (k,) is each pick's highest cosine to a query, or its
+        highest product as a share of the best row's.
 
     Raises:
         InputError: no queries, or of another width than X, a balance outside [0, 1], or another relevance.
@@ -133,12 +135,18 @@ def marginal_relevance(
         fresh = candidates & (redundancy < _REPEATS) if balance < 1 else candidates
         return int(np.where(fresh if fresh.any() else candidates, scores(), -np.inf).argmax())
 
+    def most_relevant(candidates: Mask, _count: int) -> Ints:
+        # Rows that repeat a pick wait here too.
+        repeats = redundancy >= _REPEATS if balance < 1 else np.zeros(n, bool)
+        order: Ints = np.lexsort((-np.round(relevant, _DECIMALS), repeats))
+        return order[candidates[order]]
+
     total = constraints.k if constraints.exact_k else 0
     with Control(time_limit=time_limit, progress=progress, total=total, title="picking") as control:
         stopped = pick_in_turn(tracker, control, choose, take)
         picks_in_time = len(picks)
         if stopped:
-            added, brought = finish(tracker, control, add)
+            added, brought = finish(tracker, control, add, most_relevant)
             picks, gains = picks + added, gains + brought
     used, limit = tracker.report()
     return Selection(
@@ -153,7 +161,7 @@ def marginal_relevance(
         info={
             "relevance": nearest[picks],
             "distance_evals": n * (wanted.shape[0] + len(picks)),
-            **({"found_in_time": picks_in_time} if stopped else {}),
+            **({"found_in_time": picks_in_time, "filled_by": _BY_RELEVANCE} if stopped else {}),
         },
     )
 
