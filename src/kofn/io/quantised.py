@@ -39,6 +39,7 @@ ACTIVATION = re.compile(
 
 # What scales and zero points are called, by whatever library.
 SCALE_WORD = re.compile(r"scal(e|ing)|zero|absmax|amax|qparam|(^|[._])(zp|scb)($|[._])", re.IGNORECASE)
+_TEMPERATURE = "logit_scale"  # a parameter of CLIP and its kin, which lies beside projections and embeddings
 _MARKS = ("weight_format", "comfy_quant", "scaled_fp8")
 
 
@@ -244,7 +245,9 @@ def scale_like(tensors: Mapping[str, Stored]) -> dict[str, str]:
                 # Modules within the module of other weights, as of a norm, have scales of their own.
                 others = in_module.get(start, []) if end.group() == "_" else []
                 owners += [owner for owner in (start, start + ".weight") if owner in weights] + others
-        owners = owners[::-1] + (in_module.get(module, []) if SCALE_WORD.search(leaf) else [])
+        owners = owners[::-1]
+        if SCALE_WORD.search(leaf) and leaf != _TEMPERATURE:
+            owners += in_module.get(module, [])
         owner = next((owner for owner in owners if not _is_parameter(tensor, tensors[owner])), None)
         if owner is not None:
             pairs[name] = owner

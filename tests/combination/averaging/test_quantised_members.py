@@ -563,6 +563,9 @@ def test_a_parameter_that_is_called_a_scale_is_blended() -> None:
     blend = weighted_mean(members).result
     for name in parameters:
         assert np.unique(np.asarray(blend[name], np.float64)).tolist() == [3.0]
+    # CLIP's temperature is kept in float32 beside its projections.
+    members = [{"text_projection": narrow, "logit_scale": np.array(size, np.float32)} for size in (2, 4)]
+    assert weighted_mean(members).result["logit_scale"] == 3
 
 
 def test_a_zero_point_beside_a_weight_that_is_read_is_refused() -> None:

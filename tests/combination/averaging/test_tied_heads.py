@@ -146,3 +146,20 @@ def test_a_tied_configuration_that_cannot_be_untied_names_the_remedy(tmp_path: P
         (tmp_path / f"m{i}" / "config.json").write_text(json.dumps(settings))
     with pytest.raises(InputError, match="blend members of one architecture"):
         weighted_mean([tmp_path / "m0", tmp_path / "m1"], out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_tied_bert_blends_with_one_whose_head_saves_its_bias_twice(order: tuple[int, int], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table, bias = rng.normal(size=(2, 5, 3)).astype(np.float32), rng.normal(size=(2, 5)).astype(np.float32)
+    embedding, head = "bert.embeddings.word_embeddings.weight", "cls.predictions.decoder"
+    own = {f"{head}.weight": table[1] + 1, f"{head}.bias": bias[1] + 1}
+    for i, more in enumerate(({}, own)):
+        (tmp_path / f"m{i}").mkdir()
+        arrays = {embedding: table[i], "cls.predictions.bias": bias[i], **more}
+        write_arrays(tmp_path / f"m{i}" / "model.safetensors", arrays)
+        (tmp_path / f"m{i}" / "config.json").write_text(json.dumps({"tie_word_embeddings": not more}))
+    blend = weighted_mean([tmp_path / f"m{i}" for i in order], out=tmp_path / "out").result
+    np.testing.assert_allclose(blend[f"{head}.weight"], (table[0] + own[f"{head}.weight"]) / 2, rtol=1e-6)
+    np.testing.assert_allclose(blend[f"{head}.bias"], (bias[0] + own[f"{head}.bias"]) / 2, rtol=1e-5)
+    assert json.loads((tmp_path / "out" / "config.json").read_text()) == {"tie_word_embeddings": False}

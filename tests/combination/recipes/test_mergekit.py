@@ -540,3 +540,19 @@ def test_slices_need_the_base_among_their_sources(models: Path, tmp_path: Path) 
     (tmp_path / "r.yaml").write_text(json.dumps(recipe))
     with pytest.raises(InputError, match="is not among the sources of a slice"):
         read_recipe(tmp_path / "r.yaml")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("method", ["slerp", "nuslerp"])
+def test_opposite_models_are_counted_by_every_method_of_arcs(method: str, dtype: Any, tmp_path: Path) -> None:
+    x = np.linspace(0.1, 1, 12).astype(dtype)
+    for name, sign in (("A", 1), ("B", -1)):
+        (tmp_path / name).mkdir()
+        write_arrays(tmp_path / name / "model.safetensors", {"x": sign * x, "same": x})
+    root = "base_model: @/A\nparameters: {t: 0.25}\n" if method == "slerp" else ""
+    text = f"merge_method: {method}\n{root}models:\n" + "".join(
+        f"- {{model: @/{name}, parameters: {{weight: {weight}}}}}\n" for name, weight in (("A", 0.75), ("B", 0.25))
+    )
+    (tmp_path / "r.yaml").write_text(text.replace("@", str(tmp_path)))
+    (line,) = merge_recipe(tmp_path / "r.yaml").info["warnings"]
+    assert line.startswith("1 tensor is opposite in the two members")

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 # T5 and its kind scale what goes into a tied head, so that one apart is no other tensor only.
 SHARED = "shared.weight"
+# Models whose head is told by the bias that they save of it: that, the head, and the second name of the bias.
+BIASED = (
+    ("cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"),
+    ("lm_head.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
+    ("predictions.bias", "predictions.decoder.weight", "predictions.decoder.bias"),
+    ("vocab_projector.bias", "vocab_projector.weight", None),
+    ("generator_lm_head.bias", "generator_lm_head.weight", None),
+    ("decoder.bias", "decoder.weight", None),
+)
 _BLOCK = 1 << 20  # elements that are compared at a time
 
 
@@ -60,7 +69,9 @@ def alike_in_heads(
         for i, source in enumerate(sources):
             table = _tied_table(source, configs[i], shape) if name not in source else None
             if table is not None and isinstance(source, Checkpoint):
-                out[i] = source.extended({name: source[table]})
+                again = {other: bias for bias, head, other in BIASED if head == name and bias in source and other}
+                own = {other: source[bias] for other, bias in again.items() if other not in source}
+                out[i] = source.extended({name: source[table], **own})
                 notes.append(
                     f"{labels[i]}: its config.json ties the head to {table!r}, which is blended as {name!r} with the "
                     "others' heads: the blend has a head of its own"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kofn.combination._sweep.tied import SHARED, is_copy
+from kofn.combination._sweep.tied import BIASED, SHARED, is_copy
 from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
 from kofn.io.companions import first_config, tying
 from kofn.io.quantised import scale_of
@@ -21,15 +21,6 @@ _TABLE = re.compile(
 )
 _MASKED = re.compile(r"(\w+\.)?embeddings\.(word|tok)_embeddings\.weight")
 _GENERATES = re.compile(r"(ForCausalLM|LMHeadModel|ForConditionalGeneration|MTModel|ForMaskedLM|ForPreTraining)$")
-# Models whose head is told by the bias that they save of it: that, the head, and the second name of the bias.
-_BIASED = (
-    ("cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias"),
-    ("lm_head.bias", "lm_head.decoder.weight", "lm_head.decoder.bias"),
-    ("predictions.bias", "predictions.decoder.weight", "predictions.decoder.bias"),
-    ("vocab_projector.bias", "vocab_projector.weight", None),
-    ("generator_lm_head.bias", "generator_lm_head.weight", None),
-    ("decoder.bias", "decoder.weight", None),
-)
 # Models that scale what goes into a tied head by the root of their width, and not what goes into one of its own.
 _SCALED = ("t5", "longt5", "umt5")
 
@@ -89,7 +80,7 @@ def _layout(base: Checkpoint, config: Mapping[str, Any], table: str, head: str |
     if config.get("model_type") == "whisper":
         return Tie(table, head or "proj_out.weight", stored)
     if _MASKED.fullmatch(table):
-        biased = next((names for names in _BIASED if names[0] in base and (head or names[1]) == names[1]), None)
+        biased = next((names for names in BIASED if names[0] in base and (head or names[1]) == names[1]), None)
         if biased is None:
             return None
         bias, head, again = biased

@@ -235,7 +235,7 @@ class Linear(Rule):
         used = given / total if self.divide else given
         form = "linear" if not self.divide else "simplex" if (used >= 0).all() else "affine"
         steps = Steps(pool)
-        if self.divide and any(name in steps for name in pool.first):
+        if any(name in steps for name in pool.first):
             self.weights, self.form, self.steps = used, form, steps
             self.given, self.exact = given.astype(np.float32), WeightedMean.of_weights(used, form)
             return self
@@ -244,7 +244,7 @@ class Linear(Rule):
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         if block.span.name not in self.steps:
             return self.exact.blend(block, total, spare)
-        # Many quotients of half precision are ties, which the sums in float32 decide: products are not rounded there.
+        # Many sums and quotients are next to ties, which the sums in float32 decide: products are not rounded there.
         loops, single = ready(), total.dtype == np.float32
         summed = total if single else np.empty(len(total), np.float32)
         summed.fill(0)
@@ -253,7 +253,8 @@ class Linear(Rule):
                 loops.add_fused(row, weight, summed)
             else:
                 np.copyto(summed, row.astype(np.float64) * weight + summed, casting="same_kind")
-        np.divide(summed, self.given.sum(), out=summed)
+        if self.divide:
+            np.divide(summed, self.given.sum(), out=summed)
         if not single or self.steps.dtype(block.span.name) != block.span.dtype:
             np.copyto(total, self.steps.rounder(block.span.name)(summed))
         return False
@@ -410,10 +411,14 @@ class Passthrough(Rule):
         if len(pool.members) != 1:
             raise InputError(f"passthrough takes one model a slice; {len(pool.members)} were given")
         self.weights = np.ones(1)
+        self.steps = Steps(pool)
         return self
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
-        np.multiply(block.rows[0], 1.0 if self.scale is None else self.scale, out=total)
+        row = block.rows[0]
+        if block.span.name in self.steps:  # there a product of float32 is rounded, also where sums are of float64
+            row = row.astype(np.float32, copy=False)
+        np.copyto(total, row * (1.0 if self.scale is None else self.scale))
         return False
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ _CANCEL = "multislerp: the weighted directions cancel; change the weights"
 # Steps of Karcher's iteration that are followed as they are rounded: each takes three readings, which repeat the steps
 # before. Tensors of up to `_SMALL` entries are followed to the end; larger ones of models so far apart are not.
 _TURNS, _SMALL = 2, 1 << 16
+_OPPOSITE = -1 + 2**-9  # cosines of half-precision tensors below this are -1 after rounding to bfloat16
 _SINGULAR = 1e-6  # a denominator of model stock below this in size: the base is kept
 
 
@@ -62,10 +63,18 @@ class SphericalLinear(Slerp):
         return Arc(math.sin((1 - self.t) * theta) / math.sin(theta), math.sin(self.t * theta) / math.sin(theta))
 
 
+class Factors(NamedTuple):
+    """The members' factors, and whether two members (or their changes) point opposite ways."""
+
+    values: Floats
+    opposite: bool = False
+
+
 class GramRule(Rule):
     """A blend that is a combination of the members whose factors depend on their inner products alone."""
 
     from_base: bool = False  # inner products are of the changes to the base
+    along_arc: ClassVar[bool] = False  # the blend lies on the arc between members, of which opposite ones have none
     stages = 1
     normalize = False
 
@@ -102,19 +111,28 @@ class GramRule(Rule):
         if isinstance(noted[0], Progress):
             return self.replay.settle(state, noted)
         upper = np.sum(noted, axis=0)
-        return self.factors(upper + np.triu(upper, 1).T)
+        gram = upper + np.triu(upper, 1).T
+        return Factors(self.factors(gram), self.along_arc and len(gram) == 2 and _opposite(gram))
+
+    def is_opposite(self, state: Any) -> bool:
+        return isinstance(state, Factors) and state.opposite
 
     def blend(self, block: Block, total: NDArray[Any], spare: NDArray[Any]) -> bool:
         if block.span.name in self.steps:
             self.replay.blend(block, total)
             return False
-        factors = block.state.tolist()
+        factors = block.state.values.tolist()
         if self.from_base:
             rest = 1 - math.fsum(factors)
             weighted_sum([block.origin, *block.rows], [rest, *factors], total, spare, None)
         else:
             weighted_sum(block.rows, factors, total, spare, None)
         return False
+
+
+def _opposite(gram: Floats) -> bool:
+    """Whether the two tensors of these inner products have a cosine of -1, rounding aside."""
+    return bool(gram[0, 1] < 0 and gram[0, 1] ** 2 >= (1 - 1e-12) * gram[0, 0] * gram[1, 1])
 
 
 @dataclass
@@ -359,6 +377,12 @@ class NuSlerp(GramRule):
     """SLERP of two models or, with a base, of their changes, at the share of the second one's weight."""
 
     from_base = True
+    along_arc = True
+
+    def is_opposite(self, state: Any) -> bool:
+        if isinstance(state, Progress):  # its second sum is the cosine of half-precision tensors
+            return bool(state.sums[1][0] < _OPPOSITE)
+        return super().is_opposite(state)
 
     def factors(self, gram: Floats) -> Floats:
         _refuse_other_than_two(len(gram))
