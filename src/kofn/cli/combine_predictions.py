@@ -74,9 +74,9 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         y = as_named(read_answers(answers_file, arguments.reading, read.ids, read.id_name), options.get("classes"))
         if read.columns is None and suffix_of(Path(members[0])) in TABLES:
             read = of_classes_in(read, y, options.get("classes"))
-    majority = y is None and any(np.asarray(member).dtype == object for member in read.members)
+    majority = False
     if y is None and suffix_of(Path(members[0])) in TABLES:
-        read = _unanswered(members, read, arguments, options.pop("classes", None))
+        read, majority = _unanswered(members, read, arguments, options.pop("classes", None))
     read, of_one = one_model(members, read, y, options.get("loss"), options.get("classes"))
     if of_one is not None:
         click.echo(f"note: {of_one}", err=True)
@@ -133,17 +133,35 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
 
 def _unanswered(
     paths: Sequence[str], read: Predictions, arguments: CombineArguments, classes: Sequence[Any] | None
-) -> Predictions:
-    """Predictions of tables without answers: columns of each model's classes together, and what is none refused."""
-    from kofn.tables.unanswered_predictions import of_classes, refuse_no_predictions
+) -> tuple[Predictions, bool]:
+    """Predictions of tables without answers, and whether they are votes: columns of each model's classes together, and
+    what is none refused."""
+    from kofn.tables.unanswered_predictions import (
+        as_votes,
+        may_be_classes,
+        of_classes,
+        refuse_missing,
+        refuse_no_predictions,
+    )
 
+    refuse_missing(read, paths)
+    if classes is not None:
+        read = as_votes(read, classes)
     votes = any(np.asarray(member).dtype == object for member in read.members)
     if arguments.columns is None and not votes:
         of_first = read.members if len(paths) == 1 else np.asarray(read.members[0]).T
         refuse_no_predictions(dict(zip(read.columns or read.source_columns, of_first, strict=False)), paths[0])
-    if len(paths) == 1:
-        return of_classes(read, paths[0], classes)
-    return read if classes is None or read.columns is None else in_order(read, classes)
+    if votes or len(paths) == 1:
+        read = of_classes(read, paths[0], classes)
+    elif classes is not None and read.columns is not None:
+        read = in_order(read, classes)
+    if (numbers := may_be_classes(read)) is not None:
+        click.echo(
+            f"note: the predictions are whole numbers, averaged as amounts; if they are classes, say --classes "
+            f"{as_typed(*numbers)}",
+            err=True,
+        )
+    return read, votes
 
 
 def _refuse_turned_round(plan: Blend, read: Predictions, y: Array, arguments: CombineArguments) -> None:

@@ -219,3 +219,17 @@ def _refuse_one_model(values: Mapping[str, Array], names: Sequence[str], labels:
             "model's; give a table for each model, or call the columns after model and class, as in "
             f"{as_typed(*(f'forest_{label}' for label in labels[:2]))}"
         )
+
+
+def plain_names(names: Sequence[str]) -> list[str]:
+    """What columns are called without what all begin with up to a mark.
+
+    >>> plain_names(["forest_yes", "forest_no"])
+    ['yes', 'no']
+    """
+    head = names[0]
+    while any(not name.startswith(head) for name in names):
+        head = head[:-1]
+    while head and (head[-1] not in MARKS or head in names):
+        head = head[:-1]
+    return [name[len(head) :] for name in names]

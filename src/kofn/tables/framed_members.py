@@ -10,7 +10,7 @@ import numpy as np
 from kofn.core import checks
 from kofn.core.checks import InputError
 from kofn.core.checks.kinds import frame_kind, table_kind
-from kofn.tables.class_columns import MARKS, as_answers, written
+from kofn.tables.class_columns import as_answers, plain_names, written
 from kofn.tables.unlike import listed
 
 
@@ -53,7 +53,7 @@ def aligned(given: Mapping[str, Any], options: Mapping[str, Any], *, takes_class
     names = [f"member {key!r}" for key in keys]
     labels: list[str] = []
     if all(_has_names(value) for value in values):
-        labels = _plain_names(values[0])
+        labels = plain_names(list(map(str, values[0].columns)))
         values = [
             value if number == 0 else _in_columns(value, labels, names[number], names[0])
             for number, value in enumerate(values)
@@ -82,24 +82,13 @@ def _has_names(value: Any) -> bool:
     return len(set(names)) == len(names) and names not in (counted, [f"column_{number}" for number in counted])
 
 
-def _plain_names(frame: Any) -> list[str]:
-    """What columns are called without what all begin with up to a mark: yes, no of forest_yes, forest_no."""
-    names = [str(name) for name in frame.columns]
-    head = names[0]
-    while any(not name.startswith(head) for name in names):
-        head = head[:-1]
-    while head and (head[-1] not in MARKS or head in names):
-        head = head[:-1]
-    return [name[len(head) :] for name in names]
-
-
 def _in_columns(frame: Any, labels: Sequence[str], name: str, first: str) -> Any:
     """The frame with its columns in the order of these names.
 
     Raises:
         InputError: its columns are called otherwise.
     """
-    own = _plain_names(frame)
+    own = plain_names(list(map(str, frame.columns)))
     if own == list(labels):
         return frame
     if set(own) != set(labels):

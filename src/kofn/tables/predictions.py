@@ -27,6 +27,7 @@ from kofn.tables.class_columns import as_answers, beside_classes
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS
+from kofn.tables.same_rows import in_order_of, refuse_keys, refuse_other_rows
 from kofn.tables.scores import is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
 from kofn.tables.unlike import as_typed, listed
@@ -327,14 +328,19 @@ def _of_tables(
         ids = np.array(list(dict.fromkeys(keys)))
     y = None if holder is None or label is None else answers_of(holder, label)
     members: list[Array] = []
-    order: list[str] | None = None
-    for table in tables:
-        names = list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
+    named = [
+        list(columns or (name for name in table.columns if name not in others and is_scores(table, name)))
+        for table in tables
+    ]
+    if ids is None:
+        if columns is None:
+            refuse_keys(tables[0], named[0])
+        refuse_other_rows(tables, named, label)
+    order = named[0]
+    for table, names in zip(tables, named, strict=True):
         if not names:
             raise InputError(f"{table.path} has no numeric column of predictions; name it with --columns")
-        if order is not None and len(names) > 1 and set(names) == set(order):
-            names = order
-        order = order or names
+        names = in_order_of(names, order, str(table.path), str(tables[0].path))
         values = np.stack([scores_with_gaps(table, name) for name in names], axis=1)
         values = values[:, 0] if len(names) == 1 else values
         if ids is None and len(values) != base.n:
@@ -343,7 +349,7 @@ def _of_tables(
             values = _matched(values, table.ids(table.require(id_column)), ids, str(table.path))
         members.append(values)
     stems = _short([str(table.path) for table in tables])
-    return Predictions(stems, members, y, ids, id_column, tuple(order) if order and len(order) > 1 else None)
+    return Predictions(stems, members, y, ids, id_column, tuple(order) if len(order) > 1 else None)
 
 
 def _matched(values: Array, keys: Array, ids: Array, path: str) -> Array:

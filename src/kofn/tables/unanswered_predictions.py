@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, shown
 from kofn.core.checks.class_votes import votes_again
 from kofn.tables.class_answers import in_order, names_by_model
 from kofn.tables.class_ballots import classes_voted
@@ -17,6 +18,10 @@ from kofn.tables.class_columns import adds_up, by_class
 from kofn.tables.long_form import ANSWER
 from kofn.tables.predictions import Predictions
 from kofn.tables.unlike import as_typed, called_as_keys, refuse_numbers_of_rows
+
+_NUMBER = re.compile(r"-?\d+")
+# Classes that whole numbers of predictions are taken to be, at most.
+_MOST_CLASSES = 20
 
 
 def refuse_no_predictions(columns: Mapping[str, Array], path: str) -> None:
@@ -45,6 +50,50 @@ def refuse_no_predictions(columns: Mapping[str, Array], path: str) -> None:
             )
     if len(names) > 1:
         refuse_numbers_of_rows(names, np.stack(list(columns.values()), axis=1), path, "model")
+
+
+def refuse_missing(read: Predictions, paths: Sequence[str]) -> None:
+    """Refuse rows that a file has no prediction of: without answers nothing says how much the other models count there.
+
+    Raises:
+        InputError: names the file, the rows and the remedies.
+    """
+    for name, member in zip(read.names, read.members, strict=True):
+        values = np.asarray(member)
+        if values.dtype.kind != "f":
+            continue
+        missing = np.flatnonzero(np.isnan(values).any(axis=tuple(range(1, values.ndim))))
+        if not len(missing):
+            continue
+        row = missing[0]
+        of = f"row {row}" if read.ids is None else f"{read.id_name} {shown(read.ids[row].item())}"
+        more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        where = paths[list(read.names).index(name)] if len(paths) == len(read.names) else f"{paths[0]} column {name!r}"
+        raise InputError(
+            f"{where} has no prediction of {of}{more}, and without answers nothing says how much the other models "
+            "count there; give it, leave these rows out, or say --label"
+        )
+
+
+def as_votes(read: Predictions, classes: Sequence[Any]) -> Predictions:
+    """Members whose numbers are all classes as votes for them; others as they are."""
+    known = {float(name): name for name in classes if _NUMBER.fullmatch(str(name))}
+    members = [np.asarray(member) for member in read.members]
+    if any(member.ndim != 1 or member.dtype == object or not np.isin(member, list(known)).all() for member in members):
+        return read
+    return dataclasses.replace(
+        read, members=[np.array([known[value] for value in member.tolist()], object) for member in members]
+    )
+
+
+def may_be_classes(read: Predictions) -> tuple[str, ...] | None:
+    """The few whole numbers, at least three, that all predictions are, as classes are numbered: in a row from 0 or 1."""
+    members = [np.asarray(member) for member in read.members]
+    if any(member.ndim != 1 or member.dtype == object for member in members):
+        return None
+    numbers = np.unique(np.concatenate(members))
+    counted = len(numbers) in range(3, _MOST_CLASSES + 1) and numbers[0] in (0, 1)
+    return tuple(f"{number:g}" for number in numbers) if counted and (np.diff(numbers) == 1).all() else None
 
 
 def of_classes(read: Predictions, path: str, classes: Sequence[Any] | None) -> Predictions:
