@@ -42,12 +42,13 @@ def refuse_other_rows(tables: Sequence[Table], predictions: Sequence[Collection[
             remedy = (
                 "match the rows by --id COL"
                 if name == label
-                else f"to match the rows by it say --id {as_typed(name)}; if they are the same rows all the same, leave "
-                "the column out"
+                else f"to match the rows by it say --id {as_typed(name)}; if they are the same rows, leave the column "
+                "out"
             )
+            other, here = shown(theirs[row].item()), shown(ours[row].item())
             raise InputError(
-                f"{table.path} column {name!r} at row {row} is {shown(theirs[row].item())}, {first.path} has {shown(ours[row].item())}: their "
-                f"rows are not the same ones in the same order; {remedy}"
+                f"{table.path} column {name!r} at row {row} is {other}, {first.path} has {here}: their rows are not "
+                f"the same ones in the same order; {remedy}"
             )
 
 
@@ -105,7 +106,7 @@ def in_order_of(names: Sequence[str], wanted: Sequence[str], path: str, first: s
             if some
         )
         raise InputError(
-            f"{says}: columns of several models are matched by name; call the same class the same, or say which columns "
-            "are predictions, --columns"
+            f"{says}: columns of several models are matched by name; call the same class the same, or say which "
+            "columns are predictions, --columns"
         )
     return [by_name[name] for name in wanted]
