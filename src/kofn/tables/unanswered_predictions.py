@@ -87,7 +87,7 @@ def as_votes(read: Predictions, classes: Sequence[Any]) -> Predictions:
 
 
 def may_be_classes(read: Predictions) -> tuple[str, ...] | None:
-    """The few whole numbers, at least three, that all predictions are, numbered as classes are: in a row from 0 or 1."""
+    """The few whole numbers, at least three, that all predictions are, numbered in a row from 0 or 1."""
     members = [np.asarray(member) for member in read.members]
     if any(member.ndim != 1 or member.dtype == object for member in members):
         return None

@@ -163,7 +163,8 @@ def _distances(pool: Pool, done: Done, result: Any, options: SweepOptions) -> di
         return apart
     blend = result if pool.named else {"": result}
     for name, squares in done.squares.items():
-        if name in pool.skipped or pool.dtype_of(name) not in _DOUBLE:
+        # What is quantised again is written as codes, which are no values to compare.
+        if name in pool.skipped or name in pool.schemes or pool.dtype_of(name) not in _DOUBLE:
             continue
         for i in np.flatnonzero(~((squares > _SQUARES) & (squares < np.inf))):
             own = np.asarray(pool.members[i][name].read()).reshape(pool.first[name].shape)
