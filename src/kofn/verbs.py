@@ -349,10 +349,10 @@ def combine(
     """Blend many into one: checkpoints, arrays, rankings.
 
     Args:
-        members: arrays, state dicts (name to array) or paths of safetensors checkpoints; or give `rankings` by name, or
-            in its place a leaderboard: a table (a DataFrame, a dict of columns, the path of a file) whose rows are
-            ranked by its columns of numbers, or by those of `columns`; `ids` may name a column, and `wins=True` says
-            that cells count how often the row won over the column.
+        members: arrays, torch modules, state dicts (name to array) or paths of safetensors checkpoints; or give
+            `rankings` by name, or in its place a leaderboard: a table (a DataFrame, a dict of columns, the path of a
+            file) whose rows are ranked by its columns of numbers, or by those of `columns`; `ids` may name a column,
+            and `wins=True` says that cells count how often the row won over the column.
         method: a method's name (`kofn.methods("combine")`), "auto", or your own callable.
         options: the method's own options as a mapping; they may also be given flat (`density=0.2`, `out="merged/"`).
         **arguments: the words below, and the method's own options.

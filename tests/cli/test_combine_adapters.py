@@ -65,6 +65,32 @@ def test_an_adapter_of_another_base_draws_a_warning(folder: Path, capsys: pytest
     assert (code, err) == (0, "")
 
 
+def test_a_base_of_the_same_name_in_another_folder_is_looked_at(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base_and_adapters()
+    config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2, "base_model_name_or_path": "own/base"}
+    Path("one/adapter_config.json").write_text(json.dumps(config))
+    Path("own").mkdir()
+    shutil.copytree("base", "own/base")
+    warning = "warning: one was trained on 'own/base' by its configuration, and is folded into base\n"
+    for own, other, wanted in (
+        ({"model_type": "llama", "dtype": "float32"}, {"model_type": "llama", "dtype": "float16"}, ""),
+        ({"model_type": "llama"}, {"model_type": "qwen2"}, warning),
+    ):
+        Path("own/base/config.json").write_text(json.dumps(own))
+        Path("base/config.json").write_text(json.dumps(other))
+        code, _, err = run(capsys, "combine", "base", "one", "-o", "merged", "--force")
+        assert code == 0, err
+        assert "".join(line + "\n" for line in err.splitlines() if "was trained on" in line) == wanted
+    # The same configuration, other weights.
+    Path("base/config.json").write_text(json.dumps(own))
+    weights = next(Path("own/base").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\x00\x00\x00\x01")
+    code, _, err = run(capsys, "combine", "base", "one", "-o", "merged", "--force")
+    assert (code, warning in err) == (0, True)
+
+
 def test_a_fold_that_changes_nothing_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import ml_dtypes
     from safetensors.numpy import save_file

@@ -18,7 +18,7 @@ from kofn.core.devices import names_a_device, resolve_device
 from kofn.core.pools import is_pool
 from kofn.core.problems import INPUTS, with_frame_ids
 from kofn.core.registry import DERIVE, VERBS, Entry, Spec, execute
-from kofn.core.vocabulary import LIMITS, METHODS_ELSEWHERE, SETTINGS, argument, meant
+from kofn.core.vocabulary import LIMITS, MERGE_METHODS, METHODS_ELSEWHERE, SETTINGS, argument, meant
 from kofn.engines.threads import limited
 
 # Seconds of one thread, about a minute of two, that a call may take by this estimate before `auto` looks at a sample.
@@ -177,14 +177,19 @@ def named(verb: str, name: Any, given: Mapping[str, Any] | None = None) -> Entry
     index = methods_of(verb)
     if not isinstance(name, str) or name not in index:
         raise InputError(
-            f"method={name!r}: no such {verb} method{_elsewhere(name) or _meant(str(name), given or {}, index)}; "
+            f"method={name!r}: no such {verb} method{_elsewhere(name, verb) or _meant(str(name), given or {}, index)}; "
             f"`kofn methods {verb}` lists them"
         )
     return index[name]
 
 
-def _elsewhere(name: Any) -> str:
-    """Where a name is at home that is no method of this verb: with another verb, or imported as it is."""
+def _elsewhere(name: Any, verb: str) -> str:
+    """Where a name is at home that is no method of this verb: in recipes, with another verb, or imported as it is."""
+    if verb == "combine" and isinstance(name, str) and _underscored(name) in MERGE_METHODS:
+        return (
+            f"; recipes have it: write merge_method: {_underscored(name)}, base_model and models into a YAML file as "
+            "for mergekit, and say kofn combine FILE.yaml, or kofn.combination.merge_recipe in Python"
+        )
     entry = next((entry for entry in everything() if entry.name == name), None)
     if entry is None:
         return ""

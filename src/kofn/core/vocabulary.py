@@ -36,6 +36,11 @@ def _as_is(value: Any, _name: str) -> Any:
     return value
 
 
+def _model(value: Any, _name: str) -> Any:
+    """The state dict of a torch module; anything else as it is."""
+    return value.state_dict() if hasattr(value, "load_state_dict") else value
+
+
 def engine(value: Any, name: str = "engine") -> Any:
     """Where the work runs: a word, an address of Ray, or an engine (`kofn.engines.base.Engine`)."""
     if value is None or all(callable(getattr(value, part, None)) for part in ("map", "share", "close")):
@@ -109,7 +114,7 @@ VOCABULARY: dict[str, Argument] = {
         Argument("groups", "qualifier", groups, "Group of each item, shape (n,); for quotas also {column: groups}."),
         Argument("weights", "qualifier", weights, "Weight of each item (n,) or of each member (m,)."),
         Argument("costs", "qualifier", costs, "Cost of each item, shape (n,); whole numbers are added up exactly."),
-        Argument("base", "qualifier", _as_is, "What the members were fine-tuned from."),
+        Argument("base", "qualifier", _model, "What the members were fine-tuned from; given as they are."),
         Argument("importance", "qualifier", weights, "Importance of each part."),
         Argument("metric", "qualifier", metric, "How far apart two rows are: " + ", ".join(METRICS) + "."),
         Argument("k", "constraint", count, "How many; with a budget, at most how many."),
@@ -274,6 +279,12 @@ METHODS_ELSEWHERE: dict[str, tuple[tuple[str, str], ...]] = {
     "irv": _BY_ELIMINATION,
     "instant_runoff": _BY_ELIMINATION,
 }
+
+# What recipes take as their merge_method and no method of combine is called.
+MERGE_METHODS = (
+    *("model_stock", "karcher", "nuslerp", "multislerp", "nearswap", "sce", "ram", "ramplus_tl", "passthrough"),
+    *("della", "della_linear", "breadcrumbs", "breadcrumbs_ties"),
+)
 
 
 # Synonyms that count the other way round, and how ours is said in them.

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import kofn
 from kofn.combination import task_arithmetic, weighted_mean
 from kofn.core.checks import InputError
 from kofn.io.tensor_writer import write_arrays
@@ -159,3 +160,16 @@ def test_dtypes_are_a_mixture_only_where_a_tensor_is_of_several() -> None:
     (note,) = [note for note in blend.info["warnings"] if "members are of" in note]
     assert note == "members are of float16, float32: each is read as it is, the blend is float16"
     assert (blend.result["w"].dtype, blend.result["b"].dtype) == (low, np.dtype(np.float16))
+
+
+def test_a_module_is_a_base_as_it_is_a_member() -> None:
+    torch = pytest.importorskip("torch")
+    first, second, base = (torch.nn.Linear(3, 2) for _ in range(3))
+    states = [first.state_dict(), second.state_dict()]
+    for method in ("task_arithmetic", "ties"):
+        wanted = kofn.combine(states, base=base.state_dict(), method=method).result
+        for members in ([first, second], states):
+            blend = kofn.combine(members, base=base, method=method).result
+            assert all(torch.equal(blend[name], wanted[name]) for name in wanted)
+    with pytest.raises(InputError, match="base is a object; give an array, a torch module, a state dict or the path"):
+        kofn.combine([first, second], base=object(), method="ties")

@@ -149,6 +149,7 @@ def test_a_member_blended_with_itself_comes_back_bit_for_bit(name: str, shape: t
             key: value.tobytes() for key, value in member.items()
         }
         assert blend.info["requantised"] == {"fc.weight": 0.0}
+        assert blend.spread[-1] == 0.0
 
 
 def test_the_blocks_of_a_configuration_and_those_of_128(tmp_path: Path) -> None:

@@ -14,9 +14,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import kofn
 from benchmarks.recipes import FIGURES, NEAR, differences, figures, located, ours, recipes, theirs, write_models
 from kofn.combination import merge_recipe, preview_merge, read_recipe
+from kofn.combination.recipes._mergekit_methods import METHODS as ALL_METHODS
 from kofn.core.checks import InputError
+from kofn.core.dispatch import methods_of
+from kofn.core.vocabulary import MERGE_METHODS, METHODS_ELSEWHERE
 from kofn.io.tensor_writer import write_arrays
 
 EXPECTED = json.loads(FIGURES.read_text())
@@ -556,3 +560,14 @@ def test_opposite_models_are_counted_by_every_method_of_arcs(method: str, dtype:
     (tmp_path / "r.yaml").write_text(text.replace("@", str(tmp_path)))
     (line,) = merge_recipe(tmp_path / "r.yaml").info["warnings"]
     assert line.startswith("1 tensor is opposite in the two members")
+
+
+def test_merge_methods_that_are_no_methods_of_combine_lead_to_recipes() -> None:
+    known = kofn.core.dispatch.methods_of("combine")
+    assert set(MERGE_METHODS) == {name for name in ALL_METHODS if name not in known} - set(METHODS_ELSEWHERE) - {
+        "linear"
+    }
+    for name in ("model_stock", "Model-Stock"):
+        with pytest.raises(InputError, match=r"write merge_method: model_stock, base_model .* kofn combine FILE\.yaml"):
+            kofn.combine([np.ones(2)], method=name)
+    assert kofn.find("della")[0].name == "merge_recipe"

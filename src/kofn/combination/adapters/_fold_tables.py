@@ -12,9 +12,9 @@ import numpy as np
 from kofn.combination._sweep.vocabulary import EMBEDDING, HEAD
 from kofn.combination.adapters._fold_rows import Change, Trained
 from kofn.core.arrays import Array
-from kofn.core.checks import InputError
+from kofn.core.checks import InputError, KofnError
 from kofn.io.adapters import Adapter
-from kofn.io.companions import first_config, read_chat_template, read_eos_token, with_chat_template
+from kofn.io.companions import CONFIG, first_config, read_chat_template, read_eos_token, with_chat_template
 from kofn.io.low_rank import Pair
 from kofn.io.module_names import unwrapped
 from kofn.io.quantised import SCALE_WORD, scale_like, scale_of
@@ -24,6 +24,10 @@ from kofn.io.unread_formats import unread_codes, unread_format
 from kofn.io.vocabulary import Tokens, read_tokens
 
 Files = Mapping[str, Path | bytes]
+# Entries of a configuration in which two copies of a model may differ.
+_OF_A_COPY = ("_name_or_path", "dtype", "torch_dtype", "transformers_version", "use_cache")
+# Entries of a tensor that are compared.
+_COMPARED = 1 << 14
 
 
 @dataclass
@@ -64,15 +68,44 @@ def other_base_text(base: Path, adapters: Sequence[Adapter]) -> list[str]:
         named = adapter.family.trained_on(adapter.saved) if adapter.family.configured else None
         if named is None:
             continue
+        here = _beside(named, adapter)
         name = Path(named).name.lower()
         # Caches of hubs keep a model as models--owner--name/snapshots/revision.
         known = {part.lower().rpartition("--")[2] for part in base.resolve().parts}
-        if name not in known and name != base.stem.lower():
+        alike = name in known or name == base.stem.lower()
+        if not alike if here is None else not here.samefile(base) and not (alike and _may_be_copies(here, base)):
             out.append(
                 f"{adapter.path or adapter.label} was trained on {named!r} by its configuration, and is folded into "
                 f"{base}"
             )
     return out
+
+
+def _beside(named: str, adapter: Adapter) -> Path | None:
+    """The folder that a configuration names, where it is on this machine."""
+    roots = [Path(), *([Path(adapter.path).parent] if adapter.path is not None else [])]
+    return next((root / named for root in roots if (root / named / CONFIG).is_file()), None)
+
+
+def _may_be_copies(first: Path, second: Path) -> bool:
+    """Whether nothing that is cheap to read tells two models apart: their configurations, but for dtypes, and the
+    beginnings of two of their tensors."""
+    configs = [
+        {key: value for key, value in first_config([path]).items() if key not in _OF_A_COPY} for path in (first, second)
+    ]
+    if configs[0] != configs[1]:
+        return False
+    try:
+        tables = [Checkpoint.open(path) for path in (first, second)]
+    except KofnError:  # what the adapter was trained on may be of a format that is not read
+        return True
+    shared = sorted(set(tables[0]) & set(tables[1]))
+    for name in {*shared[:1], *shared[-1:]}:
+        one, other = (table[name] for table in tables)
+        end = min(one.size, other.size, _COMPARED)
+        if one.dtype == other.dtype and one.read(0, end).tobytes() != other.read(0, end).tobytes():
+            return False
+    return True
 
 
 def zero_text(adapters: Sequence[Adapter]) -> list[str]:
