@@ -19,7 +19,6 @@ from benchmarks.recipes import FIGURES, NEAR, differences, figures, located, our
 from kofn.combination import merge_recipe, preview_merge, read_recipe
 from kofn.combination.recipes._mergekit_methods import METHODS as ALL_METHODS
 from kofn.core.checks import InputError
-from kofn.core.dispatch import methods_of
 from kofn.core.vocabulary import MERGE_METHODS, METHODS_ELSEWHERE
 from kofn.io.tensor_writer import write_arrays
 

@@ -101,9 +101,10 @@ def _may_be_copies(first: Path, second: Path) -> bool:
         return True
     shared = sorted(set(tables[0]) & set(tables[1]))
     for name in {*shared[:1], *shared[-1:]}:
-        one, other = (table[name] for table in tables)
-        end = min(one.size, other.size, _COMPARED)
-        if one.dtype == other.dtype and one.read(0, end).tobytes() != other.read(0, end).tobytes():
+        tensors = [table[name] for table in tables]
+        end = min(_COMPARED, *(tensor.size for tensor in tensors))
+        values = [tensor.read(0, end) for tensor in tensors]
+        if values[0].dtype == values[1].dtype and values[0].tobytes() != values[1].tobytes():
             return False
     return True
 

@@ -49,8 +49,9 @@ def merge_recipe(
             della, della_linear, breadcrumbs, breadcrumbs_ties) give mergekit's figures, settings by layer, filters and
             slices included; what is not done is refused by name. Of half-precision models each step is rounded as
             there, to the last place but for sums that torch rounds by the processor (karcher and slerp: one place in up
-            to a thousandth of the entries; arcee_fusion takes a few other entries). Of equal changes at the threshold of a density, of which mergekit
-            keeps some by the order of its sort, as many are kept by a draw from a fixed seed.
+            to a thousandth of the entries; arcee_fusion takes a few other entries). Of equal changes at the threshold
+            of a density, of which mergekit keeps some by the order of its sort, as many are kept by a draw from a fixed
+            seed.
         **files: out, only, skip, measure, skip_nonfinite, dtype, vocabulary, max_memory, n_threads, progress, engine,
             as `weighted_mean` has them.
 
