@@ -58,7 +58,14 @@ def test_answers_in_another_order_are_asked_about(folder: Path, capsys: pytest.C
     )
     message = refused(capsys, "combine", "one.csv", "two.csv", "--label", "truth")
     assert "two.csv column 'truth' at row 0" in message
-    assert "match the rows by --id COL" in message
+    assert "match rows in another order by --id COL" in message
+    for name, answers in (("one.csv", [1, 0, 0]), ("two.csv", [0.0, 0.0, 1.0])):
+        keys = ["a", "b", "c"] if name == "one.csv" else ["c", "b", "a"]
+        pl.DataFrame({"key": keys, "p": [0.2, 0.4, 0.9], "truth": answers}).write_csv(name)
+    assert run(capsys, "combine", "one.csv", "two.csv", "--label", "truth", "--id", "key")[0] == 0
+    pl.read_csv("two.csv").with_columns(truth=pl.Series([0, 1, 1])).write_csv("two.csv")
+    message = refused(capsys, "combine", "one.csv", "two.csv", "--label", "truth", "--id", "key")
+    assert "two.csv column 'truth' at key 'b' is 1, one.csv has 0" in message
 
 
 def test_classes_are_matched_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ from kofn.tables.class_columns import as_answers, beside_classes
 from kofn.tables.draws import SEVERAL_ARCHIVES
 from kofn.tables.prediction_columns import refuse_features
 from kofn.tables.read import ARRAYS
-from kofn.tables.same_rows import in_order_of, refuse_keys, refuse_other_rows
+from kofn.tables.same_rows import in_order_of, refuse_keys, refuse_other_answers, refuse_other_rows
 from kofn.tables.scores import is_scores, scores_with_gaps
 from kofn.tables.spelling import speaking_python
 from kofn.tables.unlike import as_typed, listed
@@ -336,6 +336,8 @@ def _of_tables(
         if columns is None:
             refuse_keys(tables[0], named[0])
         refuse_other_rows(tables, named, label)
+    if label is not None:
+        refuse_other_answers(tables, label, id_column)
     order = named[0]
     for table, names in zip(tables, named, strict=True):
         if not names:

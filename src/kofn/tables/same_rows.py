@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
 from kofn.core.arrays import Array
 from kofn.core.checks import InputError, shown
+from kofn.core.lazy import polars as pl
 from kofn.io.tables import Table
 from kofn.tables.class_columns import plain_names
+from kofn.tables.scores import is_scores
 from kofn.tables.unlike import as_typed, called_as_keys, listed
 
 
 def refuse_other_rows(tables: Sequence[Table], predictions: Sequence[Collection[str]], label: str | None) -> None:
-    """Refuse tables that are matched by place where a column that they share says that their rows are not the same.
+    """Refuse tables that are matched by place where a column that names rows says that they are not the same ones.
 
-    That is the column of answers, where another table has one of the same name, and each column that names rows: its
-    cells differ from each other, and stand in another order in another table, or it is called as keys are.
+    Its cells differ from each other, and stand in another order in another table, or it is called as keys are.
 
     Args:
         tables: a model each, as many rows in each.
@@ -29,27 +31,50 @@ def refuse_other_rows(tables: Sequence[Table], predictions: Sequence[Collection[
     """
     first = tables[0]
     for name in first.columns:
-        if name in predictions[0]:
+        if name in predictions[0] or name == label:
             continue
-        for number, table in enumerate(tables[1:], 1):
-            if name not in table.columns or name in predictions[number] or table.n != first.n:
+        for table, own in zip(tables[1:], predictions[1:], strict=True):
+            if name not in table.columns or name in own or table.n != first.n:
                 continue
             ours, theirs = first.labels(name), table.labels(name)
             differs = np.flatnonzero(ours.astype(str) != theirs.astype(str))
-            if not len(differs) or not (name == label or _names_rows(name, ours, theirs)):
+            if not len(differs) or not _names_rows(name, ours, theirs):
                 continue
             row = int(differs[0])
-            remedy = (
-                "match the rows by --id COL"
-                if name == label
-                else f"to match the rows by it say --id {as_typed(name)}; if they are the same rows, leave the column "
-                "out"
-            )
             other, here = shown(theirs[row].item()), shown(ours[row].item())
             raise InputError(
                 f"{table.path} column {name!r} at row {row} is {other}, {first.path} has {here}: their rows are not "
-                f"the same ones in the same order; {remedy}"
+                f"the same ones in the same order; to match the rows by it say --id {as_typed(name)}; if they are the "
+                "same rows, leave the column out"
             )
+
+
+def refuse_other_answers(tables: Sequence[Table], label: str, id_column: str | None) -> None:
+    """Refuse tables of which several hold the answers, and another one in a row: by its id, or by its place.
+
+    Raises:
+        InputError: names the table, the first row that differs and both answers.
+    """
+    holders = [table for table in tables if label in table.columns]
+    first, known = holders[0], _answers(holders[0], label, id_column)
+    for table in holders[1:]:
+        own = _answers(table, label, id_column)
+        row = next((key for key, answer in own.items() if key in known and answer != known[key]), None)
+        if row is not None:
+            where = f"row {row}" if id_column is None else f"{id_column} {shown(row)}"
+            remedy = "correct it" if id_column is not None else "match rows in another order by --id COL, or correct it"
+            raise InputError(
+                f"{table.path} column {label!r} at {where} is {shown(own[row])}, {first.path} has "
+                f"{shown(known[row])}; {remedy}"
+            )
+
+
+def _answers(table: Table, label: str, id_column: str | None) -> dict[Any, Any]:
+    """Each row's answer by its id, or by its place; None where it is missing."""
+    column = table.column(label)
+    cells = table.reading.numbers(column).fill_nan(None) if is_scores(table, label) else column.cast(pl.String)
+    keys = range(len(cells)) if id_column is None else table.ids(table.require(id_column)).tolist()
+    return dict(zip(keys, cells.to_list(), strict=True))
 
 
 def refuse_keys(table: Table, names: Sequence[str]) -> None:
