@@ -149,14 +149,10 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
     )
     several = {row["recipe"]: row["models"] for row in rows if "recipe" in row}
     size = sum(row["bytes"] for row in rows)
-    out = Path(arguments.output or ".").absolute()
-    folder = next(path for path in (out, *out.parents) if path.is_dir())
-    free = shutil.disk_usage(folder).free
     room: dict[str, Any] = {
         **({"recipes": len(several)} if several else {"members": len(members)}),
         "tensors": len(rows),
-        "disk": f"{size:,} bytes for the output, {free:,} free in {folder}",
-        "fits": "yes" if size <= free else f"no: {size - free:,} bytes short",
+        **disk_for(size, arguments.output),
         "memory": "blocks only: about 100 MB, or --max-memory",
     }
     quantised = [row for row in rows if row["fate"].endswith(", requantised")]
@@ -173,6 +169,17 @@ def say_fates(members: list[Any], arguments: CombineArguments, recipe: Any = Non
             lines.append(f"recipe {name or 'without a name'}: {count}")
         lines += _fate_lines(own)
     say({**room, "fates": rows}, lambda: "\n".join([facts(room), *lines]), arguments.as_json)
+
+
+def disk_for(size: int, output: str | None) -> dict[str, str]:
+    """The bytes of an output, and whether its disk has room for them."""
+    out = Path(output or ".").absolute()
+    folder = next(path for path in (out, *out.parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    return {
+        "disk": f"{size:,} bytes for the output, {free:,} free in {folder}",
+        "fits": "yes" if size <= free else f"no: {size - free:,} bytes short",
+    }
 
 
 def _fate_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -204,10 +211,13 @@ def say_adapters(
     arguments: CombineArguments,
     more: Mapping[str, Any] | None = None,
     facts_of: Sequence[Mapping[str, Any]] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> None:
-    """What the adapters are, of which trainer, and what their factors are scaled by."""
+    """What the adapters are, of which trainer, what their factors are scaled by, and what they are weighted by."""
     known = [adapter.facts() for adapter in adapters] if facts_of is None else list(facts_of)
     subject = {"adapters": len(adapters), **(more or {})}
-    lines = [f"  {path}  {adapter_text(member)}" for path, member in zip(paths, known, strict=True)]
+    used = [""] * len(paths) if weights is None else [f"weight {weight:.4g}  " for weight in weights]
+    lines = [f"  {by}{path}  {adapter_text(member)}" for by, path, member in zip(used, paths, known, strict=True)]
     rows = {**subject, "members": list(paths), "families": known}
+    rows |= {} if weights is None else {"weights": list(weights)}
     say(rows, lambda: "\n".join([facts(subject), *lines]), arguments.as_json)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kofn.cli.combine_answer import adapter_text, say_adapters
+from kofn.cli.combine_answer import adapter_text, disk_for, say_adapters
 from kofn.cli.combine_arguments import CombineArguments, output_of
 from kofn.cli.printing import say
 from kofn.core.checks import InputError
@@ -36,8 +36,9 @@ def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgume
     if arguments.dry_run:
         for warning in opened.folding.notes:
             click.echo(f"warning: {warning}", err=True)
-        more = {"base": models[0], "tensors": len(opened.specs), "fits": "yes"}
-        say_adapters(read, adapters, arguments, more, known)
+        size = sum(spec.nbytes for spec in opened.specs.values())
+        more = {"base": models[0], "tensors": len(opened.specs), **disk_for(size, arguments.output)}
+        say_adapters(read, adapters, arguments, more, known, opened.weights)
         return
     out = output_of(arguments)
     folded = opened.write(out)

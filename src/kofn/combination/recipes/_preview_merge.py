@@ -15,6 +15,7 @@ from kofn.combination._sweep.weights import relative_weights
 from kofn.combination.recipes._merge_recipe import bind_parts, member_weights, open_recipe
 from kofn.combination.recipes._mergekit_several import names_of_recipes
 from kofn.combination.recipes._recipe import Recipe, check_options
+from kofn.combination.recipes._settings import rule_settings
 from kofn.combination.rules import find_merge_rule
 from kofn.core.helpers import helper
 from kofn.io.outputs import refuse_read
@@ -53,9 +54,10 @@ def preview_merge(
 
     Returns:
         A row for each tensor of the output: its `name`, `dtype`, `shape`, `bytes`, and its `fate`: the method that
-        blends it (and "requantised" where members keep it quantised), or the source it is copied from. Of a recipe also
-        its `settings`: the method, the weights and every option; and of several recipes in one file the rows of each,
-        in the order in which they are run, with the `recipe`'s name and how many `models` it blends.
+        blends it (and "requantised" where members keep it quantised), or the source it is copied from. Of a recipe, and
+        of a method that is a merge rule, also its `settings`: the method, the weights in use and every option; of
+        several recipes in one file the rows of each, in the order in which they are run, with the `recipe`'s name and
+        how many `models` it blends.
 
     Raises:
         InputError: members that do not match, patterns of no tensor; weights, options and an output that the method
@@ -87,8 +89,8 @@ def preview_merge(
         method_of = {name: recipe.parts[i].method for name, i in part_of.items()}
     else:
         pool = swept.open(members, base)
-        if weights is not None or options:
-            _bind(method, pool, weights, options or {})
+        if settings := _bind(method, pool, weights, options or {}):
+            settings_of = dict.fromkeys(pool.first, settings)
         method_of = dict.fromkeys(pool.first, method)
     if out is not None:
         check_out(out, pool)
@@ -111,15 +113,19 @@ def preview_merge(
             fate = "copied where all members agree, else refused"
         shape = list(spec.shape)
         row = {"name": name, "dtype": spec.dtype.name, "shape": shape, "bytes": spec.nbytes, "fate": fate}
-        rows.append(row | ({"settings": settings_of[name]} if name in settings_of else {}))
+        blended = name in settings_of and (isinstance(members, Recipe) or fate.startswith(method))
+        rows.append(row | ({"settings": settings_of[name]} if blended else {}))
     return rows
 
 
-def _bind(method: str, pool: Pool, weights: Any, options: Mapping[str, Any]) -> None:
-    """Refuse weights and options that the method refuses, before a tensor is read."""
+def _bind(method: str, pool: Pool, weights: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a merge rule, none of another method; refuse weights and options that the method refuses, before
+    a tensor is read."""
     counts, cls = member_weights(weights, len(pool.members)), find_merge_rule(method)
     if cls is not None:
         check_options(method, options)
-        cls(**options).bind(pool, counts)
-    elif counts is not None:
+        merge_rule = cls(**options)
+        return rule_settings(method, merge_rule, merge_rule.bind(pool, counts))
+    if counts is not None:
         relative_weights(counts, len(pool.members), options.get("normalize"))
+    return {}

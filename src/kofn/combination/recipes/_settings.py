@@ -16,10 +16,15 @@ def part_settings(part: Part, merge_rule: Rule, bound: Rule) -> dict[str, Any]:
     """The method, the weights and every option of a part: in mergekit's words for its recipes, else in ours."""
     if part.rule is not None:
         return {"method": part.method, **part.settings}
+    return rule_settings(part.method, merge_rule, bound)
+
+
+def rule_settings(method: str, merge_rule: Rule, bound: Rule) -> dict[str, Any]:
+    """The method, the weights in use and every option of a merge rule."""
     fields = [entry.name for entry in dataclasses.fields(merge_rule) if entry.init]
     options = {name: getattr(merge_rule, name) for name in fields}
     weights = {"weights": bound.weights.tolist()} if bound.takes_weights else {}
-    return {"method": part.method, **weights, **{name: _plain(value) for name, value in options.items()}}
+    return {"method": method, **weights, **{name: _plain(value) for name, value in options.items()}}
 
 
 def _plain(value: Any) -> Any:
