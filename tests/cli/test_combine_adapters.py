@@ -307,6 +307,7 @@ def test_a_folder_of_an_adapter_and_a_model_is_ambiguous(folder: Path, capsys: p
     assert "one holds an adapter and a model: name the file that is meant, one/adapter_model.safetensors or" in text
     code, text, err = run(capsys, "combine", "base", "one", "-o", "folded")
     assert (code, text.partition(":")[0]) == (0, "1 adapter folded into base"), err
+    assert "warning: one holds a model too, which is left out: its adapter is folded" in err
     code, text, err = run(capsys, "combine", "one/model.safetensors", "two/model.safetensors", "-o", "models")
     assert (code, text.partition(":")[0]) == (0, "weighted_mean"), err
     files = [f"{name}/adapter_model.safetensors" for name in ("one", "two")]

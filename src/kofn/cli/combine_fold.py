@@ -18,7 +18,7 @@ _ABOUT = ("report", "plan")  # what says something of an answer
 def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArguments) -> None:
     """Fold adapters into the model that they were trained on: `kofn combine base/ adapter/ -o merged/`."""
     from kofn.combination.adapters._fold_adapter import open_fold
-    from kofn.io.adapters import Adapter
+    from kofn.io.adapters import Adapter, model_beside
 
     models = [*whole, *([] if arguments.base is None else [arguments.base])]
     if len(models) != 1:
@@ -32,6 +32,11 @@ def fold(whole: Sequence[str], adapters: Sequence[str], arguments: CombineArgume
             f"{folding(models[0], adapters[0])}; leave --method out to fold it only"
         )
     opened = open_fold(models[0], read := [Adapter.read(path) for path in adapters], **_settings(adapters, arguments))
+    opened.folding.notes[:0] = [
+        f"{path} holds a model too, which is left out: its adapter is folded; if the model is meant, name {model}"
+        for path in adapters
+        if (model := model_beside(path)) is not None
+    ]
     known = [adapter.facts(modules) for adapter, modules in zip(read, opened.folding.modules, strict=True)]
     if arguments.dry_run:
         for warning in opened.folding.notes:

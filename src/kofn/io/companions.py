@@ -12,6 +12,7 @@ from kofn.io.json_text import parsed
 
 CONFIG = "config.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+_CHAT_TEMPLATES = "additional_chat_templates"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 _OF_TOKENIZER = (
@@ -49,7 +50,7 @@ UNTYING = (
     "save it with both (the head a copy of the embedding, tie_word_embeddings false in its config.json), then blend"
 )
 QUANTISATION = ("quantization_config", "compression_config")
-_SCALES = ("rope_theta", "rope_scaling", "rms_norm_eps", "layer_norm_eps", "sliding_window", "max_position_embeddings")
+_SCALES = ("rms_norm_eps", "layer_norm_eps", "sliding_window", "max_position_embeddings")
 
 
 def companions(
@@ -81,6 +82,9 @@ def companions(
         warnings.append("no member has a config.json: loaders will not know the architecture")
     if not has_tokenizer(files) and (CONFIG not in files or any(_is_of_text(folder) for _, folder in folders)):
         warnings.append("no member has a tokenizer: copy one beside the blend before using it")
+    if isinstance(template := files.get(_TOKENIZER_CONFIG, files.get(CHAT_TEMPLATE)), Path):
+        templates = sorted(template.parent.glob(f"{_CHAT_TEMPLATES}/*.jinja"))
+        files |= {f"{_CHAT_TEMPLATES}/{path.name}": path for path in templates}
     for name in _TOKENIZER if tokenizer is None else ():
         if name in files:
             copied = Path(str(files[name]))
@@ -94,6 +98,9 @@ def companions(
                 f"{label}'s {name} differs from the one copied ({copied}); where its tokens do, give vocabulary"
                 for label in odd
             ]
+    code, doubts = _custom_code(folders, files)
+    files |= code
+    warnings += doubts
     modules, doubts = _sentence_modules(folders)
     files |= modules
     warnings += doubts
@@ -116,6 +123,27 @@ def _is_of_text(folder: Path) -> bool:
     config = read_config(path)
     nested = config.get("text_config")
     return any(isinstance(part, dict) and not part.keys().isdisjoint(_OF_TEXT) for part in (config, nested))
+
+
+def _custom_code(
+    folders: Sequence[tuple[str, Path]], files: Mapping[str, Path | bytes]
+) -> tuple[dict[str, Path | bytes], list[str]]:
+    """The Python files beside a configuration that names classes in them, name -> path, and warnings. They are copied,
+    never run."""
+    settings = [path for name in (CONFIG, _TOKENIZER_CONFIG) if isinstance(path := files.get(name), Path)]
+    code: dict[str, Path | bytes] = {}
+    for path in settings:
+        classes = read_config(path).get("auto_map")
+        # OWNER/NAME--module.Class stays at its hub.
+        if isinstance(classes, dict) and any("--" not in str(value) for value in classes.values()):
+            code |= {file.name: file for file in sorted(path.parent.glob("*.py")) if file.is_file()}
+    warnings = [
+        f"{label}'s {name} differs from the one copied ({own})"
+        for name, own in code.items()
+        for label, folder in folders
+        if (folder / name).is_file() and (folder / name).read_bytes() != Path(str(own)).read_bytes()
+    ]
+    return code, warnings
 
 
 def _sentence_modules(folders: Sequence[tuple[str, Path]]) -> tuple[dict[str, Path | bytes], list[str]]:
@@ -227,17 +255,62 @@ def _compare_configs(paths: list[tuple[str, Path]], decided: Collection[str]) ->
                 clashes.append(f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}")
                 only_ties = only_ties and key == TIED
                 tied.add(label if config.get(TIED) else reference)
+        scales = [(key, base[key], config[key]) for key in _SCALES if key in base and key in config]
+        ropes = [(key, _ropes(base).get(key), value) for key, value in _ropes(config).items()]
         warnings += [
-            f"{key} is {config[key]!r} in {label}, {base[key]!r} in {reference}, whose config.json is copied"
-            for key in _SCALES
-            if key in base and key in config and base[key] != config[key]
+            f"{key} is {own!r} in {label}, {first!r} in {reference}, whose config.json is copied"
+            for key, first, own in [*scales, *(rope for rope in ropes if _ropes(base))]
+            if first != own
         ]
+        warnings += _other_classes(label, config, reference, base)
     if clashes:
         remedy = "blend members of one architecture"
         if only_ties:
             remedy = f"{' and '.join(sorted(tied))} ties its head to its embedding: {UNTYING}"
         raise InputError(f"config.json: {'; '.join(clashes)}; {remedy}")
     return warnings
+
+
+def _ropes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of rotary embeddings, whether they stand in `rope_parameters`, as today, or in `rope_theta` and
+    `rope_scaling`; settings within settings by their names with dots."""
+    given = config.get("rope_parameters") or config.get("rope_scaling")
+    nested = dict(given) if isinstance(given, dict) else {}
+    if isinstance(theta := config.get("rope_theta"), int | float):
+        nested.setdefault("rope_theta", theta)
+    if not nested:
+        return {}
+    nested["rope_type"] = nested.pop("rope_type", nested.pop("type", "default"))
+    return {f"rope_{key.removeprefix('rope_')}": value for key, value in _flat(nested).items()}
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings within settings, by their names with dots; numbers as floats."""
+    out: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            out |= {f"{key}.{inner}": own for inner, own in _flat(value).items()}
+        else:
+            out[key] = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    return out
+
+
+def _other_classes(label: str, config: Mapping[str, Any], reference: str, base: Mapping[str, Any]) -> list[str]:
+    """A warning where two classifiers call the rows of their heads otherwise."""
+    first, own = (
+        {int(number): name for number, name in labels.items() if str(number).isdigit()}
+        if isinstance(labels := each.get("id2label"), dict)
+        else {}
+        for each in (base, config)
+    )
+    odd = sorted(number for number in first.keys() & own.keys() if first[number] != own[number])
+    if not odd:
+        return []
+    number = odd[0]
+    return [
+        f"class {number} is {own[number]!r} in {label}, {first[number]!r} in {reference} (id2label): rows of their "
+        "heads are blended as they stand, of different classes; save one with its labels in the other's order first"
+    ]
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -577,7 +577,8 @@ def _entry(path: Path, name: str, item: Any) -> tuple[TensorSpec, int, int]:
 
 def header_bytes(shard: Shard) -> bytes:
     """The header of a file, as the reference implementation writes it (compact JSON, padded to eight bytes)."""
-    header: dict[str, Any] = {"__metadata__": dict(sorted(shard.metadata.items()))} if shard.metadata else {}
+    # Loaders of several years refuse a file that does not say so.
+    header: dict[str, Any] = {"__metadata__": dict(sorted({"format": "pt", **shard.metadata}.items()))}
     end = 0
     for spec in shard.tensors:
         header[spec.name] = {

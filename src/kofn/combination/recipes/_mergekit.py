@@ -143,7 +143,7 @@ def _slices(content: Mapping[str, Any], base: str | None) -> list[_Slice]:
             ends = _mapping(source, "a source").get("layer_range")
             if not (isinstance(ends, Sequence) and len(ends) == 2 and all(isinstance(end, int) for end in ends)):
                 raise InputError(f"layer_range {ends!r}: give the first layer and the one after the last, as [0, 16]")
-            if not 0 <= ends[0] < ends[1]:
+            if not 0 <= ends[0] <= ends[1]:
                 raise InputError(f"layer_range {list(ends)} holds no layer; the first comes before the end")
             sources.append(_source(source, "a source", ends[0]))
             counts.add(ends[1] - ends[0])
@@ -152,6 +152,9 @@ def _slices(content: Mapping[str, Any], base: str | None) -> list[_Slice]:
         _refuse_twice(sources)
         own = _model(entry["base_model"], "base_model") if entry.get("base_model") else base
         slices.append(_Slice(tuple(sources), _parameters(entry), own, counts.pop()))
+    # One without layers still says whose head or embedding is taken.
+    if not any(each.layers for each in slices):
+        raise InputError("the slices hold no layer; give one a layer_range such as [0, 16]")
     return slices
 
 
