@@ -37,9 +37,10 @@ def uniform(curves: NDArray[Any], levels: NDArray[Any], costs: NDArray[Any], bud
     least = levels.argmin(axis=1)
 
     def columns(top: Any) -> Ints:
-        within = np.where(levels <= top, levels, -1)
+        within = np.where(every <= top, every, -1)
         largest = within.argmax(axis=1)
-        return np.where(within[rows, largest] < 0, least, largest)
+        own = np.where(within[np.arange(len(every)), largest] < 0, least[: len(every)], largest)
+        return np.broadcast_to(own, len(levels))
 
     def spent(column: Ints) -> float | int:
         chosen = costs[rows, column]

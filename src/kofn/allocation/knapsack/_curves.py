@@ -172,8 +172,15 @@ class Problem:
     def _marginals(self, level: Ints) -> tuple[Floats, Floats]:
         """The gain of the next dearer level, and the loss of the next cheaper one; NaN where there is none."""
         sign = 1.0 if self.sense == "max" else -1.0
+        rows, last = np.arange(len(level)), self.curves.shape[1] - 1
+        if (self.costs[:, 1:] > self.costs[:, :-1]).all():
+            # Dearer levels are to the right, as in most curves.
+            now, dearer, cheaper = (
+                sign * self.curves[rows, column].astype(np.float64)
+                for column in (level, np.minimum(level + 1, last), np.maximum(level - 1, 0))
+            )
+            return np.where(level < last, dearer - now, np.nan), np.where(level > 0, now - cheaper, np.nan)
         worth = sign * self.curves.astype(np.float64)
-        rows = np.arange(len(level))
         now, cost = worth[rows, level], self.costs[rows, level][:, None]
         out = []
         for side, toward in ((self.costs > cost, 1), (self.costs < cost, -1)):

@@ -110,21 +110,29 @@ def menu(costs: NDArray[Any], losses: Floats, budget: float | int) -> Menu:
     units, cap, unit, whole = in_units(costs, budget)
     floor = units.min(axis=1)
     spare = max(cap - sum(floor.tolist()), 0)
-    order = np.lexsort((losses, units), axis=1)
-    units, ranked = np.take_along_axis(units, order, 1), np.take_along_axis(losses, order, 1)
+    # Most curves come with dearer levels to the right, each of some use: what that saves is most of the work.
+    if (units[:, 1:] > units[:, :-1]).all():
+        order, ranked = np.tile(np.arange(units.shape[1]), (n, 1)), losses
+    else:
+        order = np.lexsort((losses, units), axis=1)
+        units, ranked = np.take_along_axis(units, order, 1), np.take_along_axis(losses, order, 1)
     kept = np.ones(units.shape, bool)
     kept[:, 1:] = ranked[:, 1:] < np.minimum.accumulate(ranked, axis=1)[:, :-1]
     # A level dearer than its item's cheapest plus all that is spare is in no feasible plan.
     beyond = kept & (units - floor[:, None] > spare)
     kept &= ~beyond
     count = kept.sum(axis=1)
-    width = int(count.max())
-    left = np.argsort(~kept, axis=1, kind="stable")[:, :width]
-    pad = np.arange(width) >= count[:, None]
+    if not kept.all():
+        width = int(count.max())
+        left = np.argsort(~kept, axis=1, kind="stable")[:, :width]
+        pad = np.arange(width) >= count[:, None]
+        units = np.where(pad, 0, np.take_along_axis(units, left, 1))
+        ranked = np.where(pad, np.inf, np.take_along_axis(ranked, left, 1))
+        order = np.take_along_axis(order, left, 1)
     return Menu(
-        cost=np.where(pad, 0, np.take_along_axis(units, left, 1)),
-        loss=np.where(pad, np.inf, np.take_along_axis(ranked, left, 1)),
-        level=np.take_along_axis(order, left, 1),
+        cost=units,
+        loss=ranked,
+        level=order,
         count=count,
         limit=max(cap, sum(floor.tolist())),
         unit=unit,
