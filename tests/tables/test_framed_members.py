@@ -91,3 +91,30 @@ def test_warnings_stand_below_the_plan() -> None:
     plan = blended(exact, np.full(100, 0.5), y=y)
     assert plan.info["warnings"]
     assert repr(plan).splitlines()[1:] == [f"warning: {text}" for text in plan.info["warnings"]]
+
+
+def test_nullable_types_of_pandas_are_numbers_with_gaps() -> None:
+    first = pd.DataFrame({"no": [0.25, 0.5], "yes": [0.75, 0.5]})
+    members = [first.convert_dtypes(), (first / 2).convert_dtypes()]
+    np.testing.assert_array_equal(kofn.combine(members, method="weighted_mean").result, first * 0.75)
+    members[1].iloc[0, 0] = pd.NA
+    with pytest.raises(InputError, match=r"member 1: the array at \(0, 0\) is NaN"):
+        kofn.combine(members, method="weighted_mean")
+    members[1].iloc[1] = [0.5, 0.5]
+    assert np.isfinite(kofn.combine(members, y=["yes", "no"]).result).all()
+    with pytest.raises(InputError, match="or y, the answers, where these are votes for classes"):
+        kofn.combine([pd.Series(["a", "b"]), pd.Series(["a", "a"])])
+
+
+def test_an_index_that_names_rows_twice_is_named() -> None:
+    first = pd.DataFrame({"no": [0.25, 0.5], "yes": [0.75, 0.5]}, index=["x", "x"])
+    np.testing.assert_array_equal(kofn.combine([first, first], method="weighted_mean").result, first)
+    with pytest.raises(InputError, match="member 0 has the index x twice, and the two are in another order"):
+        kofn.combine([first, first.set_axis(["x", "z"])], method="weighted_mean")
+
+
+def test_a_mean_beside_answers_is_judged_by_them() -> None:
+    members, y = [np.array([0.25, 0.5, 0.75]), np.array([0.25, 1.0, 0.75])], [0, 1, 1]
+    blend = kofn.combine(members, method="weighted_mean", y=y, weights=[1, 3])
+    np.testing.assert_array_equal(blend.result, [0.25, 0.875, 0.75])
+    assert blend.objective == "log_loss"

@@ -296,6 +296,10 @@ _OF_COSTS = "scores are better the higher they are: for costs give scores=-costs
 _SAID_BY_INPUTS = {
     (verb, name): _OF_COSTS for verb in ("assign", "select") for name in ("sense", "maximize", "minimize")
 }
+_SAID_BY_INPUTS |= {
+    ("allocate", name): "give bounds=(least, most), None for no limit, for all items or a pair each"
+    for name in ("min", "max", "minimum", "maximum", "lower_bound", "upper_bound")
+}
 _SAID_BY_INPUTS["combine", "wins"] = (
     "a table whose rows ids name has it; of an array give kofn.combine(**kofn.combination.win_ballots(array))"
 )

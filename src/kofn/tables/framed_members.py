@@ -69,8 +69,19 @@ def aligned(given: Mapping[str, Any], options: Mapping[str, Any], *, takes_class
         values, classes = _by_class(values, labels, words["y"], named)
         if classes is not None and takes_classes:
             words["classes"] = classes
+    if words.get("y") is None:
+        values = [_with_gaps_as_nan(value) for value in values]
     words["members"] = dict(zip(keys, values, strict=True)) if isinstance(members, Mapping) else values
     return words
+
+
+def _with_gaps_as_nan(value: Any) -> Any:
+    """A frame or series of pandas whose numbers are of its nullable types as float64, missing ones NaN."""
+    if table_kind(value) != "pandas":
+        return value
+    dtypes = list(getattr(value, "dtypes", [])) if frame_kind(value) == "pandas" else [value.dtype]
+    nullable = all(dtype.kind in "iufb" for dtype in dtypes) and any(hasattr(dtype, "numpy_dtype") for dtype in dtypes)
+    return value.astype("float64") if nullable else value
 
 
 def _has_names(value: Any) -> bool:
@@ -118,6 +129,13 @@ def _in_rows(value: Any, first: Any, name: str, of: str) -> Any:
     own, wanted = value.index, first.index
     if len(own) != len(wanted) or own.equals(wanted):
         return value
+    for index, label in ((own, name), (wanted, of)):
+        if not index.is_unique:
+            twice = index[index.duplicated()][0]
+            raise InputError(
+                f"{label} has the index {twice!s} twice, and the two are in another order: for rows in the same order "
+                "say .reset_index(drop=True) of each, else give each row an index of its own"
+            )
     counted = [_counts(index) for index in (own, wanted)]
     alike = own.is_unique and wanted.is_unique and len(own.difference(wanted)) == 0
     by_place = "for rows in the same order say .reset_index(drop=True) of each"

@@ -398,12 +398,18 @@ def _array_tensor(value: Any, label: str, name: str) -> ArrayTensor:
         array = array.astype(array.dtype.newbyteorder("="))
     known = array.dtype in HALF or array.dtype in REAL or array.dtype == COPIED or array.dtype.kind in "iub"
     if not known:
-        if array.dtype == object and not name and not isinstance(value, list | tuple | np.ndarray):
+        if (
+            array.dtype == object
+            and not name
+            and not isinstance(value, list | tuple)
+            and not hasattr(value, "__array__")
+        ):
             raise InputError(
                 f"{label} is a {type(value).__name__}; give an array, a torch module, a state dict or the path of a "
                 "checkpoint"
             )
-        votes = ", or y, the answers, where these are votes for classes" if array.dtype.kind == "U" else ""
+        texts = array.dtype.kind == "U" or (array.size and isinstance(array.flat[0], str))
+        votes = ", or y, the answers, where these are votes for classes" if texts else ""
         raise InputError(f"{label}: {tensor_label(name)} has dtype {array.dtype}; give numbers of up to 64 bits{votes}")
     return ArrayTensor(array)
 
