@@ -19,7 +19,7 @@ class Interrupts:
     """The interrupts of one command; `received` once there was one that raised.
 
     A module whose import is interrupted is neither loaded nor unloaded, and whoever asks for it next fails in its own
-    words. So an interrupt that comes during an import is raised after it.
+    words. What a finaliser raises is printed and lost. So an interrupt that comes during either is raised after it.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class Interrupts:
         self._pauses = 0
 
     def interrupt(self, _number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt, after the imports that are under way."""
-        if not _imports(frame) or self._pauses >= _MOST_PAUSES:
+        """Raise KeyboardInterrupt, after the imports and finalisers that are under way."""
+        if not _must_end_first(frame) or self._pauses >= _MOST_PAUSES:
             self._waits, self.received = False, True
             raise KeyboardInterrupt
         self._pauses += 1
@@ -58,10 +58,10 @@ class Interrupts:
             _thread.interrupt_main()
 
 
-def _imports(frame: FrameType | None) -> bool:
-    """Whether the code that runs was called by an import."""
+def _must_end_first(frame: FrameType | None) -> bool:
+    """Whether the code that runs was called by an import or by a finaliser."""
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>" or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False

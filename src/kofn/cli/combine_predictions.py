@@ -78,10 +78,10 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     if y is None and suffix_of(Path(members[0])) in TABLES:
         read, majority = _unanswered(members, read, arguments, options.pop("classes", None))
     read, of_one = one_model(members, read, y, options.get("loss"), options.get("classes"))
-    if of_one is not None:
-        click.echo(f"note: {of_one}", err=True)
+    # Said once the call is known to be one that can be made.
+    notes = [] if of_one is None else [f"note: {of_one}"]
     if y is not None and y.dtype.kind == "U" and (note := alike_labels(y, str(arguments.answers))):
-        click.echo(f"warning: {note}", err=True)
+        notes.append(f"warning: {note}")
     if read.columns is not None and options.get("classes"):
         read = in_order(read, options["classes"])
     elif read.columns is not None and y is not None and "quantiles" not in options:
@@ -101,11 +101,12 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         name: value for name, value in (("y", y), ("groups", read.groups), ("X", read.features)) if value is not None
     }
     if note := rescaled(arguments.weights):
-        click.echo(f"note: {note}", err=True)
+        notes.append(f"note: {note}")
     if y is None and method == "auto" and suffix_of(Path(members[0])) in ARRAYS and not _may_be_chances(read):
-        click.echo(f"note: {_as_predictions(members, read)}", err=True)
+        notes.append(f"note: {_as_predictions(members, read)}")
     if arguments.dry_run:
         speaking_flags(lambda: _check(read, call, arguments, options, applied))
+        _say_notes(notes)
         size = {"members": len(read.names), "rows": read.n, "method": method, "exact": "greedy"}
         say(size, lambda: facts(size), arguments.as_json)
         return
@@ -118,6 +119,7 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
         # Another method's weights may vary over these; the same command with this one need not drop them.
         call = {word: value for word, value in call.items() if word not in ("groups", "X")}
     plan: Blend = speaking_flags(lambda: combine(method=chosen, options=options, **call))
+    _say_notes(notes)
     if read.columns is not None and "classes" not in plan.info and all(map(are_chances, read.members)):
         plan = dataclasses.replace(plan, info={**plan.info, "classes": list(read.columns)})
     if y is not None and read.columns is None and not options.get("classes"):
@@ -129,6 +131,11 @@ def blend_predictions(members: Sequence[str], arguments: CombineArguments) -> No
     if y is not None and arguments.output is not None and not arguments.options.get("classes"):
         _refuse_turned_round(plan, read, y, arguments)
     _finish(plan, read, applied, arguments)
+
+
+def _say_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        click.echo(note, err=True)
 
 
 def _unanswered(

@@ -45,6 +45,8 @@ def row_batches(
     [[[1.0, 0.5], [2.0, 1.5]], [[3.0, 2.5]]]
     """
     rows = checks.count(rows, "rows")
+    with checks.reading("columns", columns):
+        columns = None if columns is None else list(columns)
     if columns and vectors:
         raise InputError("columns and vectors were given together; give one of them")
     table = open_table(path)

@@ -54,10 +54,10 @@ def group_budgets(X: Floats, most: Ints, budget: int, k: int, objective: str) ->
     order, gains = _greedy(built, len(most), k)
     value = float(built.value(order))
     room = most[order]
-    if room.sum() < budget:
+    if (rows := int(room.sum())) < budget:
         raise InfeasibleError(
-            f"budget={budget:,}: the {len(order)} groups kept have {int(room.sum()):,} rows, {budget - room.sum():,} "
-            "too few; keep more groups or lower the budget"
+            f"budget={budget:,}: the {len(order)} groups kept have {rows:,} rows, {budget - rows:,} too few; keep more "
+            "groups or lower the budget"
         )
     counts = np.zeros(len(most), np.int64)
     counts[order] = _shared(1 + gains + gains**2 / 2, room, budget)

@@ -187,7 +187,9 @@ class _Collection:
 
     def _gain(self, amounts: Floats) -> Floats:
         """(n,) what one more sample of each group lowers the value by."""
-        now, less = self.law.loss(self.have + amounts), self.law.saving(self.have + amounts)
+        # The law says nothing of no samples: the first is worth what the second is, so that gains only fall.
+        counted = np.maximum(self.have + amounts, 1.0)
+        now, less = self.law.loss(counted), self.law.saving(counted)
         if math.isinf(self.aversion):
             worst = now == now[self.matter > 0].max()
             return np.where(worst & (self.matter > 0), less, 0.0)
@@ -208,7 +210,8 @@ class _Collection:
                 break
             cost = total(self.price * self._until(middle, least, most))
             low, high = (low, middle) if cost <= budget else (middle, high)
-        return self._until(high, least, most)
+        bought = self._until(high, least, most)
+        return bought if total(self.price * bought) <= budget else least.copy()
 
     def _until(self, worth: float, least: Floats, most: Floats) -> Floats:
         """(n,) the most samples of which the last still saves `worth` for each unit it costs: gains only fall."""

@@ -157,7 +157,9 @@ def balancing_temperatures(logits: Sequence[Any], *, y: Any = None) -> Floats:
         )
     labels = checks.labels(y, "y")
     checks.same_length(n, "logits", "y", len(labels))
-    if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= k:
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"y holds {shown(labels[0].item())}, which is no number of a class; give classes 0..{k - 1}")
+    if labels.min() < 0 or labels.max() >= k:
         raise InputError(
             f"y holds {shown(labels.min().item())} to {shown(labels.max().item())}; give classes 0..{k - 1}"
         )

@@ -56,7 +56,8 @@ def curves(value: Any, name: str = "curves") -> Array:
         made = np.empty(len(value), object)
         made[:] = value
         return made
-    if isinstance(value, list | tuple | np.ndarray) and len(value) and is_number(value[0]):
+    several = isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if several and len(value) and is_number(value[0]):
         raise InputError(
             f"{name} has shape ({len(value)},), one number an item, and a curve has one for each level; give "
             "(n, levels), or to share whole units in proportion to them scores=... and method='sainte_lague' (or "

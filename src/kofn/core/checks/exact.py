@@ -41,6 +41,8 @@ def whole_as_floats(array: Array, name: str) -> Floats:
         return floats
     if not np.abs(floats).max(initial=0.0, where=np.isfinite(floats)) >= WHOLE:
         return floats
+    if array.ndim == 0:
+        return floats
     columns = array.reshape(len(array), -1)
     for j, rounded in enumerate(floats.reshape(len(array), -1).T):
         known = rounded[np.isfinite(rounded)]

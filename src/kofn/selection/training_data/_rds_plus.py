@@ -241,7 +241,7 @@ def position_weighted_mean(hidden: ArrayLike, mask: ArrayLike | None = None) -> 
         >>> position_weighted_mean([[[3.0], [6.0], [9.0]]], mask=[[1, 1, 0]]).tolist()
         [[5.0]]
     """
-    states = checks.as_array(hidden, "hidden")
+    states = checks.as_float(checks.as_array(hidden, "hidden"), "hidden")
     if states.ndim != 3:
         raise InputError(f"hidden has shape {states.shape}; give (texts, tokens, d)")
     states = states.astype(np.result_type(states.dtype, np.float32), copy=False)
