@@ -120,3 +120,26 @@ def test_an_interrupt_of_the_first_imports_of_the_library_is_raised() -> None:
 def _paths() -> str:
     """Python's first line of the child, which loads nothing that the command does not."""
     return f"import os, sys\nsys.path[:0] = {[path for path in sys.path if path]!r}\n"
+
+
+def test_an_interrupt_waits_for_a_finaliser() -> None:
+    """What a finaliser raises is printed and lost."""
+    script = """
+import os, signal, time
+from kofn._interrupts import handled
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+        print("let go")
+try:
+    with handled():
+        held = Held()
+        del held
+        time.sleep(5)
+        print("went on")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout.split("\n")[:2], done.stderr) == (["let go", "interrupted"], "")

@@ -188,3 +188,12 @@ def test_cheap_samples_are_bought_by_thousands(costs: list[float]) -> None:
 def test_more_samples_than_can_be_counted_are_refused() -> None:
     call = {"levels": [25, 100, 400, 1600], "method": "equitable_collection"}
     refused(lambda: kofn.allocate([[0.6, 0.4, 0.3, 0.25]], budget=1e16, **call), "more samples of a group than can be")
+
+
+def test_groups_of_which_nothing_was_collected_are_planned_within_the_budget() -> None:
+    curves = [[2.0, 2.0, 2.0], [1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [2.0, 2.0, 2.0], [1.0, 1.0, 1.0]]
+    for budget in (1, 3, 10, 1000):
+        options = {"levels": [1, 2, 4], "floor": False, "collected": [0, 0, 0, 0, 2]}
+        plan = kofn.allocate(curves, budget=budget, method="equitable_collection", options=options)
+        assert plan.amounts.sum() == budget
+        assert plan.amounts[0] >= plan.amounts[1]
