@@ -127,11 +127,11 @@ def _is_of_text(folder: Path) -> bool:
 
 def _custom_code(
     folders: Sequence[tuple[str, Path]], files: Mapping[str, Path | bytes]
-) -> tuple[dict[str, Path | bytes], list[str]]:
+) -> tuple[dict[str, Path], list[str]]:
     """The Python files beside a configuration that names classes in them, name -> path, and warnings. They are copied,
     never run."""
     settings = [path for name in (CONFIG, _TOKENIZER_CONFIG) if isinstance(path := files.get(name), Path)]
-    code: dict[str, Path | bytes] = {}
+    code: dict[str, Path] = {}
     for path in settings:
         classes = read_config(path).get("auto_map")
         # OWNER/NAME--module.Class stays at its hub.
@@ -141,7 +141,7 @@ def _custom_code(
         f"{label}'s {name} differs from the one copied ({own})"
         for name, own in code.items()
         for label, folder in folders
-        if (folder / name).is_file() and (folder / name).read_bytes() != Path(str(own)).read_bytes()
+        if (folder / name).is_file() and (folder / name).read_bytes() != own.read_bytes()
     ]
     return code, warnings
 
