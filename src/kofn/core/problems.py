@@ -332,7 +332,9 @@ def _with_frame_ids(source: str, given: Mapping[str, Any], ids: Any) -> tuple[Ma
     frame: Any = given.get(source)
     if is_pool(frame):
         return given, _ids_of_pool(frame, ids)
-    heads = {str(name): name for name in getattr(frame, "columns", ())} if np.ndim(ids) == 0 else {}
+    heads = (
+        {str(name): name for name in getattr(frame, "columns", ())} if isinstance(ids, str | int | np.integer) else {}
+    )
     if isinstance(ids, str) or (isinstance(ids, int | np.integer) and str(ids) in heads):
         ids, columns = str(ids), list(heads)
         if ids not in columns:

@@ -538,3 +538,16 @@ def test_a_sum_does_not_replace_the_file_of_a_member(tmp_path: Path) -> None:
         lambda: stack_adapters([opened(adapter_files.mlx())], out=tmp_path / "x.safetensors"),
         "an adapter is a folder of adapter_config.json and adapters.safetensors in MLX",
     )
+
+
+def test_modules_are_matched_whatever_the_denoiser_is_called() -> None:
+    first, second = (FILES["diffusers, lora"](seed=seed) for seed in (0, 1))
+    other = {f"diffusion_model.{name.partition('.')[2]}": array for name, array in second.tensors.items()}
+    for members in ([opened(first), Adapter(other)], [opened(first), opened(FILES["kohya"](seed=1))]):
+        plan = stack_adapters(members, normalize=False)
+        assert not any("no module in common" in line for line in plan.info.get("warnings", []))
+        assert not plan.info["absent"]
+    alike = stack_adapters([opened(first), opened(second)], normalize=False).result
+    blend = stack_adapters([opened(first), Adapter(other)], normalize=False).result
+    assert blend.keys() == alike.keys()
+    assert all((blend[name] == alike[name]).all() for name in alike)

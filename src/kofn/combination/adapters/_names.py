@@ -34,7 +34,7 @@ def renamed_for(
     """
     own = [member for member in members if _shares(member.family, family)]
     if len(own) == len(members):
-        return list(members)
+        return _with_one_prefix(members) if family.names != "own" else list(members)
     if not own or (family is PEFT and base is not None):
         return _for_peft(members, labels, base)
     names = ModuleNames(dict.fromkeys(module for member in own for module in member.pairs))
@@ -45,6 +45,18 @@ def renamed_for(
         else _renamed(member, _all_found(member, label, names, f"{first}, an adapter of {own[0].family.name}"))
         for member, label in zip(members, labels, strict=True)
     ]
+
+
+def _with_one_prefix(members: Sequence[Adapter]) -> list[Adapter]:
+    """The members with one prefix for each part of a model, that of the first that has the module: trainers call the
+    denoiser `transformer`, `unet` or `diffusion_model`."""
+    places: dict[tuple[str, str], str] = {}
+    out = []
+    for member in members:
+        names = {module: places.setdefault(split(module), module) for module in member.pairs}
+        unlike = any(module != name for module, name in names.items()) and len(set(names.values())) == len(names)
+        out.append(_renamed(member, names) if unlike else member)
+    return out
 
 
 def _renamed(member: Adapter, names: Mapping[str, str]) -> Adapter:

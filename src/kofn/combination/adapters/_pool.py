@@ -135,7 +135,7 @@ def open_adapters(members: Sequence[Any], weights: Any, base: Any, **words: Unpa
         full=full,
         widen=widen,
         out=words["out"],
-        info=_facts(opened, first),
+        info=_facts(opened, first, [distinct[kept.index(i)] for i in first]),
     )
 
 
@@ -158,12 +158,12 @@ def _summed_weights(used: Floats, first: list[int], kept: list[int], form: str) 
     return summed
 
 
-def _facts(opened: list[Adapter], first: list[int]) -> dict[str, Any]:
+def _facts(opened: list[Adapter], first: list[int], renamed: list[Adapter]) -> dict[str, Any]:
     """Entries for the plan's `info`: paths, copies, modules that some members lack, numbers of parameters."""
-    modules = dict.fromkeys(module for member in opened for module in member.pairs)
-    absent = {name: [i for i, member in enumerate(opened) if name not in member.pairs] for name in modules}
+    modules = dict.fromkeys(module for member in renamed for module in member.pairs)
+    absent = {name: [i for i, member in enumerate(renamed) if name not in member.pairs] for name in modules}
     paths = [member.path for member in opened]
-    strangers = _without_common_modules(opened)
+    strangers = _without_common_modules(renamed)
     return {
         **({} if None in paths else {"members": [str(path) for path in paths]}),
         **({"warnings": strangers} if strangers else {}),
