@@ -171,8 +171,8 @@ def variants(config: Mapping[str, Any]) -> list[str]:
     if not any(start is unchanged or start == unchanged for unchanged in _PLAIN_STARTS):
         reasons.append(
             f"init_lora_weights={start!r} changed the base that it was trained on: convert it to plain LoRA first, in "
-            "PEFT by model.save_pretrained(OUT, path_initial_model_for_weight_conversion=INITIAL), where INITIAL is the "
-            "adapter as saved before training"
+            "PEFT by model.save_pretrained(OUT, path_initial_model_for_weight_conversion=INITIAL), INITIAL the adapter "
+            "as saved before training"
         )
     return reasons
 
