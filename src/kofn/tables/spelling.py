@@ -108,13 +108,14 @@ def needs_in_flags(text: str) -> str:
     return f"{match['start']}{match['words']}: give {' and '.join(_GIVEN[word] for word in words)}{rest}"
 
 
+_ENGINE = re.compile(r"^engine=(?P<value>'[^']*')(?=: choose)")
 _NAMING = re.compile(r"^(?P<word>include|exclude|start)(?= names )")
 _LEAST = re.compile(r"\bbounds=\((?P<least>\d+), (None|\.\.\.)\)")
 _QUOTA = re.compile(r"\bquotas(\[(?P<column>'[^']*')\])?\[(?P<group>'[^']*')\]")
 
 
 def constraints_in_flags(text: str) -> str:
-    """A refusal of rows that are named, of quotas, or of a least amount, with the flags that name them.
+    """A refusal of rows that are named, of quotas, a least amount or an engine, with the flags that name them.
 
     >>> constraints_in_flags("include names 'zzz', which no row has as its id")
     "--include names 'zzz', which no row has as its id"
@@ -124,7 +125,10 @@ def constraints_in_flags(text: str) -> str:
     "--quota of 'de' asks for at least 5"
     >>> constraints_in_flags("bounds=(1, None) asks for one")
     '--min 1 asks for one'
+    >>> constraints_in_flags("engine='spork': choose one of local, ray")
+    "--engine 'spork': choose one of local, ray"
     """
+    text = _ENGINE.sub(r"--engine \g<value>", text)
     text = _LEAST.sub(r"--min \g<least>", text)
     return _QUOTA.sub(_quota, _NAMING.sub(r"--\g<word>", text))
 
