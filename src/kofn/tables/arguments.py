@@ -67,9 +67,8 @@ class VerbArguments:
     encoding: str | None = None
 
     def __post_init__(self) -> None:
+        addressed(self.engine, self.address)
         # Before files are read, and where a look beforehand would not come to read them.
-        if (engine := addressed(self.engine, self.address)) is not None:
-            argument("engine", engine)
         for name in SETTINGS - {"engine"}:
             if getattr(self, name, None) is not None:
                 argument(name, getattr(self, name))
