@@ -44,9 +44,6 @@ def run_verb(verb: str, method: Method, options: Mapping[str, Any] | None, argum
         answer = _of_columns(method, options, given)
         if answer is not None:
             return answer
-    if verb == "combine" and method == "weighted_mean" and given.get("y") is not None:
-        # Beside answers it is judged by them, as other blends of predictions are.
-        from kofn.combination.ensembles._plan import weighted_mean as method
     method, given, own = settled(verb, method, options, given)
     for name in SETTINGS & given.keys():
         # Settings that the method ignores are still read: a typo in them must not pass in silence.

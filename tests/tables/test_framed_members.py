@@ -114,7 +114,7 @@ def test_an_index_that_names_rows_twice_is_named() -> None:
 
 
 def test_a_mean_beside_answers_is_judged_by_them() -> None:
-    members, y = [np.array([0.25, 0.5, 0.75]), np.array([0.25, 1.0, 0.75])], [0, 1, 1]
-    blend = kofn.combine(members, method="weighted_mean", y=y, weights=[1, 3])
+    frame, y = pd.DataFrame({"a": [0.25, 0.5, 0.75], "b": [0.25, 1.0, 0.75]}), [0, 1, 1]
+    blend = kofn.combine(frame, method="weighted_mean", y=y, weights=[1, 3])
     np.testing.assert_array_equal(blend.result, [0.25, 0.875, 0.75])
     assert blend.objective == "log_loss"

@@ -285,13 +285,13 @@ def _ropes(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings within settings, by their names with dots; numbers as floats."""
+    """Settings within settings, by their names with dots."""
     out: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             out |= {f"{key}.{inner}": own for inner, own in _flat(value).items()}
         else:
-            out[key] = float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+            out[key] = value
     return out
 
 

@@ -420,6 +420,9 @@ def blend(run: Callable[..., Any], method: Any, options: Mapping[str, Any], give
 
 def _blended(run: Callable[..., Any], method: Any, options: Mapping[str, Any], words: dict[str, Any]) -> Any:
     source, columns, y = words.pop("members"), words.pop("columns", None), words.pop("y")
+    if method == "weighted_mean":
+        # Of predictions beside their answers it is judged by them, as other blends are.
+        from kofn.combination.ensembles._plan import weighted_mean as method
     if isinstance(source, Mapping) and any(np.ndim(member) == 2 for member in source.values()):
         return run(method=method, options=dict(options), members=list(source.values()), y=y, ids=list(source), **words)
     reading = reading_of(words)

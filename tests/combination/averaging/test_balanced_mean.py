@@ -70,6 +70,7 @@ def test_what_is_refused_says_why() -> None:
         refused(lambda: balancing_temperatures([good[:, :1]]), "logits have 1 column; give one a class"),
         refused(lambda: balancing_temperatures([good, flat]), "logits of member 1 favour no class in any row"),
         refused(lambda: balancing_temperatures([good], y=y + 1), "give classes 0..1"),
+        refused(lambda: balancing_temperatures([good], y=["a"] * 6), "y holds 'a', which is no number of a class"),
         refused(lambda: balancing_temperatures([good], y=y[:4]), "y"),
         refused(lambda: balancing_temperatures([good], y=1 - y), "logits of member 0 know nothing of y"),
         refused(lambda: balancing_temperatures([good], y=y), "logits of member 0 are right on every row by y"),
