@@ -43,7 +43,7 @@ LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 10000.0}
         (
             {"rope_parameters": {"full": {"rope_theta": 1}, "local": {"rope_theta": 2}}},
             {"rope_parameters": {"full": {"rope_theta": 1}, "local": {"rope_theta": 3}}},
-            ["rope_local.rope_theta is 3.0 in b"],
+            ["rope_local.rope_theta is 3 in b"],
         ),
         ({}, {"rope_parameters": LINEAR}, []),
     ],
