@@ -394,3 +394,17 @@ def test_auto_takes_parts_for_pools_other_engines_and_where_a_sample_would_be_th
     assert choose("select", {"X": large[:1000], "k": 10}) == "lazy_greedy"
     assert choose("select", {"X": large[:1000], "k": 10, "engine": Local(1)}) == "two_round_greedy"
     assert choose("select", {"X": ArrayPool(X), "k": 10}) == "two_round_greedy"
+
+
+def test_an_interrupt_between_the_rounds_leaves_a_stopped_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    first_round = rounds.Run._round_1
+
+    def interrupted(self: Any, engine: Any, kept: Any, control: Any) -> Any:
+        handed = first_round(self, engine, kept, control)
+        control.interrupt()
+        return handed
+
+    monkeypatch.setattr(rounds.Run, "_round_1", interrupted)
+    plan = two_round_greedy(np.random.default_rng(0).normal(size=(400, 3)), k=60, seed=0, part_rows=100)
+    assert plan.status == "stopped"
+    assert 0 < len(plan.indices) <= 60

@@ -225,7 +225,8 @@ class Run:
         rows, vectors = self._candidates(handed)
         sample, sampled = self._brought(handed, self.judges)
         usable = len(sample) and len(rows) and not control.interrupted and (complete or len(constraints.columns) < 2)
-        stopped = not complete
+        # Ctrl-C may come when the last part is through.
+        stopped = not complete or control.interrupted
         if usable:
             inside = _restricted(constraints, rows, feasible=complete)
             objective = FacilityLocation(
