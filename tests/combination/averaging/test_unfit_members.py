@@ -147,6 +147,17 @@ def test_names_that_differ_by_a_prefix_are_refused_in_one_clause() -> None:
             )
 
 
+def test_what_wrappers_add_is_named_with_their_prefix() -> None:
+    plain = {f"layer.{i}.weight": np.ones(2) for i in range(18)}
+    averaged = {"n_averaged": np.array(3), **{f"module.{name}": value for name, value in plain.items()}}
+    with pytest.raises(InputError, match=r"prefix 'module\.'.* save member 1 without it and leave out 'n_averaged'"):
+        weighted_mean([plain, averaged])
+    inner = {name.replace("layer.", "layer._checkpoint_wrapped_module."): value for name, value in plain.items()}
+    for members, place in (([plain, inner], 1), ([inner, plain], 0)):
+        with pytest.raises(InputError, match=rf"member {place} has names such as 'layer\._checkpoint_wrapped_module"):
+            weighted_mean(members)
+
+
 def test_an_output_named_as_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"name a \.safetensors file or a folder"):
         weighted_mean([{"w": np.ones(2)}], out=tmp_path / "blend.pt")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import functools
+import itertools
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from kofn.combination._sweep.tokens_of import TokensOf, aligned
 from kofn.combination._sweep.vocabulary import Vocabulary, matched
 from kofn.core.checks import InputError, as_array, nearest
 from kofn.io.companions import UNTYING
+from kofn.io.module_names import without_torch_wrappers
 from kofn.io.quantised import FLOAT8, Scheme
 from kofn.io.tensors import Checkpoint, LazyTensor, TensorSpec
 from kofn.io.torch_arrays import from_torch, is_torch
@@ -38,6 +40,8 @@ REAL: dict[np.dtype[Any], np.dtype[Any]] = {
 FLOATS: set[np.dtype[Any]] = HALF | {np.dtype(np.float32), np.dtype(np.float64)}
 # Unsigned powers of two (scales), whose mean is usually not representable.
 COPIED = np.dtype(ml_dtypes.float8_e8m0fnu)
+# Tensors that wrappers add to a model's own, such as the count of averages.
+_ADDED = 3
 
 
 class ArrayTensor:
@@ -459,15 +463,25 @@ def _refuse_mismatch(members: list[Mapping[str, Tensor]], labels: list[str], ski
 
 
 def _refuse_prefixed(label: str, names: set[str], other: str, others: set[str]) -> None:
-    """Refuse two members of the same names but for a prefix that wrappers put before all names of one of them."""
-    if not names or len(names) != len(others):
-        return
-    (short, shorter), (long, longer) = sorted([(names, label), (others, other)], key=lambda each: len(min(each[0])))
-    prefix = min(long).removesuffix(min(short))
-    if prefix.endswith(".") and {prefix + name for name in short} == long:
-        raise InputError(
-            f"every tensor of {longer} has the prefix {prefix!r}, which {shorter} lacks; save {longer} without it"
-        )
+    """Refuse two members of the same names but for what wrappers put before or into the names of one of them, and a few
+    tensors that they add."""
+    for (short, shorter), (long, longer) in itertools.permutations([(names, label), (others, other)]):
+        bare = {without_torch_wrappers(name) for name in long}
+        if long != short and bare == short:
+            odd = next(name for name in sorted(long) if name not in short)
+            raise InputError(
+                f"{longer} has names such as {odd!r}, as torch.compile, FSDP and activation checkpoints write them, "
+                f"and {shorter} has not; save {longer} without the wrapper"
+            )
+        key = min(short, default="")
+        prefix = next((name.removesuffix(key) for name in sorted(long) if key and name.endswith(f".{key}")), "")
+        beyond = sorted(long - {prefix + name for name in short})
+        if prefix and len(beyond) <= min(_ADDED, len(short) // 4) and len(long) == len(short) + len(beyond):
+            more = f" and leave out {', '.join(map(repr, beyond))}, which it has besides" if beyond else ""
+            raise InputError(
+                f"every tensor of {longer} has the prefix {prefix!r}, which {shorter} lacks; save {longer} without "
+                f"it{more}"
+            )
 
 
 def _longer(shape: tuple[int, ...], wanted: tuple[int, ...]) -> str:
